@@ -1,0 +1,73 @@
+//! Rows as they leave the evaluator: cells in column order, handed to the caller's builder one row at a time.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+
+/// One value of a row, already of its column's [`ColumnKind`](crate::column::ColumnKind).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell<'a> {
+    /// No value.
+    Null,
+    /// `boolean`
+    Boolean(bool),
+    /// `integer`
+    Integer(i32),
+    /// `bigint`
+    BigInt(i64),
+    /// `numeric`: the lexical form, checked to be a JSON number; may have an exponent.
+    Decimal(Cow<'a, str>),
+    /// `text`: never holds NUL, which PostgreSQL cannot store.
+    Text(Cow<'a, str>),
+    /// `timestamp with time zone`, to the microsecond.
+    TimestampTz(DateTime<Utc>),
+    /// `timestamp without time zone`
+    Timestamp(NaiveDateTime),
+    /// `date`
+    Date(NaiveDate),
+    /// `time without time zone`
+    Time(NaiveTime),
+    /// `double precision`
+    Double(f64),
+    /// `jsonb`: JSON text.
+    Json(Cow<'a, str>),
+    /// A collection: an array of cells of one kind, none of them a list.
+    List(Vec<Cell<'a>>),
+}
+
+/// Takes the rows of one resource, in order.
+pub trait RowSink {
+    /// One row: as many cells as the view has columns.
+    fn row(&mut self, cells: &[Cell<'_>]);
+}
+
+/// Collects rows as they are: for tests and small answers.
+#[derive(Debug, Default, PartialEq)]
+pub struct Rows(pub Vec<Vec<Cell<'static>>>);
+
+impl RowSink for Rows {
+    fn row(&mut self, cells: &[Cell<'_>]) {
+        self.0.push(cells.iter().map(Cell::to_owned).collect());
+    }
+}
+
+impl Cell<'_> {
+    /// The same cell, owning its text.
+    pub fn to_owned(&self) -> Cell<'static> {
+        match self {
+            Cell::Null => Cell::Null,
+            Cell::Boolean(v) => Cell::Boolean(*v),
+            Cell::Integer(v) => Cell::Integer(*v),
+            Cell::BigInt(v) => Cell::BigInt(*v),
+            Cell::Decimal(v) => Cell::Decimal(Cow::Owned(v.to_string())),
+            Cell::Text(v) => Cell::Text(Cow::Owned(v.to_string())),
+            Cell::TimestampTz(v) => Cell::TimestampTz(*v),
+            Cell::Timestamp(v) => Cell::Timestamp(*v),
+            Cell::Date(v) => Cell::Date(*v),
+            Cell::Time(v) => Cell::Time(*v),
+            Cell::Double(v) => Cell::Double(*v),
+            Cell::Json(v) => Cell::Json(Cow::Owned(v.to_string())),
+            Cell::List(v) => Cell::List(v.iter().map(Cell::to_owned).collect()),
+        }
+    }
+}
