@@ -1,1 +1,55 @@
-//! api
+//! The gRPC contracts: generated code, the domain types that stand for its messages, and the errors of all services.
+//!
+//! Used by servers and clients alike. Generated types stop here: a service decodes a request with `TryFrom` (which names the field and the rule that it
+//! breaks), works on domain types and encodes its answer with `From`.
+
+pub mod batch;
+mod cell;
+pub mod error;
+mod field;
+pub mod serving;
+pub mod speed;
+pub mod time;
+
+pub use error::{Code, ServiceError};
+pub use field::{InvalidField, required};
+
+/// The generated code of one package: messages, clients, servers.
+pub mod proto {
+    /// `researchflow.batch.v1`
+    #[expect(
+        missing_docs,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated from the contract, which is documented"
+    )]
+    pub mod batch {
+        tonic::include_proto!("researchflow.batch.v1");
+    }
+    /// `researchflow.speed.v1`
+    #[expect(
+        missing_docs,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated from the contract, which is documented"
+    )]
+    pub mod speed {
+        tonic::include_proto!("researchflow.speed.v1");
+    }
+    /// `researchflow.serving.v1`
+    #[expect(
+        missing_docs,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated from the contract, which is documented"
+    )]
+    pub mod serving {
+        tonic::include_proto!("researchflow.serving.v1");
+    }
+}
+
+/// The descriptors of all contracts, for reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/researchflow.bin"));
+
+/// The largest message that services send and take: a part of a stream, or one resource.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;

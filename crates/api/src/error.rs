@@ -1,0 +1,147 @@
+//! The errors of all services: one small set of codes, mapped to gRPC and to HTTP here and nowhere else.
+
+use serde_json::json;
+
+/// What kind of error it is, as a caller needs to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The request breaks a rule: mend it, then try again.
+    Invalid,
+    /// The caller did not show the secret.
+    Unauthenticated,
+    /// What was asked for does not exist.
+    NotFound,
+    /// The system is not in a state to do it: the message says what must happen first.
+    Precondition,
+    /// The content is of a form that is not taken (HTTP 415).
+    UnsupportedMedia,
+    /// The content can be read but not be used (HTTP 422).
+    Unprocessable,
+    /// The body is larger than allowed (HTTP 413).
+    TooLarge,
+    /// A limit is met: ask for less, or later.
+    Exhausted,
+    /// A part that is needed cannot be reached: try again.
+    Unavailable,
+    /// Not visible, or not done, within the caller's deadline.
+    DeadlineExceeded,
+    /// The contract has it, this release does not.
+    Unimplemented,
+    /// The caller, or an operator, has cancelled it.
+    Cancelled,
+    /// A fault of ours.
+    Internal,
+}
+
+impl Code {
+    /// The status of gRPC.
+    pub fn grpc(self) -> tonic::Code {
+        match self {
+            Self::Invalid | Self::UnsupportedMedia | Self::Unprocessable => tonic::Code::InvalidArgument,
+            Self::Unauthenticated => tonic::Code::Unauthenticated,
+            Self::NotFound => tonic::Code::NotFound,
+            Self::Precondition => tonic::Code::FailedPrecondition,
+            Self::TooLarge | Self::Exhausted => tonic::Code::ResourceExhausted,
+            Self::Unavailable => tonic::Code::Unavailable,
+            Self::DeadlineExceeded => tonic::Code::DeadlineExceeded,
+            Self::Unimplemented => tonic::Code::Unimplemented,
+            Self::Cancelled => tonic::Code::Cancelled,
+            Self::Internal => tonic::Code::Internal,
+        }
+    }
+
+    /// The status of HTTP.
+    pub fn http(self) -> u16 {
+        match self {
+            Self::Invalid => 400,
+            Self::Unauthenticated => 401,
+            Self::NotFound => 404,
+            Self::Precondition => 409,
+            Self::TooLarge => 413,
+            Self::UnsupportedMedia => 415,
+            Self::Unprocessable => 422,
+            Self::Exhausted => 429,
+            Self::Cancelled => 499,
+            Self::Internal => 500,
+            Self::Unimplemented => 501,
+            Self::Unavailable => 503,
+            Self::DeadlineExceeded => 504,
+        }
+    }
+
+    /// The code of an issue in an OperationOutcome (FHIR R4 value set `issue-type`).
+    pub fn issue_type(self) -> &'static str {
+        match self {
+            Self::Invalid | Self::Unprocessable => "invalid",
+            Self::Unauthenticated => "login",
+            Self::NotFound => "not-found",
+            Self::Precondition => "conflict",
+            Self::TooLarge => "too-long",
+            Self::UnsupportedMedia | Self::Unimplemented => "not-supported",
+            Self::Exhausted => "throttled",
+            Self::Unavailable => "transient",
+            Self::DeadlineExceeded => "timeout",
+            Self::Cancelled => "processing",
+            Self::Internal => "exception",
+        }
+    }
+}
+
+/// An error as the caller gets it. The message says the field, the rule and what to do; it never holds content of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ServiceError {
+    /// Kind.
+    pub code: Code,
+    /// For the caller.
+    pub message: String,
+}
+
+impl ServiceError {
+    /// An error of a kind.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// A fault of ours: the caller gets no detail, the log has it.
+    pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = %error, "internal error");
+        Self::new(Code::Internal, "internal error: see the service's log")
+    }
+
+    /// The FHIR resource that an HTTP answer carries.
+    pub fn operation_outcome(&self) -> serde_json::Value {
+        json!({
+            "resourceType": "OperationOutcome",
+            "issue": [{"severity": "error", "code": self.code.issue_type(), "diagnostics": self.message}],
+        })
+    }
+}
+
+impl From<ServiceError> for tonic::Status {
+    fn from(error: ServiceError) -> Self {
+        Self::new(error.code.grpc(), error.message)
+    }
+}
+
+/// What another service of ours answered.
+impl From<tonic::Status> for ServiceError {
+    fn from(status: tonic::Status) -> Self {
+        let code = match status.code() {
+            tonic::Code::InvalidArgument => Code::Invalid,
+            tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => Code::Unauthenticated,
+            tonic::Code::NotFound => Code::NotFound,
+            tonic::Code::FailedPrecondition => Code::Precondition,
+            tonic::Code::ResourceExhausted => Code::Exhausted,
+            tonic::Code::DeadlineExceeded => Code::DeadlineExceeded,
+            tonic::Code::Unimplemented => Code::Unimplemented,
+            tonic::Code::Cancelled => Code::Cancelled,
+            tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Aborted => Code::Unavailable,
+            _ => Code::Internal,
+        };
+        Self::new(code, status.message())
+    }
+}
