@@ -1,1 +1,9 @@
-//! e2e
+//! Real servers, the built binaries and synthetic patients, for the end-to-end tests, the demo and the development stack.
+//!
+//! Every server is private: started from the installed binaries on a free port of 127.0.0.1, with its files below the target folder, and stopped when
+//! its value is dropped or this program dies. A missing server is an error that names the command which installs it; nothing is skipped.
+
+pub mod deadline;
+pub mod postgres;
+pub mod redis;
+pub mod server;

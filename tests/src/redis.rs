@@ -1,0 +1,141 @@
+//! A private Redis as ResearchFlow needs it: append-only file, no eviction, own port at 127.0.0.1. Ends with this program, or when dropped.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::server::{self, Launch, Lifetime, Server};
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// How an instance is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Settings of the server, `name`, `value`; later ones win over the defaults here.
+    pub options: Vec<(String, String)>,
+    /// How long it may live.
+    pub lifetime: Lifetime,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            options: Vec::new(),
+            lifetime: Lifetime::Program,
+        }
+    }
+}
+
+/// A running private Redis.
+#[derive(Debug)]
+pub struct Redis {
+    server: Server,
+    port: u16,
+    folder: PathBuf,
+}
+
+impl Redis {
+    /// Starts an instance with `appendonly yes` and `noeviction`.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(Settings::default()).await
+    }
+
+    /// Starts an instance.
+    pub async fn start_with(settings: Settings) -> anyhow::Result<Self> {
+        let program = server::find_program("redis-server", &[], "redis-server")?;
+        let folder = server::new_folder("redis", None)?;
+        let log = folder.join("log");
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let port = server::free_port()?;
+            let mut launch = Launch::new("redis", &program, log.clone());
+            launch.lifetime = settings.lifetime;
+            let port_text = port.to_string();
+            let folder_text = folder.display().to_string();
+            let fixed = [
+                ("port", port_text.as_str()),
+                ("bind", "127.0.0.1"),
+                ("dir", &folder_text),
+                ("appendonly", "yes"),
+                ("appendfsync", "everysec"),
+                ("maxmemory-policy", "noeviction"),
+                ("save", ""),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+            for (name, value) in fixed.iter().chain(&settings.options) {
+                launch = launch.arg(format!("--{name}")).arg(value);
+            }
+            let mut started = Self {
+                server: launch.spawn()?,
+                port,
+                folder: folder.clone(),
+            };
+            match started.wait_until_ready().await {
+                Ok(()) => return Ok(started),
+                // Someone else took the port between its choice and the start.
+                Err(_) if tries < 10 && started.server.log_tail().contains("Address already in use") => {
+                    started.folder = PathBuf::new();
+                    std::fs::remove_file(&log)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let client = redis::Client::open(self.url())?;
+        self.server
+            .ready(START_LIMIT, || async {
+                let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+                // A server that still loads its file answers with an error.
+                redis::cmd("PING")
+                    .query_async::<String>(&mut connection)
+                    .await
+                    .ok()
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// URL of the server.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Port at 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Process id of the server.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// The folder of the instance: append-only file and log.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Kills the server as a crash does.
+    pub fn kill9(&mut self) {
+        self.server.kill9();
+    }
+
+    /// Starts it again on the same port and file, after [`Self::kill9`] or while it runs; ready when this returns.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.server.restart()?;
+        self.wait_until_ready().await
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        if self.server.launch().lifetime == Lifetime::Program {
+            self.server.kill9();
+            if self.folder.is_absolute() {
+                let _ = std::fs::remove_dir_all(&self.folder);
+            }
+        }
+    }
+}
