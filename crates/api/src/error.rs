@@ -69,7 +69,7 @@ impl Code {
         }
     }
 
-    /// The code of an issue in an OperationOutcome (FHIR R4 value set `issue-type`).
+    /// The code of an issue in an `OperationOutcome` (FHIR R4 value set `issue-type`).
     pub fn issue_type(self) -> &'static str {
         match self {
             Self::Invalid | Self::Unprocessable => "invalid",

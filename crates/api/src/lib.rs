@@ -3,6 +3,8 @@
 //! Used by servers and clients alike. Generated types stop here: a service decodes a request with `TryFrom` (which names the field and the rule that it
 //! breaks), works on domain types and encodes its answer with `From`.
 
+#![expect(clippy::allow_attributes, reason = "generated code has them")]
+
 pub mod batch;
 mod cell;
 pub mod error;
@@ -17,32 +19,17 @@ pub use field::{InvalidField, required};
 /// The generated code of one package: messages, clients, servers.
 pub mod proto {
     /// `researchflow.batch.v1`
-    #[expect(
-        missing_docs,
-        clippy::all,
-        clippy::pedantic,
-        reason = "generated from the contract, which is documented"
-    )]
+    #[expect(missing_docs, clippy::pedantic, reason = "generated from the contract")]
     pub mod batch {
         tonic::include_proto!("researchflow.batch.v1");
     }
     /// `researchflow.speed.v1`
-    #[expect(
-        missing_docs,
-        clippy::all,
-        clippy::pedantic,
-        reason = "generated from the contract, which is documented"
-    )]
+    #[expect(missing_docs, clippy::pedantic, reason = "generated from the contract")]
     pub mod speed {
         tonic::include_proto!("researchflow.speed.v1");
     }
     /// `researchflow.serving.v1`
-    #[expect(
-        missing_docs,
-        clippy::all,
-        clippy::pedantic,
-        reason = "generated from the contract, which is documented"
-    )]
+    #[expect(missing_docs, clippy::pedantic, reason = "generated from the contract")]
     pub mod serving {
         tonic::include_proto!("researchflow.serving.v1");
     }

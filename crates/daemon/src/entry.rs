@@ -1,0 +1,212 @@
+//! The one entry of all daemons: options, configuration, telemetry, sockets, the daemon's own work, the drain.
+
+use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::{Arg, ArgAction, Command, value_parser};
+use tokio::net::TcpListener;
+
+use crate::{
+    Clock, ConfigError, DaemonConfig, Shutdown, SystemClock,
+    admin::{self, Readiness},
+    announce::Announcement,
+    config,
+    grpc::GrpcServer,
+    metrics::Metrics,
+    telemetry::{self, LogFormat},
+};
+
+/// Exit code of a configuration that cannot be used.
+const BAD_CONFIGURATION: u8 = 2;
+
+/// What a daemon is.
+#[derive(Debug, Clone, Copy)]
+pub struct About {
+    /// Name of the binary.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// What it does, in a sentence or two.
+    pub about: &'static str,
+    /// Prefix of its variables: `PREFIX__SECTION__KEY`.
+    pub env_prefix: &'static str,
+    /// The commented default configuration, in TOML: `include_str!` of the sample under `deploy/config`.
+    pub defaults: &'static str,
+}
+
+/// What a daemon's work is given.
+pub struct Context<C> {
+    /// Its configuration.
+    pub config: C,
+    /// The stop signal, and where to start tasks.
+    pub shutdown: Shutdown,
+    /// The registry of metrics.
+    pub metrics: Metrics,
+    /// What readiness waits for.
+    pub readiness: Readiness,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The gRPC socket, bound, with what serving needs: `context.grpc.serve(NAME, routes, shutdown)`.
+    pub grpc: GrpcServer,
+    /// Where further sockets are noted; call [`Announcement::publish`] once all are bound.
+    pub announcement: Announcement,
+}
+
+/// Runs a daemon: `run` returns once the daemon's tasks are started (by [`Shutdown::spawn_essential`]) or with the reason why they cannot be;
+/// or it does its work itself and returns at the stop.
+pub fn main<C, E, F>(about: About, run: impl FnOnce(Context<C>) -> F) -> ExitCode
+where
+    C: DaemonConfig,
+    E: std::fmt::Display,
+    F: Future<Output = Result<(), E>>,
+{
+    let options = command(about).get_matches();
+    let file = options.get_one::<PathBuf>("config").map(PathBuf::as_path);
+    let loaded = config::load::<C>(about.defaults, file, about.env_prefix);
+    let config = match loaded {
+        Ok(config) => config,
+        Err(error) => return bad_configuration(about.name, &error),
+    };
+    if options.get_flag("check-config") {
+        complain(&format!("{}: the configuration is good", about.name));
+        return ExitCode::SUCCESS;
+    }
+    let common = config.common().clone();
+    let format = options
+        .get_one::<LogFormat>("log-format")
+        .copied()
+        .unwrap_or(common.log_format);
+    if let Err(reason) = telemetry::install(&common.log, format) {
+        return bad_configuration(about.name, &ConfigError::Unusable(reason));
+    }
+    let announce = options.get_one::<PathBuf>("announce").map(PathBuf::as_path);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the runtime cannot be started");
+            return ExitCode::FAILURE;
+        }
+    };
+    let clean = runtime.block_on(live(about, config, Announcement::new(announce), run));
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// From the first socket to the last task. True if all went well.
+async fn live<C, E, F>(
+    about: About,
+    config: C,
+    announcement: Announcement,
+    run: impl FnOnce(Context<C>) -> F,
+) -> bool
+where
+    C: DaemonConfig,
+    E: std::fmt::Display,
+    F: Future<Output = Result<(), E>>,
+{
+    let common = config.common().clone();
+    let (shutdown, metrics, readiness) = (Shutdown::new(), Metrics::new(), Readiness::default());
+    let sockets = async {
+        shutdown.listen_to_signals()?;
+        let admin = TcpListener::bind(common.admin_listen).await?;
+        let grpc = TcpListener::bind(common.grpc_listen).await?;
+        announcement.bound("admin", admin.local_addr()?);
+        announcement.bound("grpc", grpc.local_addr()?);
+        std::io::Result::Ok((admin, grpc))
+    };
+    let (admin, grpc) = match sockets.await {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            tracing::error!(%error, admin = %common.admin_listen, grpc = %common.grpc_listen, "cannot bind");
+            return false;
+        }
+    };
+    tracing::info!(daemon = about.name, version = about.version, "starting");
+    let routes = admin::router(metrics.clone(), readiness.clone(), shutdown.clone());
+    let stop = shutdown.token();
+    shutdown.spawn_essential(
+        "admin",
+        axum::serve(admin, routes)
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .into_future(),
+    );
+    let grpc = GrpcServer {
+        listener: grpc,
+        reflection: common.reflection,
+        readiness: readiness.clone(),
+    };
+    let context = Context {
+        config,
+        shutdown: shutdown.clone(),
+        metrics,
+        readiness,
+        clock: Arc::new(SystemClock),
+        grpc,
+        announcement,
+    };
+    let result = shutdown.unless_stopped(run(context)).await;
+    let started = match result {
+        None | Some(Ok(())) => true,
+        Some(Err(error)) => {
+            tracing::error!(%error, "cannot go on");
+            shutdown.stop();
+            false
+        }
+    };
+    shutdown.stopping().await;
+    let clean = shutdown.drain(common.shutdown_grace_seconds).await;
+    tracing::info!(daemon = about.name, "stopped");
+    started && clean
+}
+
+fn command(about: About) -> Command {
+    Command::new(about.name)
+        .version(about.version)
+        .about(about.about)
+        .after_help(format!(
+            "Every key of the configuration can also be set by a variable: {}__SECTION__KEY. \
+             The defaults, with what each key means, are in deploy/config/{}.toml.",
+            about.env_prefix, about.name
+        ))
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .help("Configuration in TOML, laid over the defaults")
+                .value_parser(value_parser!(PathBuf)),
+        )
+        .arg(
+            Arg::new("check-config")
+                .long("check-config")
+                .action(ArgAction::SetTrue)
+                .help("Check the configuration and exit: 0 if it is good, 2 if not"),
+        )
+        .arg(
+            Arg::new("log-format")
+                .long("log-format")
+                .value_name("FORMAT")
+                .help("Form of log lines, in place of the configured one")
+                .value_parser(value_parser!(LogFormat)),
+        )
+        .arg(
+            Arg::new("announce")
+                .long("announce")
+                .value_name("FILE")
+                .help("Write the addresses that were bound into this file, as JSON")
+                .value_parser(value_parser!(PathBuf)),
+        )
+}
+
+fn bad_configuration(name: &str, error: &ConfigError) -> ExitCode {
+    complain(&format!("{name}: {error}"));
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
+/// Says something to the operator before logging is set up.
+fn complain(text: &str) {
+    use std::io::Write;
+    let _unwritable = writeln!(std::io::stderr(), "{text}");
+}

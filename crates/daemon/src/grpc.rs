@@ -1,0 +1,93 @@
+//! Serving gRPC: health, reflection, keepalive and the drain are the same for all services.
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{service::Routes, transport::Server};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{Shutdown, admin::Readiness};
+
+/// Why gRPC cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum GrpcError {
+    /// The socket or a connection failed.
+    #[error("serving gRPC failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The descriptors of the contracts cannot be read.
+    #[error("reflection cannot be set up: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// How a daemon serves gRPC.
+pub struct GrpcServer {
+    /// The socket, bound.
+    pub listener: TcpListener,
+    /// Whether reflection is served.
+    pub reflection: bool,
+    /// What the health service says: serving once this is complete, not serving while it is not.
+    pub readiness: Readiness,
+}
+
+impl GrpcServer {
+    /// Serves until the stop. `service` is its full name, for `grpc.health.v1`. Streams must end at the stop: whoever makes one watches it too.
+    pub async fn serve(
+        self,
+        service: &'static str,
+        mut routes: Routes,
+        shutdown: Shutdown,
+    ) -> Result<(), GrpcError> {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        shutdown.spawn(report_health(reporter, service, self.readiness, shutdown.clone()));
+        routes = routes.add_service(health);
+        if self.reflection {
+            let builder = || {
+                tonic_reflection::server::Builder::configure()
+                    .register_encoded_file_descriptor_set(api::FILE_DESCRIPTOR_SET)
+                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                    .with_service_name(service)
+                    .with_service_name("grpc.health.v1.Health")
+            };
+            routes = routes
+                .add_service(builder().build_v1()?)
+                .add_service(builder().build_v1alpha()?);
+        }
+        let stop = shutdown.token();
+        Server::builder()
+            .http2_keepalive_interval(Some(Duration::from_secs(30)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .tcp_nodelay(true)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(self.listener), stop.cancelled_owned())
+            .await?;
+        Ok(())
+    }
+}
+
+/// Says what readiness says, for the service and for the whole process.
+async fn report_health(
+    reporter: HealthReporter,
+    service: &'static str,
+    readiness: Readiness,
+    shutdown: Shutdown,
+) {
+    let mut reported = None;
+    loop {
+        let serving = readiness.missing().is_empty() && !shutdown.is_stopping();
+        if reported != Some(serving) {
+            let status = if serving {
+                ServingStatus::Serving
+            } else {
+                ServingStatus::NotServing
+            };
+            reporter.set_service_status(service, status).await;
+            reporter.set_service_status("", status).await;
+            reported = Some(serving);
+        }
+        if shutdown.is_stopping() {
+            return;
+        }
+        shutdown.sleep(Duration::from_millis(50)).await;
+    }
+}

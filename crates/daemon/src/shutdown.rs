@@ -1,0 +1,111 @@
+//! Two-stage stop: the soft token asks everyone to finish; after the grace period, or a second signal, what is left is cut.
+
+use std::{future::Future, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The stop signal and the tasks that heed it. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    soft: CancellationToken,
+    hard: CancellationToken,
+    failed: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Shutdown {
+    /// A signal that was not given yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks everyone to finish.
+    pub fn stop(&self) {
+        self.soft.cancel();
+    }
+
+    /// Whether a stop was asked for.
+    pub fn is_stopping(&self) -> bool {
+        self.soft.is_cancelled()
+    }
+
+    /// Waits until a stop is asked for.
+    pub async fn stopping(&self) {
+        self.soft.cancelled().await;
+    }
+
+    /// The soft token, owned: for servers and streams.
+    pub fn token(&self) -> CancellationToken {
+        self.soft.clone()
+    }
+
+    /// Runs `work` unless a stop is asked for first.
+    pub async fn unless_stopped<F: Future>(&self, work: F) -> Option<F::Output> {
+        self.soft.run_until_cancelled(work).await
+    }
+
+    /// Waits for `span`; false if a stop was asked for meanwhile.
+    pub async fn sleep(&self, span: Duration) -> bool {
+        self.unless_stopped(tokio::time::sleep(span)).await.is_some()
+    }
+
+    /// Starts a task that must not end by itself: if it does, by an error or not, the process stops with exit code 1.
+    pub fn spawn_essential<F, E>(&self, name: &'static str, work: F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::fmt::Display,
+    {
+        let this = self.clone();
+        self.spawn(async move {
+            let result = work.await;
+            if this.is_stopping() {
+                return;
+            }
+            match result {
+                Ok(()) => tracing::error!(task = name, "an essential task has ended"),
+                Err(error) => tracing::error!(task = name, %error, "an essential task has failed"),
+            }
+            this.failed.cancel();
+            this.stop();
+        });
+    }
+
+    /// Starts a task that is waited for at the stop, and cut when the grace period is over.
+    pub fn spawn<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
+        let hard = self.hard.clone();
+        self.tasks.spawn(async move {
+            let _cut = hard.run_until_cancelled(work).await;
+        });
+    }
+
+    /// After the stop: waits for all tasks, cuts them after `grace`. True if none had to be cut and none had failed.
+    pub async fn drain(&self, grace: Duration) -> bool {
+        self.tasks.close();
+        let in_time = tokio::time::timeout(grace, self.tasks.wait()).await.is_ok();
+        if !in_time {
+            tracing::warn!(
+                open_tasks = self.tasks.len(),
+                "grace period is over, open tasks are cut"
+            );
+            self.hard.cancel();
+        }
+        !self.failed.is_cancelled()
+    }
+
+    /// Stops at SIGTERM or SIGINT; a second signal cuts at once.
+    pub(crate) fn listen_to_signals(&self) -> std::io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let this = self.clone();
+        tokio::spawn(async move {
+            let mut received = async || tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
+            let signal = received().await;
+            tracing::info!(signal, "stopping");
+            this.stop();
+            received().await;
+            this.hard.cancel();
+        });
+        Ok(())
+    }
+}
