@@ -1,1 +1,2 @@
 //! speed-ingestor
+pub mod store;

@@ -1,0 +1,65 @@
+//! What can go wrong with the speed store, as its callers need to know it.
+
+use api::{Code, ServiceError};
+
+/// An error of the speed store. Never holds content.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Redis cannot be reached, is loading, or does not answer in time: try again.
+    #[error("redis cannot be reached or does not answer")]
+    Unavailable(#[source] redis::RedisError),
+    /// `maxmemory` is reached: nothing can be taken until covered readings have left.
+    #[error("redis is out of memory: maxmemory is reached")]
+    OutOfMemory(#[source] redis::RedisError),
+    /// Redis was restarted or emptied while an answer was being read: ask again.
+    #[error("redis was restarted or emptied meanwhile")]
+    Restarted,
+    /// Redis answers, but refuses: rights, a wrong type under one of our keys, a bug.
+    #[error("redis refuses a command (code {})", .0.code().unwrap_or("none"))]
+    Refused(#[source] redis::RedisError),
+    /// A key holds what this service does not write there.
+    #[error("a key of the {0} does not hold what this service writes: another program uses the same key prefix?")]
+    Corrupt(&'static str),
+    /// The address of Redis cannot be used. (The address is not shown: it may hold a password.)
+    #[error("redis.url is not an address such as redis://127.0.0.1:6379/0")]
+    Address,
+    /// Settings of Redis that can lose what was acknowledged.
+    #[error("redis can lose acknowledged data: {}; or allow it with redis.allow_volatile = true", .0.join("; "))]
+    Volatile(Vec<String>),
+}
+
+impl From<redis::RedisError> for StoreError {
+    fn from(error: redis::RedisError) -> Self {
+        use redis::{ErrorKind, ServerErrorKind};
+        if error.code() == Some("OOM") {
+            return Self::OutOfMemory(error);
+        }
+        let passing = error.is_io_error()
+            || error.is_timeout()
+            || error.is_connection_dropped()
+            || error.is_connection_refusal()
+            || matches!(
+                error.kind(),
+                ErrorKind::Io
+                    | ErrorKind::Server(
+                        ServerErrorKind::BusyLoading
+                            | ServerErrorKind::TryAgain
+                            | ServerErrorKind::MasterDown
+                            | ServerErrorKind::ReadOnly
+                    )
+            )
+            || matches!(error.code(), Some("MISCONF" | "BUSY"));
+        if passing { Self::Unavailable(error) } else { Self::Refused(error) }
+    }
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::Unavailable(_) | StoreError::OutOfMemory(_) | StoreError::Restarted => Code::Unavailable,
+            StoreError::Volatile(_) | StoreError::Address => Code::Precondition,
+            StoreError::Refused(_) | StoreError::Corrupt(_) => return Self::internal(&error),
+        };
+        Self::new(code, error.to_string())
+    }
+}

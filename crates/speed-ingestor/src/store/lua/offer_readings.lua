@@ -1,0 +1,35 @@
+-- Rule 4: a reading is held unless one of a later number is. All of them, or (another life) none.
+-- KEYS: life, held, recent, covered.
+-- ARGV: life ('' = any), prefix of resources, prefix of versions seen, prefix of deletes seen, received,
+--       then for each reading: id, n, as_of, version, last_updated, deleted (0 or 1), body, unreadable.
+-- Returns {1 if it is the same life, readings now held, of these first seen by the tail}.
+if ARGV[1] ~= '' and life(KEYS[1]) ~= ARGV[1] then
+    return { 0, 0, 0 }
+end
+local held, healed = 0, 0
+for i = 6, #ARGV, 8 do
+    local id, n, version, deleted = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 3]), ARGV[i + 5]
+    local key = ARGV[2] .. id
+    local before = redis.call('HMGET', key, 'n', 'version')
+    if not before[1] or tonumber(before[1]) < tonumber(n) then
+        redis.call('HSET', key, 'n', n, 'as_of', ARGV[i + 2], 'version', ARGV[i + 3], 'last_updated', ARGV[i + 4],
+            'deleted', deleted, 'body', ARGV[i + 6], 'unreadable', ARGV[i + 7], 'received_at', ARGV[5])
+        redis.call('PERSIST', key)
+        redis.call('ZADD', KEYS[2], n, id)
+        redis.call('ZADD', KEYS[3], ARGV[i + 4], id)
+        redis.call('ZREM', KEYS[4], id)
+        held = held + 1
+        if version > 0 and not (before[2] and tonumber(before[2]) >= version) then
+            local seen
+            if deleted == '1' then
+                seen = redis.call('DEL', ARGV[4] .. id) == 1
+            else
+                seen = (tonumber(redis.call('GET', ARGV[3] .. id) or 0) or 0) >= version
+            end
+            if not seen then
+                healed = healed + 1
+            end
+        end
+    end
+end
+return { 1, held, healed }

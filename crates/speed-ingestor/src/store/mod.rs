@@ -1,0 +1,142 @@
+//! The speed store: what HAPI has committed since the batch, in Redis. The only module that knows Redis.
+//!
+//! The tail offers readings and sets marks, webhooks offer previews, the merger takes changes, the batch's watermark lets readings leave. Each
+//! step that must be atomic is a Lua script in `lua/`. Keys, after the prefix (`fhir:` by default); times are whole microseconds since 1970:
+//!
+//! | key | kind | holds |
+//! | --- | --- | --- |
+//! | `{type}:{id}` | hash | the latest reading: `n`, `as_of`, `version`, `last_updated`, `deleted` (0, 1), `body` (JSON with id and meta), `unreadable` (why), `received_at`; expires only once covered |
+//! | `held:{type}` | sorted set | id by n, of readings that the batch has not covered: what the merger takes next |
+//! | `covered:{type}` | sorted set | id by expiry (ms), of readings that the batch has covered: the first to go when memory is short |
+//! | `recent:{type}` | sorted set | id by `last_updated`: `scan_recent` without a scan of keys |
+//! | `previews:{type}` | list | webhook bodies not yet merged, bounded: a line of id, version, `last_updated`, received, kind; then the body |
+//! | `preview-bytes:{type}` | number | bytes in that list |
+//! | `mark` | hash | type → the tail's last finished reading: n, `as_of`, bound, xmin, timeline |
+//! | `life` | string | a token that is gone when the data are gone; with Redis' `run_id` it tells one life of the store from another |
+//! | `seen:{type}:{id}`, `seen-delete:{type}:{id}` | string | version of a webhook, or that a DELETE came, for ten minutes: to count what the tail saw first |
+//! | `types` | set | resource types that views need, as last heard from the batch layer |
+//! | `dead` | stream | what could not be accepted: reason, SHA-256 and size, never the body |
+//!
+//! Names of types begin with a capital letter, so the first key cannot meet the others. Promise: a reading is never replaced by an earlier
+//! one; a mark lies behind the readings of its round in the append-only file; nothing expires that the batch has not covered.
+
+mod changes;
+mod codec;
+mod error;
+mod health;
+mod leaving;
+mod offer;
+mod scripts;
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use tokio::sync::watch;
+
+pub use changes::{ChangesRead, Recent};
+pub use error::StoreError;
+pub use health::{RedisHealth, TypeCounts};
+pub use leaving::{Flushed, Released};
+pub use offer::Offered;
+
+/// How the store is reached and bounded.
+#[derive(Clone)]
+pub struct StoreSettings {
+    /// `redis://[user:password@]host:port/db`
+    pub url: String,
+    /// Begins every key.
+    pub key_prefix: String,
+    /// How long a covered reading stays, from its receipt.
+    pub time_to_live: TimeDelta,
+    /// Most previews waiting, of a type.
+    pub max_previews: u32,
+    /// Most bytes of previews waiting, of a type.
+    pub max_preview_bytes: u64,
+    /// How long Redis may take to be connected to.
+    pub connect_timeout: Duration,
+    /// How long Redis may take to answer.
+    pub response_timeout: Duration,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            url: "redis://127.0.0.1:6379/0".into(),
+            key_prefix: "fhir:".into(),
+            time_to_live: TimeDelta::hours(24),
+            max_previews: 10_000,
+            max_preview_bytes: 64 * 1024 * 1024,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+/// One life of the store: what was written in it may be lost in another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Life(String);
+
+/// The speed store. Cheap to clone.
+#[derive(Clone)]
+pub struct SpeedStore {
+    /// For what is small and urgent: webhooks, the tail.
+    writes: ConnectionManager,
+    /// For answers that may be large, so that no webhook waits behind one.
+    reads: ConnectionManager,
+    settings: StoreSettings,
+    changed: watch::Sender<u64>,
+}
+
+impl SpeedStore {
+    /// Prepares the connections; they are made when first used, and made again whenever Redis has been away. Needs a tokio runtime.
+    pub fn open(settings: StoreSettings) -> Result<Self, StoreError> {
+        let client = redis::Client::open(settings.url.as_str()).map_err(|_| StoreError::Address)?;
+        // A caller that waits gets its answer at once when Redis is down; the next one tries again.
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(0)
+            .set_connection_timeout(Some(settings.connect_timeout))
+            .set_response_timeout(Some(settings.response_timeout));
+        Ok(Self {
+            writes: ConnectionManager::new_lazy_with_config(client.clone(), config.clone()).map_err(|_| StoreError::Address)?,
+            reads: ConnectionManager::new_lazy_with_config(client, config).map_err(|_| StoreError::Address)?,
+            settings,
+            changed: watch::Sender::new(0),
+        })
+    }
+
+    /// Changes whenever something was offered or a mark was set through this value or its clones.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The life that the store is in now.
+    pub async fn life(&self) -> Result<Life, StoreError> {
+        let mut begin = scripts::BEGIN.prepare_invoke();
+        Ok(Life(begin.key(self.key("life")).invoke_async(&mut self.writes.clone()).await?))
+    }
+
+    fn notify(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.settings.key_prefix)
+    }
+
+    /// The key of a kind that exists once for each type.
+    fn type_key(&self, kind: &str, resource_type: &str) -> String {
+        format!("{}{kind}:{resource_type}", self.settings.key_prefix)
+    }
+
+    /// What the keys of a type's readings begin with.
+    fn reading_prefix(&self, resource_type: &str) -> String {
+        format!("{}{resource_type}:", self.settings.key_prefix)
+    }
+}
+
+impl std::fmt::Debug for SpeedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SpeedStore").field("key_prefix", &self.settings.key_prefix).finish_non_exhaustive()
+    }
+}

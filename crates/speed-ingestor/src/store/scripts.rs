@@ -1,0 +1,31 @@
+//! The Lua scripts: each step of the protocol that must be atomic in Redis.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+/// A script that knows the life of Redis: `life.lua` stands before it.
+macro_rules! in_a_life {
+    ($file:literal) => {
+        LazyLock::new(|| Script::new(concat!(include_str!("lua/life.lua"), include_str!($file))))
+    };
+}
+
+macro_rules! script {
+    ($file:literal) => {
+        LazyLock::new(|| Script::new(include_str!($file)))
+    };
+}
+
+pub(super) static BEGIN: LazyLock<Script> = in_a_life!("lua/begin.lua");
+pub(super) static OFFER_READINGS: LazyLock<Script> = in_a_life!("lua/offer_readings.lua");
+pub(super) static OFFER_PREVIEW: LazyLock<Script> = script!("lua/offer_preview.lua");
+pub(super) static NOTE_DELETE: LazyLock<Script> = script!("lua/note_delete.lua");
+pub(super) static SET_MARK: LazyLock<Script> = in_a_life!("lua/set_mark.lua");
+pub(super) static READ_CHANGES: LazyLock<Script> = in_a_life!("lua/read_changes.lua");
+pub(super) static HAS_CHANGES: LazyLock<Script> = script!("lua/has_changes.lua");
+pub(super) static READ_BODIES: LazyLock<Script> = in_a_life!("lua/read_bodies.lua");
+pub(super) static RELEASE: LazyLock<Script> = script!("lua/release.lua");
+pub(super) static SHED: LazyLock<Script> = script!("lua/shed.lua");
+pub(super) static UNCOVERED: LazyLock<Script> = script!("lua/uncovered.lua");
+pub(super) static FLUSH: LazyLock<Script> = in_a_life!("lua/flush.lua");
