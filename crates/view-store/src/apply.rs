@@ -49,6 +49,9 @@ pub struct AppliedPage {
 impl ViewStore {
     /// One transaction (asynchronous commit) under the type's lock: rows, ledger and, with `last`, the cursor.
     ///
+    /// Mergers go through [`ViewStore::apply_session`] (session.rs): all pages of one answer must use one connection, since asynchronous commits may be lost in a
+    /// crash between two pages. To share the code, split this into a function over `&mut PgConnection`.
+    ///
     /// `Ok(None)`: the type's `speed` is no longer `start`: another replica has moved it; ask the speed store again.
     /// `StoreError::ViewsChanged`: load the views and evaluate again.
     pub async fn apply_page(

@@ -1,11 +1,20 @@
 //! The registry of views: name, definition, state; and the compiled views of a type.
+//!
+//! A definition is registered at once and joins its type with the next joining run (rule 14). Until then queries go to the fallback; a
+//! replaced definition keeps showing the rows of the one before.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use fhir_core::view::CompiledView;
+use sha2::{Digest, Sha256};
+use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::{StoreError, ViewStore};
+use crate::error::{LOCK_NOT_AVAILABLE, during, sqlstate};
+use crate::freshness::TypeRow;
+use crate::{StoreError, ViewStore, locks, tables};
 
 /// Life of a view: creating -> populating -> active -> stale | error; dropping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +33,25 @@ pub enum ViewState {
     Dropping,
 }
 
+impl ViewState {
+    /// Whether the view's rows are kept and shown.
+    pub fn is_materialised(self) -> bool {
+        matches!(self, Self::Active | Self::Stale)
+    }
+
+    fn from_column(text: &str) -> Result<Self, StoreError> {
+        Ok(match text {
+            "creating" => Self::Creating,
+            "populating" => Self::Populating,
+            "active" => Self::Active,
+            "stale" => Self::Stale,
+            "error" => Self::Error,
+            "dropping" => Self::Dropping,
+            other => return Err(StoreError::Inconsistent(format!("a view is in the unknown state {other}"))),
+        })
+    }
+}
+
 /// A row of the registry.
 #[derive(Debug, Clone)]
 pub struct RegisteredView {
@@ -33,7 +61,7 @@ pub struct RegisteredView {
     pub url: Option<String>,
     /// `resource` of the definition.
     pub resource_type: String,
-    /// JSON text.
+    /// JSON text; of a view that is being replaced, the definition whose rows are shown.
     pub definition: String,
     /// SHA-256 of the definition, hex.
     pub hash: String,
@@ -67,35 +95,439 @@ pub struct TypeViews {
 pub enum PutOutcome {
     /// The same definition is registered already.
     Unchanged,
-    /// New: state creating; it joins its type with the next run.
+    /// New, or not materialised so far, or replaced by force: state creating; it joins its type with the next run.
     Created,
     /// Same columns or more: it is loaded beside and replaces the old one when it joins.
     Replacing,
 }
 
+/// Compiled views by the hash of their definition, and those of each type by generation.
+#[derive(Debug, Default)]
+pub(crate) struct ViewCache {
+    compiled: Mutex<HashMap<String, Arc<CompiledView>>>,
+    of_type: Mutex<HashMap<String, TypeViews>>,
+}
+
+/// Definitions that come and go must not fill the memory.
+const CACHED_DEFINITIONS: usize = 1000;
+
+impl ViewCache {
+    /// The compiled form of a registered definition.
+    pub(crate) fn compiled(&self, name: &str, hash: &str, definition: &str) -> Result<Arc<CompiledView>, StoreError> {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = compiled.get(hash) {
+            return Ok(view.clone());
+        }
+        let view = CompiledView::from_json(definition)
+            .map_err(|e| StoreError::Inconsistent(format!("the definition of view {name} is not valid in this release: {e}")))?;
+        if compiled.len() >= CACHED_DEFINITIONS {
+            compiled.clear();
+        }
+        let view = Arc::new(view);
+        compiled.insert(hash.to_owned(), view.clone());
+        Ok(view)
+    }
+}
+
+/// What the registry holds of one view, for replacing it.
+#[derive(Debug, sqlx::FromRow)]
+struct Existing {
+    resource_type: String,
+    definition: String,
+    hash: String,
+    state: String,
+    pending_hash: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct RegistryRow {
+    name: String,
+    url: Option<String>,
+    resource_type: String,
+    definition: String,
+    hash: String,
+    state: String,
+    reason: Option<String>,
+    batch_as_of: Option<DateTime<Utc>>,
+    published_n: i64,
+    row_count: Option<i64>,
+    error_count: i64,
+}
+
 impl ViewStore {
     /// All registered views, by name.
     pub async fn views(&self) -> Result<Vec<RegisteredView>, StoreError> {
-        unimplemented!()
+        let rows: Vec<RegistryRow> = sqlx::query_as(
+            "SELECT v.name, v.url, v.resource_type, v.definition, v.hash, v.state, v.reason, v.row_count, \
+                    t.published_as_of AS batch_as_of, coalesce(t.published_n, 0) AS published_n, \
+                    (SELECT count(*) FROM sqlonfhir_meta.error e WHERE e.view = v.name) AS error_count \
+             FROM sqlonfhir_meta.view v LEFT JOIN sqlonfhir_meta.resource_type t ON t.type = v.resource_type ORDER BY v.name",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("reading the registry"))?;
+        rows.into_iter()
+            .map(|row| {
+                let state = ViewState::from_column(&row.state)?;
+                let materialised = state.is_materialised();
+                Ok(RegisteredView {
+                    name: row.name,
+                    url: row.url,
+                    resource_type: row.resource_type,
+                    definition: row.definition,
+                    hash: row.hash,
+                    state,
+                    reason: row.reason,
+                    batch_as_of: row.batch_as_of.filter(|_| materialised),
+                    published_n: if materialised { row.published_n } else { 0 },
+                    row_count: row.row_count.filter(|_| materialised),
+                    error_count: row.error_count,
+                })
+            })
+            .collect()
     }
+
     /// The materialised views of a type, compiled (cached by generation).
-    pub async fn type_views(&self, _resource_type: &str) -> Result<TypeViews, StoreError> {
-        unimplemented!()
+    pub async fn type_views(&self, resource_type: &str) -> Result<TypeViews, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(during("connecting"))?;
+        self.type_views_on(&mut connection, resource_type).await
     }
-    /// Registers a definition (already compiled by the caller, who keeps the text). `force` allows dropped and retyped columns.
-    pub async fn put_view(&self, _view: &CompiledView, _definition: &str, _force: bool) -> Result<PutOutcome, StoreError> {
-        unimplemented!()
+
+    pub(crate) async fn type_views_on(&self, connection: &mut PgConnection, resource_type: &str) -> Result<TypeViews, StoreError> {
+        let generation: i64 =
+            sqlx::query_scalar("SELECT coalesce((SELECT generation FROM sqlonfhir_meta.resource_type WHERE type = $1), 0)")
+                .bind(resource_type)
+                .fetch_one(&mut *connection)
+                .await
+                .map_err(during("reading a type's generation"))?;
+        let cached = self.cache.of_type.lock().unwrap_or_else(PoisonError::into_inner).get(resource_type).cloned();
+        if let Some(views) = cached.filter(|v| v.generation == generation) {
+            return Ok(views);
+        }
+        // Generation and definitions in one statement, so of one moment.
+        let rows: Vec<(i64, Option<String>, Option<String>, Option<String>)> = sqlx::query_as(
+            "SELECT t.generation, v.name, v.hash, v.definition FROM sqlonfhir_meta.resource_type t \
+             LEFT JOIN sqlonfhir_meta.view v ON v.resource_type = t.type AND v.state IN ('active', 'stale') \
+             WHERE t.type = $1 ORDER BY v.name",
+        )
+        .bind(resource_type)
+        .fetch_all(connection)
+        .await
+        .map_err(during("reading a type's views"))?;
+        let generation = rows.first().map_or(0, |r| r.0);
+        let views = rows
+            .into_iter()
+            .filter_map(|(_, name, hash, definition)| Some((name?, hash?, definition?)))
+            .map(|(name, hash, definition)| self.cache.compiled(&name, &hash, &definition))
+            .collect::<Result<_, _>>()?;
+        let views = TypeViews { resource_type: resource_type.to_owned(), generation, views };
+        self.cache
+            .of_type
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(resource_type.to_owned(), views.clone());
+        Ok(views)
     }
-    /// Drops a view and its tables.
-    pub async fn drop_view(&self, _name: &str) -> Result<(), StoreError> {
-        unimplemented!()
+
+    /// Registers a definition (already compiled by the caller, who keeps the text). `force` allows dropped and retyped columns: the view, and what
+    /// others have built on it, is then dropped at once and created anew with the next joining run; meanwhile it is not materialised.
+    pub async fn put_view(&self, view: &CompiledView, definition: &str, force: bool) -> Result<PutOutcome, StoreError> {
+        tables::refuse_impossible(view)?;
+        let hash = hex(&Sha256::digest(definition.as_bytes()));
+        let deadline = locks::patience();
+        loop {
+            match self.try_put_view(view, definition, &hash, force).await {
+                Err(StoreError::Database { transient: true, .. }) if force && Instant::now() < deadline => {
+                    tokio::time::sleep(locks::EXCLUSIVE_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
     }
-    /// Records that a view could not be populated or rebuilt.
-    pub async fn fail_view(&self, _name: &str, _reason: &str) -> Result<(), StoreError> {
-        unimplemented!()
+
+    async fn try_put_view(&self, view: &CompiledView, definition: &str, hash: &str, force: bool) -> Result<PutOutcome, StoreError> {
+        let doing = during("registering a view");
+        let mut transaction = self.begin().await?;
+        locks::lock_registry(&mut transaction).await?;
+        let existing: Option<Existing> = sqlx::query_as(
+            "SELECT resource_type, definition, hash, state, pending_hash FROM sqlonfhir_meta.view WHERE name = $1",
+        )
+        .bind(view.name())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(doing)?;
+
+        let outcome = match existing {
+            None => PutOutcome::Created,
+            Some(existing) => {
+                let materialised = ViewState::from_column(&existing.state)?.is_materialised();
+                if existing.pending_hash.as_deref().unwrap_or(&existing.hash) == hash {
+                    return Ok(PutOutcome::Unchanged);
+                }
+                if !materialised {
+                    PutOutcome::Created
+                } else if existing.hash == hash {
+                    // Back to what is shown: the replacement that waits is called off.
+                    sqlx::query(
+                        "UPDATE sqlonfhir_meta.view SET pending_definition = NULL, pending_hash = NULL, pending_url = NULL, \
+                         state = 'active', reason = NULL WHERE name = $1",
+                    )
+                    .bind(view.name())
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(doing)?;
+                    PutOutcome::Unchanged
+                } else {
+                    match self.incompatibility(view, &existing) {
+                        None => PutOutcome::Replacing,
+                        Some(reason) if !force => return Err(StoreError::Incompatible(reason)),
+                        Some(_) => {
+                            self.drop_within(&mut transaction, view.name(), &existing.resource_type, true).await?;
+                            PutOutcome::Created
+                        }
+                    }
+                }
+            }
+        };
+        match outcome {
+            PutOutcome::Unchanged => {}
+            PutOutcome::Created => {
+                sqlx::query(
+                    "INSERT INTO sqlonfhir_meta.view (name, url, resource_type, definition, hash, state) \
+                     VALUES ($1, $2, $3, $4, $5, 'creating') ON CONFLICT (name) DO UPDATE SET url = excluded.url, \
+                     resource_type = excluded.resource_type, definition = excluded.definition, hash = excluded.hash, \
+                     state = 'creating', reason = NULL, row_count = NULL",
+                )
+                .bind(view.name())
+                .bind(view.url())
+                .bind(view.resource_type())
+                .bind(definition)
+                .bind(hash)
+                .execute(&mut *transaction)
+                .await
+                .map_err(doing)?;
+                ensure_type(&mut transaction, view.resource_type()).await?;
+            }
+            PutOutcome::Replacing => {
+                sqlx::query(
+                    "UPDATE sqlonfhir_meta.view SET pending_definition = $2, pending_hash = $3, pending_url = $4 WHERE name = $1",
+                )
+                .bind(view.name())
+                .bind(definition)
+                .bind(hash)
+                .bind(view.url())
+                .execute(&mut *transaction)
+                .await
+                .map_err(doing)?;
+            }
+        }
+        bump_registry(&mut transaction).await?;
+        transaction.commit().await.map_err(doing)?;
+        Ok(outcome)
     }
+
+    /// Why a definition cannot take the place of a materialised one with its columns, if it cannot.
+    fn incompatibility(&self, view: &CompiledView, existing: &Existing) -> Option<String> {
+        let advice = "give the view a new name, or force the replacement, which drops what others have built on it";
+        if existing.resource_type != view.resource_type() {
+            return Some(format!(
+                "view {} is over {}, the new definition over {}; {advice}",
+                view.name(),
+                existing.resource_type,
+                view.resource_type()
+            ));
+        }
+        let Ok(old) = self.cache.compiled(view.name(), &existing.hash, &existing.definition) else {
+            return Some(format!("the present definition of view {} cannot be read by this release; {advice}", view.name()));
+        };
+        let broken: Vec<String> = old
+            .columns()
+            .iter()
+            .filter_map(|column| match view.columns().iter().find(|c| c.name == column.name) {
+                None => Some(format!("column {} is dropped", column.name)),
+                Some(new) if new.sql_type() != column.sql_type() => {
+                    Some(format!("column {} changes from {} to {}", column.name, column.sql_type(), new.sql_type()))
+                }
+                Some(_) => None,
+            })
+            .collect();
+        (!broken.is_empty()).then(|| format!("the new definition of view {} does not fit: {}; {advice}", view.name(), broken.join(", ")))
+    }
+
+    /// Drops a view and its tables. Refused while others' views are built on it.
+    pub async fn drop_view(&self, name: &str) -> Result<(), StoreError> {
+        let deadline = locks::patience();
+        loop {
+            match self.try_drop_view(name).await {
+                // A reader holds the view: let it finish.
+                Err(StoreError::Database { transient: true, .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(locks::EXCLUSIVE_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_drop_view(&self, name: &str) -> Result<(), StoreError> {
+        let doing = during("dropping a view");
+        let mut transaction = self.begin().await?;
+        locks::lock_registry(&mut transaction).await?;
+        let resource_type: Option<String> = sqlx::query_scalar("SELECT resource_type FROM sqlonfhir_meta.view WHERE name = $1")
+            .bind(name)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(doing)?;
+        let Some(resource_type) = resource_type else {
+            return Err(unknown_view(&mut transaction, name).await);
+        };
+        self.drop_within(&mut transaction, name, &resource_type, false).await?;
+        bump_registry(&mut transaction).await?;
+        transaction.commit().await.map_err(doing)
+    }
+
+    /// Under the type's lock and with a short `lock_timeout`: tables and public views go, the registry's row with its errors, the generation moves.
+    async fn drop_within(&self, connection: &mut PgConnection, name: &str, resource_type: &str, cascade: bool) -> Result<(), StoreError> {
+        let doing = during("dropping a view");
+        tables::execute(connection, format!("SET LOCAL lock_timeout = '{}'", locks::EXCLUSIVE_WAIT), "dropping a view").await?;
+        locks::lock_type(connection, resource_type).await?;
+        tables::drop_all(connection, name, cascade).await.map_err(|error| match sqlstate(&error).as_deref() {
+            Some("2BP01") => StoreError::Incompatible(format!(
+                "view {name} cannot be dropped: other database objects are built on it; drop these first"
+            )),
+            _ => doing(error),
+        })?;
+        for delete in ["DELETE FROM sqlonfhir_meta.error WHERE view = $1", "DELETE FROM sqlonfhir_meta.view WHERE name = $1"] {
+            sqlx::query(delete).bind(name).execute(&mut *connection).await.map_err(doing)?;
+        }
+        bump_type(connection, resource_type).await
+    }
+
+    /// Records that a view could not be populated or rebuilt. A later joining run tries again.
+    pub async fn fail_view(&self, name: &str, reason: &str) -> Result<(), StoreError> {
+        let doing = during("recording a view's failure");
+        let mut transaction = self.begin().await?;
+        let changed = sqlx::query(
+            "UPDATE sqlonfhir_meta.view SET state = CASE WHEN state IN ('active', 'stale') THEN 'stale' ELSE 'error' END, reason = $2 \
+             WHERE name = $1",
+        )
+        .bind(name)
+        .bind(reason)
+        .execute(&mut *transaction)
+        .await
+        .map_err(doing)?;
+        if changed.rows_affected() == 0 {
+            return Err(unknown_view(&mut transaction, name).await);
+        }
+        bump_registry(&mut transaction).await?;
+        transaction.commit().await.map_err(doing)
+    }
+
     /// Moves with every change of the registry (views, states, watermarks' publication not included): what WatchViews polls cheaply.
     pub async fn registry_generation(&self) -> Result<i64, StoreError> {
-        unimplemented!()
+        sqlx::query_scalar("SELECT generation FROM sqlonfhir_meta.registry")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(during("reading the registry's generation"))
     }
+
+    /// Public views that a reader held when their definition was replaced get their new columns.
+    pub(crate) async fn repair_public_views(&self) -> Result<(), StoreError> {
+        let doing = during("replacing a public view");
+        let outdated: Vec<(String, String, String)> = sqlx::query_as(
+            "SELECT name, hash, definition FROM sqlonfhir_meta.view WHERE public_outdated AND state IN ('active', 'stale')",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(doing)?;
+        for (name, hash, definition) in outdated {
+            let view = self.cache.compiled(&name, &hash, &definition)?;
+            let deadline = locks::patience();
+            while let Err(error) = self.replace_public_view(&view).await {
+                let locked = matches!(&error, StoreError::Database { transient: true, .. });
+                if !locked || Instant::now() >= deadline {
+                    return Err(error);
+                }
+                tokio::time::sleep(locks::EXCLUSIVE_PAUSE).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn replace_public_view(&self, view: &CompiledView) -> Result<(), StoreError> {
+        let doing = during("replacing a public view");
+        let mut transaction = self.begin().await?;
+        let timeout = format!("SET LOCAL lock_timeout = '{}'", locks::EXCLUSIVE_WAIT);
+        sqlx::raw_sql(AssertSqlSafe(timeout)).execute(&mut *transaction).await.map_err(doing)?;
+        // PostgreSQL only appends to a view: the old columns keep their places.
+        let mut columns = tables::public_columns(&mut transaction, view.name()).await?;
+        let added: Vec<String> =
+            view.columns().iter().map(|c| c.name.clone()).filter(|name| !columns.contains(name)).collect();
+        columns.extend(added);
+        tables::create_public_views(&mut transaction, view.name(), view.description(), &columns).await.map_err(doing)?;
+        sqlx::query("UPDATE sqlonfhir_meta.view SET public_outdated = false WHERE name = $1")
+            .bind(view.name())
+            .execute(&mut *transaction)
+            .await
+            .map_err(doing)?;
+        transaction.commit().await.map_err(doing)
+    }
+}
+
+/// Refuses a transaction whose views are not those of the type now.
+pub(crate) fn check_generation(views: &TypeViews, row: &TypeRow) -> Result<(), StoreError> {
+    if views.generation == row.generation {
+        Ok(())
+    } else {
+        Err(StoreError::ViewsChanged { resource_type: views.resource_type.clone() })
+    }
+}
+
+/// Makes the type's row, if it is new.
+pub(crate) async fn ensure_type(connection: &mut PgConnection, resource_type: &str) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO sqlonfhir_meta.resource_type (type) VALUES ($1) ON CONFLICT DO NOTHING")
+        .bind(resource_type)
+        .execute(connection)
+        .await
+        .map_err(during("registering a type"))?;
+    Ok(())
+}
+
+/// The type's views have changed: whoever writes rows must load them again. Under the type's lock.
+pub(crate) async fn bump_type(connection: &mut PgConnection, resource_type: &str) -> Result<(), StoreError> {
+    sqlx::query("UPDATE sqlonfhir_meta.resource_type SET generation = generation + 1 WHERE type = $1")
+        .bind(resource_type)
+        .execute(connection)
+        .await
+        .map_err(during("moving a type's generation"))?;
+    Ok(())
+}
+
+/// The registry has changed: watchers look again.
+pub(crate) async fn bump_registry(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("UPDATE sqlonfhir_meta.registry SET generation = generation + 1")
+        .execute(connection)
+        .await
+        .map_err(during("moving the registry's generation"))?;
+    Ok(())
+}
+
+/// The error that names the views that there are.
+pub(crate) async fn unknown_view(connection: &mut PgConnection, name: &str) -> StoreError {
+    match sqlx::query_scalar::<_, String>("SELECT name FROM sqlonfhir_meta.view ORDER BY name").fetch_all(connection).await {
+        Ok(names) => StoreError::UnknownView { name: name.into(), known: names.join(", ") },
+        Err(error) => during("reading the registry")(error),
+    }
+}
+
+/// Whether an error says that a lock could not be had within `lock_timeout`.
+pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    sqlstate(error).as_deref() == Some(LOCK_NOT_AVAILABLE)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -1,6 +1,16 @@
 //! The connection to the views' PostgreSQL.
 
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction};
+
 use crate::StoreError;
+use crate::error::during;
+use crate::registry::ViewCache;
 
 /// How to reach the views' PostgreSQL.
 #[derive(Clone)]
@@ -10,24 +20,55 @@ pub struct StoreSettings {
     /// Connections at most.
     pub max_connections: u32,
     /// How far two machines' clocks may be apart (rules 7 and 9); 1 s by default.
-    pub skew: chrono::TimeDelta,
+    pub skew: TimeDelta,
 }
 
 /// The views' PostgreSQL. Cheap to clone.
 #[derive(Clone)]
-pub struct ViewStore {}
+pub struct ViewStore {
+    pub(crate) pool: PgPool,
+    /// For connections of their own: runs of the batch.
+    options: Arc<PgConnectOptions>,
+    pub(crate) skew: TimeDelta,
+    pub(crate) cache: Arc<ViewCache>,
+}
 
 impl ViewStore {
     /// Connects; fails with a clear error (never with the password) if it cannot.
-    pub async fn connect(_settings: StoreSettings) -> Result<Self, StoreError> {
-        unimplemented!()
+    pub async fn connect(settings: StoreSettings) -> Result<Self, StoreError> {
+        // The parser's error may quote the URL, and with it the password.
+        let options = PgConnectOptions::from_str(&settings.url)
+            .map_err(|_| StoreError::Database {
+                doing: "reading the connection URL",
+                reason: "it is not of the form postgres://user:password@host:port/database".into(),
+                transient: false,
+            })?
+            .application_name("researchflow")
+            // Statements may hold search values: they are never logged.
+            .disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_with(options.clone())
+            .await
+            .map_err(during("connecting"))?;
+        Ok(Self { pool, options: Arc::new(options), skew: settings.skew, cache: Arc::default() })
     }
-    /// Brings schemas, tables and roles to this release's state. Needs the owner.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        unimplemented!()
-    }
+
     /// Whether the schema is there and of this release; `StoreError::NotMigrated` says what to do.
     pub async fn check(&self) -> Result<(), StoreError> {
-        unimplemented!()
+        let mut connection = self.pool.acquire().await.map_err(during("connecting"))?;
+        crate::migrate::check(&mut connection).await
+    }
+
+    /// A connection outside the pool, that lives as long as a run.
+    pub(crate) async fn own_connection(&self) -> Result<PgConnection, StoreError> {
+        let options = self.options.as_ref().clone().application_name("researchflow run");
+        PgConnection::connect_with(&options).await.map_err(during("connecting"))
+    }
+
+    /// A transaction on a pooled connection.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        self.pool.begin().await.map_err(during("beginning a transaction"))
     }
 }

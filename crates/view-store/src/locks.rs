@@ -1,0 +1,98 @@
+//! Advisory locks: one per resource type for every transaction that changes rows or the ledger, one per type for the run of the batch.
+
+use std::time::{Duration, Instant};
+
+use sqlx::PgConnection;
+
+use crate::StoreError;
+use crate::error::during;
+
+/// Lock classes: the first key of PostgreSQL's two-key advisory locks. Any numbers that others do not use.
+#[derive(Debug, Clone, Copy)]
+#[repr(i32)]
+enum Class {
+    /// Held by each transaction that changes a type's rows, ledger or marks.
+    Type = 0x5246_0001,
+    /// Held by a session while it runs the batch of a type.
+    Run = 0x5246_0002,
+    /// Held by each transaction that changes the registry of views, and by migrations.
+    Registry = 0x5246_0003,
+}
+
+/// What may wait for an exclusive lock that readers stand in the way of waits no longer than this, since new readers queue behind it.
+pub(crate) const EXCLUSIVE_WAIT: &str = "30ms";
+
+/// How long to try again before giving up with a transient error.
+pub(crate) const EXCLUSIVE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pause between two tries: long enough that readers in the queue get through.
+pub(crate) const EXCLUSIVE_PAUSE: Duration = Duration::from_millis(20);
+
+/// A deadline for tries that need an exclusive lock.
+pub(crate) fn patience() -> Instant {
+    Instant::now() + EXCLUSIVE_PATIENCE
+}
+
+/// The type's lock, until the transaction ends.
+pub(crate) async fn lock_type(connection: &mut PgConnection, resource_type: &str) -> Result<(), StoreError> {
+    lock_type_raw(connection, resource_type).await.map_err(during("taking the type's lock"))
+}
+
+/// [`lock_type`] with the driver's error, for callers that set `lock_timeout`.
+pub(crate) async fn lock_type_raw(connection: &mut PgConnection, resource_type: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1, $2)")
+        .bind(Class::Type as i32)
+        .bind(key(resource_type))
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+/// Takes the type's run lock for the session, if nobody has it.
+pub(crate) async fn try_lock_run(connection: &mut PgConnection, resource_type: &str) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
+        .bind(Class::Run as i32)
+        .bind(key(resource_type))
+        .fetch_one(connection)
+        .await
+        .map_err(during("taking the run lock"))
+}
+
+/// Gives the type's run lock back.
+pub(crate) async fn unlock_run(connection: &mut PgConnection, resource_type: &str) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_advisory_unlock($1, $2)")
+        .bind(Class::Run as i32)
+        .bind(key(resource_type))
+        .execute(connection)
+        .await
+        .map_err(during("giving back the run lock"))?;
+    Ok(())
+}
+
+/// The registry's lock, until the transaction ends.
+pub(crate) async fn lock_registry(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1, 0)")
+        .bind(Class::Registry as i32)
+        .execute(connection)
+        .await
+        .map_err(during("taking the registry's lock"))?;
+    Ok(())
+}
+
+/// The lock of migrations, for the session.
+pub(crate) async fn lock_migrations(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_advisory_lock($1, 1)")
+        .bind(Class::Registry as i32)
+        .execute(connection)
+        .await
+        .map_err(during("taking the lock of migrations"))?;
+    Ok(())
+}
+
+/// Second key: FNV-1a of the type's name. Two types with one key would only wait for each other; several are taken in the order of their keys.
+pub(crate) fn key(resource_type: &str) -> i32 {
+    let hash = resource_type
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash.cast_signed()
+}

@@ -1,0 +1,183 @@
+//! The tables and public views of one view: names, columns, DDL.
+//!
+//! Three tables of one shape (hidden columns, then the definition's) in three schemas, and two public views over them without the hidden
+//! columns. Columns are named in every statement: a replaced definition appends its new columns, so their order in the tables says nothing.
+
+use std::fmt::Write as _;
+
+use fhir_core::column::Column;
+use fhir_core::view::CompiledView;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::StoreError;
+use crate::error::during;
+
+/// Hidden columns, in the order in which tuples carry them.
+pub(crate) const HIDDEN: &str = "_rid, _version, _updated, _row";
+
+/// The three tables of a view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// Batch rows that nothing overrides.
+    Base,
+    /// Rows of states later than the batch's.
+    Live,
+    /// Batch rows that a live state hides.
+    Shadowed,
+}
+
+impl Table {
+    pub(crate) const ALL: [Self; 3] = [Self::Base, Self::Live, Self::Shadowed];
+
+    /// Qualified and quoted name.
+    pub(crate) fn of(self, view: &str) -> String {
+        let schema = match self {
+            Self::Base => "sqlonfhir_base",
+            Self::Live => "sqlonfhir_live",
+            Self::Shadowed => "sqlonfhir_shadowed",
+        };
+        format!("{schema}.{}", quoted(view))
+    }
+}
+
+/// An identifier, quoted: exactly as given.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Names of the definition's columns, quoted, each with a comma before: to follow [`HIDDEN`].
+pub(crate) fn more_columns(columns: &[Column]) -> String {
+    columns.iter().fold(String::new(), |mut list, column| {
+        let _ = write!(list, ", {}", quoted(&column.name));
+        list
+    })
+}
+
+/// Hidden and own columns with their types, as in `CREATE TABLE`.
+pub(crate) fn shape(columns: &[Column]) -> String {
+    let hidden = "_rid text COLLATE \"C\" NOT NULL, _version bigint NOT NULL, _updated timestamptz NOT NULL, _row integer NOT NULL";
+    columns.iter().fold(hidden.to_owned(), |mut list, column| {
+        let _ = write!(list, ", {} {}", quoted(&column.name), column.sql_type());
+        list
+    })
+}
+
+/// Names that PostgreSQL gives to columns of every table.
+const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
+
+/// A PostgreSQL table has no more columns than this; the hidden ones are of them.
+const MAX_COLUMNS: usize = 1600 - 4;
+
+/// What a valid definition may still ask that PostgreSQL cannot hold.
+pub(crate) fn refuse_impossible(view: &CompiledView) -> Result<(), StoreError> {
+    if let Some(column) = view.columns().iter().find(|c| SYSTEM_COLUMNS.contains(&c.name.as_str())) {
+        return Err(StoreError::Incompatible(format!(
+            "column {} of view {}: PostgreSQL keeps this name for itself; choose another",
+            column.name,
+            view.name()
+        )));
+    }
+    if view.columns().len() > MAX_COLUMNS {
+        return Err(StoreError::Incompatible(format!(
+            "view {} has {} columns; a PostgreSQL table holds {MAX_COLUMNS} at most; split it",
+            view.name(),
+            view.columns().len()
+        )));
+    }
+    Ok(())
+}
+
+/// Drops what an earlier attempt left, and makes the three tables, empty and invisible. The base table gets its index when it is loaded.
+pub(crate) async fn create_tables(connection: &mut PgConnection, view: &CompiledView) -> Result<(), StoreError> {
+    let mut ddl = String::new();
+    for table in Table::ALL {
+        let name = table.of(view.name());
+        let _ = write!(ddl, "DROP TABLE IF EXISTS {name}; CREATE TABLE {name} ({}); ", shape(view.columns()));
+        let _ = write!(ddl, "GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO researchflow_merger; ");
+        if table != Table::Base {
+            let _ = write!(ddl, "CREATE INDEX ON {name} (_rid); ");
+        }
+    }
+    execute(connection, ddl, "creating a view's tables").await
+}
+
+/// The base table's key: a resource's rows are never doubled.
+pub(crate) async fn index_base(connection: &mut PgConnection, view: &str) -> Result<(), StoreError> {
+    let base = Table::Base.of(view);
+    execute(connection, format!("ALTER TABLE {base} ADD PRIMARY KEY (_rid, _row); ANALYZE {base}"), "indexing a view").await
+}
+
+/// The public views, over the three tables by name. `columns` in the order in which readers see them.
+pub(crate) async fn create_public_views(
+    connection: &mut PgConnection,
+    view: &str,
+    description: Option<&str>,
+    columns: &[String],
+) -> Result<(), sqlx::Error> {
+    let list = columns.iter().map(|c| quoted(c)).collect::<Vec<_>>().join(", ");
+    let (base, live, shadowed) = (Table::Base.of(view), Table::Live.of(view), Table::Shadowed.of(view));
+    let mut ddl = String::new();
+    for (schema, other) in [("sqlonfhir", live), ("sqlonfhir_batch", shadowed)] {
+        let name = format!("{schema}.{}", quoted(view));
+        let _ = write!(
+            ddl,
+            "CREATE OR REPLACE VIEW {name} AS SELECT {list} FROM {base} UNION ALL SELECT {list} FROM {other}; \
+             GRANT SELECT ON {name} TO researchflow_reader, researchflow_merger; "
+        );
+        if let Some(text) = description {
+            let _ = write!(ddl, "COMMENT ON VIEW {name} IS {}; ", literal(text));
+        }
+    }
+    sqlx::raw_sql(AssertSqlSafe(ddl)).execute(connection).await.map(|_| ())
+}
+
+/// The columns of the public view as it is, in order; empty if there is none.
+pub(crate) async fn public_columns(connection: &mut PgConnection, view: &str) -> Result<Vec<String>, StoreError> {
+    sqlx::query_scalar(
+        "SELECT a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace s ON s.oid = c.relnamespace \
+         WHERE s.nspname = 'sqlonfhir' AND c.relname = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+    )
+    .bind(view)
+    .fetch_all(connection)
+    .await
+    .map_err(during("reading a view's columns"))
+}
+
+/// Drops the public views and the tables. With `cascade` also what others have built on the public views.
+pub(crate) async fn drop_all(connection: &mut PgConnection, view: &str, cascade: bool) -> Result<(), sqlx::Error> {
+    let how = if cascade { "CASCADE" } else { "RESTRICT" };
+    let name = quoted(view);
+    let mut ddl = format!("DROP VIEW IF EXISTS sqlonfhir.{name} {how}; DROP VIEW IF EXISTS sqlonfhir_batch.{name} {how}; ");
+    for table in Table::ALL {
+        let _ = write!(ddl, "DROP TABLE IF EXISTS {}; ", table.of(view));
+    }
+    sqlx::raw_sql(AssertSqlSafe(ddl)).execute(connection).await.map(|_| ())
+}
+
+/// Runs statements that were built from quoted names alone.
+pub(crate) async fn execute(connection: &mut PgConnection, sql: String, doing: &'static str) -> Result<(), StoreError> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map_err(during(doing))?;
+    Ok(())
+}
+
+/// A string literal: `E''` whatever `standard_conforming_strings` says.
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''").replace('\0', ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_exactly_as_given() {
+        assert_eq!(quoted("Plain"), "\"Plain\"");
+        assert_eq!(quoted("a\"; DROP TABLE x; --"), "\"a\"\"; DROP TABLE x; --\"");
+        assert_eq!(Table::Live.of("v"), "sqlonfhir_live.\"v\"");
+    }
+
+    #[test]
+    fn literals_hold_quotes_and_backslashes() {
+        assert_eq!(literal("it's a \\ b"), "E'it''s a \\\\ b'");
+    }
+}
