@@ -7,8 +7,8 @@ The property test reads the lines, does the same to the real parts and compares 
 import json
 import sys
 from hapi import IDS, Hapi
-from model import MARGIN, Violation
-from run import KINDS, Play, steps_of
+from model import MARGIN, Refresher, Violation
+from run import Play, steps_of
 
 START = 1000    # the first time: far enough from 0, which stands for "never" in the model and is None outside it
 
@@ -48,9 +48,19 @@ def position(p):
     return dict(n=p.n, T=p.T, bound=p.bound, timeline=p.timeline) if p and p.n else None
 
 
+class RecordedRefresher(Refresher):
+    """Notes of which kind a run is that has begun."""
+
+    def __setattr__(self, name, value):
+        if name == "run" and value is not None:
+            self.w.begun = value.kind
+        super().__setattr__(name, value)
+
+
 class Recorded(Play):
     def __init__(self, *args, **kw):
         super().__init__(*args, **kw)
+        self.begun, self.refresher = None, RecordedRefresher(self)
         self.now, self.notes, self.lines, self.last = START, [], [], None
         self.hapi = RecordedHapi(self, args[0] if args else 0)
 
@@ -82,8 +92,12 @@ class Recorded(Play):
         super().merger_crash(a, b)
 
     def refresh(self, a, b):
-        self.note("refresh", kind=KINDS[b % 4])
+        new = self.refresher.run is None
+        note = dict(do="refresh", begins=None)
+        self.notes.append(note)
         super().refresh(a, b)
+        if new:
+            note["begins"] = self.begun
 
     def refresher_crash(self, a, b):
         self.note("refresher_crash")
@@ -121,8 +135,10 @@ class Recorded(Play):
         super().store_crash(a, b)
 
     def expire(self, a, b):
-        self.note("expire", id=IDS[a % 3])
-        super().expire(a, b)
+        """All that may leave, for that is what the store lets go at once."""
+        self.note("expire")
+        for rid in IDS:
+            self.store.expire(rid)
 
     # ------------------------------------------------------------------------------------------------------------------------- quiescence
     def speed_round(self):

@@ -4,6 +4,9 @@
 //! its value is dropped or this program dies. A missing server is an error that names the command which installs it; nothing is skipped.
 
 pub mod deadline;
+pub mod fhir;
+pub mod hapi;
+pub mod patients;
 pub mod postgres;
 pub mod redis;
 pub mod server;

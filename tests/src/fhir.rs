@@ -1,0 +1,193 @@
+//! A client of HAPI's REST API: what an application would write, with the version that HAPI answered.
+
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// Entries of a transaction; more make HAPI slower, not faster.
+const TRANSACTION: usize = 100;
+
+/// What HAPI answered to a write.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// Resource type.
+    pub resource_type: String,
+    /// Id.
+    pub id: String,
+    /// Version, from the ETag; of a delete, from the location that the answer's body names, else unknown.
+    pub version: Option<i64>,
+    /// When the answer was there.
+    pub answered: Instant,
+    /// From the request to the answer.
+    pub took: Duration,
+}
+
+/// A client of one FHIR server.
+#[derive(Debug, Clone)]
+pub struct Fhir {
+    base: String,
+    client: reqwest::Client,
+}
+
+impl Fhir {
+    /// A client of the server at a base URL.
+    pub fn new(base: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            base: base.trim_end_matches('/').to_owned(),
+            client: http_client()?,
+        })
+    }
+
+    /// Whether the server answers with its capabilities.
+    pub async fn is_ready(&self) -> bool {
+        let request = self
+            .client
+            .get(format!("{}/metadata", self.base))
+            .timeout(Duration::from_secs(10));
+        request
+            .send()
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// Creates or updates: PUT under the resource's own type and id.
+    pub async fn put(&self, resource: &Value) -> anyhow::Result<Written> {
+        let (resource_type, id) = key(resource)?;
+        self.write(Method::PUT, &resource_type, &id, Some(resource)).await
+    }
+
+    /// Deletes.
+    pub async fn delete(&self, resource_type: &str, id: &str) -> anyhow::Result<Written> {
+        self.write(Method::DELETE, resource_type, id, None).await
+    }
+
+    async fn write(
+        &self,
+        method: Method,
+        resource_type: &str,
+        id: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Written> {
+        let start = Instant::now();
+        let mut request = self
+            .client
+            .request(method, format!("{}/{resource_type}/{id}", self.base));
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/fhir+json")
+                .body(serde_json::to_vec(body)?);
+        }
+        let answer = request.send().await?;
+        let (status, etag) = (answer.status(), answer.headers().get("etag").cloned());
+        let text = answer.text().await?;
+        let answered = Instant::now();
+        if !status.is_success() {
+            bail!("HAPI answered {status} to a write of a {resource_type}: {text}");
+        }
+        let etag = etag
+            .as_ref()
+            .and_then(|etag| etag.to_str().ok())
+            .and_then(version_of_etag);
+        Ok(Written {
+            resource_type: resource_type.to_owned(),
+            id: id.to_owned(),
+            version: etag.or_else(|| version_of_location(&text)),
+            answered,
+            took: answered - start,
+        })
+    }
+
+    /// Reads the current state; none if it does not exist or is deleted.
+    pub async fn get(&self, resource_type: &str, id: &str) -> anyhow::Result<Option<Value>> {
+        let answer = self
+            .client
+            .get(format!("{}/{resource_type}/{id}", self.base))
+            .send()
+            .await?;
+        match answer.status() {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
+            status if status.is_success() => Ok(Some(serde_json::from_slice(&answer.bytes().await?)?)),
+            status => bail!("HAPI answered {status} to a read of a {resource_type}"),
+        }
+    }
+
+    /// Puts resources in transactions of 100, in their order.
+    pub async fn load(&self, resources: &[Value]) -> anyhow::Result<()> {
+        for chunk in resources.chunks(TRANSACTION) {
+            let mut entries = Vec::with_capacity(chunk.len());
+            for resource in chunk {
+                let (resource_type, id) = key(resource)?;
+                let url = format!("{resource_type}/{id}");
+                entries.push(json!({"resource": resource, "request": {"method": "PUT", "url": url}}));
+            }
+            self.transaction(entries).await?;
+        }
+        Ok(())
+    }
+
+    /// One transaction of entries as FHIR has them; answers HAPI's bundle.
+    pub async fn transaction(&self, entries: Vec<Value>) -> anyhow::Result<Value> {
+        let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": entries});
+        self.post("", &bundle).await.context("a transaction failed")
+    }
+
+    /// Removes every trace of a resource that was deleted before.
+    pub async fn expunge(&self, resource_type: &str, id: &str) -> anyhow::Result<()> {
+        let parameters = json!({"resourceType": "Parameters", "parameter": [
+            {"name": "expungeDeletedResources", "valueBoolean": true},
+            {"name": "expungePreviousVersions", "valueBoolean": true},
+        ]});
+        self.post(&format!("/{resource_type}/{id}/$expunge"), &parameters)
+            .await?;
+        Ok(())
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let answer = self
+            .client
+            .post(format!("{}{path}", self.base))
+            .header("content-type", "application/fhir+json")
+            .body(serde_json::to_vec(body)?)
+            .send()
+            .await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        anyhow::ensure!(status.is_success(), "HAPI answered {status}: {text}");
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+/// An HTTP client without a proxy, for servers of this machine.
+pub fn http_client() -> anyhow::Result<reqwest::Client> {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // An error says that this program has chosen one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    Ok(reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?)
+}
+
+fn key(resource: &Value) -> anyhow::Result<(String, String)> {
+    let member = |name: &str| {
+        resource[name]
+            .as_str()
+            .map(str::to_owned)
+            .context("a resource without type or id")
+    };
+    Ok((member("resourceType")?, member("id")?))
+}
+
+fn version_of_etag(etag: &str) -> Option<i64> {
+    etag.trim_start_matches("W/").trim_matches('"').parse().ok()
+}
+
+/// A delete's answer names the version in its text: `…/_history/3`.
+fn version_of_location(text: &str) -> Option<i64> {
+    let (_, after) = text.split_once("/_history/")?;
+    let digits = after
+        .find(|c: char| !c.is_ascii_digit())
+        .map_or(after, |end| &after[..end]);
+    digits.parse().ok()
+}
