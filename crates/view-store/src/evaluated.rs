@@ -1,9 +1,11 @@
 //! States with their rows: encoded once, in PostgreSQL's binary COPY form, and put into whichever table the decision says.
 
 use chrono::{DateTime, Utc};
-use fhir_core::resource::State;
+use fhir_core::resource::{Content, State};
+use fhir_core::view::CompiledView;
 
 use crate::TypeViews;
+use crate::encode::TupleWriter;
 
 /// The rows of one state in one view.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,16 @@ pub enum RowsOf {
     },
 }
 
+impl RowsOf {
+    /// The tuples; none of a state that cannot be evaluated.
+    pub(crate) fn tuples(&self) -> &[u8] {
+        match self {
+            Self::Encoded { tuples, .. } => tuples,
+            Self::Failed { .. } => &[],
+        }
+    }
+}
+
 /// A state with its rows in each view of its type, in the order of [`TypeViews::views`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvaluatedState {
@@ -36,6 +48,28 @@ pub struct EvaluatedState {
 }
 
 /// Evaluates one state for all views of its type.
-pub fn evaluate(_views: &TypeViews, _state: &State) -> EvaluatedState {
-    unimplemented!()
+pub fn evaluate(views: &TypeViews, state: &State) -> EvaluatedState {
+    EvaluatedState {
+        id: state.id.clone(),
+        version: state.version,
+        last_updated: state.last_updated,
+        rows: views.views.iter().map(|view| rows_of(view, state)).collect(),
+    }
+}
+
+fn rows_of(view: &CompiledView, state: &State) -> RowsOf {
+    match &state.content {
+        Content::Deleted => RowsOf::Encoded { tuples: Vec::new(), count: 0 },
+        Content::Unreadable(reason) => RowsOf::Failed { reason: reason.clone() },
+        Content::Body(json) => {
+            let mut writer = TupleWriter::new(view.columns(), &state.id, state.version, state.last_updated);
+            match view.evaluate(json, &mut writer) {
+                Err(error) => RowsOf::Failed { reason: error.to_string() },
+                Ok(_) => match writer.finish() {
+                    Ok((tuples, count)) => RowsOf::Encoded { tuples, count },
+                    Err(error) => RowsOf::Failed { reason: error.to_string() },
+                },
+            }
+        }
+    }
 }

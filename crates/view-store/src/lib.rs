@@ -11,11 +11,16 @@
 //! | `sqlonfhir_meta` | registry, types, ledger, the reading number, migrations | owner, merger |
 
 mod apply;
+mod copy;
+mod decode;
+mod encode;
 mod error;
 mod evaluated;
 mod freshness;
+mod jsonb;
 mod locks;
 mod migrate;
+mod numeric;
 mod publish;
 mod readings;
 mod registry;
@@ -25,6 +30,7 @@ mod store;
 mod tables;
 
 pub use apply::{AppliedPage, Cursor, LastPage, ReadingAt, ReceivedPreview};
+pub use encode::{EncodeError, encode_rows};
 pub use error::StoreError;
 pub use evaluated::{EvaluatedState, RowsOf, evaluate};
 pub use freshness::{TypeFreshness, TypeState};

@@ -1,0 +1,39 @@
+//! Binary COPY: the frame around tuples, and sending them.
+
+use sqlx::PgConnection;
+
+use crate::StoreError;
+use crate::error::during;
+
+/// Signature, flags, length of the header's extension.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// A tuple of -1 fields ends the data.
+const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
+
+/// Puts binary tuples into `target`, a qualified quoted table name with the columns in the order of the tuples: `"t" (a, b)`.
+pub(crate) async fn copy_in<'t>(
+    connection: &mut PgConnection,
+    target: &str,
+    tuples: impl IntoIterator<Item = &'t [u8]>,
+) -> Result<u64, StoreError> {
+    let doing = during("copying rows in");
+    let mut tuples = tuples.into_iter().filter(|t| !t.is_empty()).peekable();
+    if tuples.peek().is_none() {
+        return Ok(0);
+    }
+    let mut copy = connection.copy_in_raw(&format!("COPY {target} FROM STDIN (FORMAT binary)")).await.map_err(doing)?;
+    let mut buffer = HEADER.to_vec();
+    for tuple in tuples {
+        buffer.extend_from_slice(tuple);
+        if buffer.len() >= CHUNK {
+            copy.send(buffer.as_slice()).await.map_err(doing)?;
+            buffer.clear();
+        }
+    }
+    buffer.extend_from_slice(TRAILER);
+    copy.send(buffer.as_slice()).await.map_err(doing)?;
+    copy.finish().await.map_err(doing)
+}
+
+/// Bytes sent at once: enough that a message costs little, few enough that memory does not.
+const CHUNK: usize = 256 * 1024;
