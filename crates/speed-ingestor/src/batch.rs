@@ -1,0 +1,143 @@
+//! The batch layer as the tail sees it: readings by `ReadChanges`, the types that views need by `WatchViews`.
+
+use std::time::Duration;
+
+use api::{
+    Code, MAX_MESSAGE_BYTES, ServiceError,
+    batch::{ReadChanges, ReadChangesPart, batch_service_client::BatchServiceClient},
+    proto::batch as proto,
+};
+use chrono::TimeDelta;
+use fhir_core::merge::{Mark, Position};
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use crate::tail::{ChangesReader, OpenedReading, ReadingPart};
+
+/// How long the batch layer may take for the next part of a reading.
+const PART_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client of the batch layer. Cheap to clone; connects when first used, and again after a break.
+#[derive(Debug, Clone)]
+pub struct BatchLayer {
+    client: BatchServiceClient<Channel>,
+}
+
+/// A reading that comes as a stream.
+#[derive(Debug)]
+pub struct StreamedReading {
+    mark: Mark,
+    parts: Streaming<proto::ReadChangesResponse>,
+}
+
+impl BatchLayer {
+    /// A client of the service at `endpoint`.
+    pub fn new(endpoint: Endpoint) -> Self {
+        let endpoint = endpoint
+            .connect_timeout(Duration::from_secs(2))
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(5));
+        let client = BatchServiceClient::new(endpoint.connect_lazy())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        Self { client }
+    }
+
+    /// The registered views, again after each change.
+    pub async fn watch_views(&self) -> Result<Streaming<proto::WatchViewsResponse>, ServiceError> {
+        Ok(self.client.clone().watch_views(proto::WatchViewsRequest {}).await?.into_inner())
+    }
+}
+
+/// The resource types that views need: of all views that are, or are about to be, materialised.
+pub fn needed_types(views: &[proto::View]) -> Vec<String> {
+    use proto::ViewState::{Dropping, Error};
+    let mut types: Vec<String> = views
+        .iter()
+        .filter(|view| !matches!(view.state(), Error | Dropping))
+        .map(|view| view.resource_type.clone())
+        .collect();
+    types.sort();
+    types.dedup();
+    types
+}
+
+impl ChangesReader for BatchLayer {
+    // `ReadChanges` reads the clock and opens the snapshot in one call, in that order.
+    type Begun = ();
+    type Opened = StreamedReading;
+
+    async fn begin(&self) -> Result<(), ServiceError> {
+        Ok(())
+    }
+
+    async fn open(
+        &self,
+        (): (),
+        since: Vec<(String, Option<Position>)>,
+        window: Option<TimeDelta>,
+    ) -> Result<Option<StreamedReading>, ServiceError> {
+        let request = proto::ReadChangesRequest::from(&ReadChanges { since, window });
+        let mut client = self.client.clone();
+        let mut parts = in_time(client.read_changes(request)).await?.into_inner();
+        match next_part(&mut parts).await? {
+            ReadChangesPart::Header { n, as_of } => Ok(Some(StreamedReading { mark: Mark { n, as_of }, parts })),
+            _ => Err(ServiceError::new(Code::Internal, "a reading must begin with its header")),
+        }
+    }
+}
+
+impl OpenedReading for StreamedReading {
+    fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    async fn next(&mut self) -> Result<ReadingPart, ServiceError> {
+        match next_part(&mut self.parts).await? {
+            ReadChangesPart::States(states) => Ok(ReadingPart::States(states)),
+            ReadChangesPart::Footer(types) => Ok(ReadingPart::End(types)),
+            ReadChangesPart::Header { .. } => Err(ServiceError::new(Code::Internal, "a reading has one header")),
+        }
+    }
+}
+
+async fn next_part(parts: &mut Streaming<proto::ReadChangesResponse>) -> Result<ReadChangesPart, ServiceError> {
+    match in_time(parts.message()).await? {
+        Some(part) => Ok(part.try_into()?),
+        None => Err(ServiceError::new(Code::Unavailable, "the reading was cut off")),
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, ServiceError> {
+    match tokio::time::timeout(PART_TIMEOUT, work).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(ServiceError::new(Code::Unavailable, "the batch layer does not answer in time")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_those_of_views_that_are_or_will_be_materialised() {
+        use proto::ViewState::{Active, Creating, Dropping, Error, Stale};
+        let view = |resource_type: &str, state: proto::ViewState| proto::View {
+            resource_type: resource_type.into(),
+            state: state.into(),
+            ..Default::default()
+        };
+        let views = [
+            view("Patient", Active),
+            view("Condition", Creating),
+            view("Patient", Error),
+            view("Encounter", Stale),
+            view("Device", Dropping),
+            view("Goal", Error),
+        ];
+        assert_eq!(needed_types(&views), ["Condition", "Encounter", "Patient"]);
+    }
+}

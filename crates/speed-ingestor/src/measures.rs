@@ -1,0 +1,87 @@
+//! Metrics of the speed layer. Labels come from small fixed sets: a type that no view needs counts as `other`.
+
+use std::sync::atomic::AtomicU64;
+
+use daemon::metrics::Metrics;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+};
+
+/// Labels of a webhook event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EventLabels {
+    /// Resource type, or `other`.
+    pub r#type: String,
+    /// `put`, `delete`, `bundle`, `other`.
+    pub op: &'static str,
+    /// `accepted`, `not_needed`, `refused`, `unavailable`.
+    pub outcome: &'static str,
+}
+
+/// A resource type.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TypeLabel {
+    /// Resource type.
+    pub r#type: String,
+}
+
+/// How a round ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RoundLabel {
+    /// `finished`, `full_refresh_needed`, `failed`.
+    pub outcome: &'static str,
+}
+
+/// All metrics of the speed layer.
+#[derive(Debug, Clone, Default)]
+pub struct Measures {
+    /// Requests to the webhook.
+    pub webhook_events: Family<EventLabels, Counter>,
+    /// Rounds of the tail.
+    pub tail_rounds: Family<RoundLabel, Counter>,
+    /// Readings offered that were later than what was held.
+    pub readings: Family<TypeLabel, Counter>,
+    /// Versions that the tail saw before any webhook.
+    pub healed: Family<TypeLabel, Counter>,
+    /// Previews that went to keep the bounds of the queue.
+    pub previews_dropped: Family<TypeLabel, Counter>,
+    /// Age of the oldest mark.
+    pub tail_lag_seconds: Gauge<f64, AtomicU64>,
+    /// Readings kept past their time to live because the batch has not covered them.
+    pub uncovered_kept: Family<TypeLabel, Gauge>,
+    /// Covered readings that went early because memory was short.
+    pub shed: Counter,
+    /// Bytes that Redis uses.
+    pub redis_used_bytes: Gauge,
+    /// 1 if HAPI has our Subscription as it should be, and active.
+    pub subscription_active: Gauge,
+}
+
+impl Measures {
+    /// Registers them.
+    pub fn register(metrics: &Metrics) -> Self {
+        let all = Self::default();
+        let m = all.clone();
+        metrics.register(|registry| {
+            registry.register("webhook_events", "requests to the webhook", m.webhook_events);
+            registry.register("tail_rounds", "rounds of the tail", m.tail_rounds);
+            registry.register("speed_readings", "readings taken into the speed store", m.readings);
+            registry.register("healed", "versions that the tail saw before any webhook", m.healed);
+            registry.register("previews_dropped", "previews dropped to keep the bounds of the queue", m.previews_dropped);
+            registry.register("tail_lag_seconds", "age of the oldest mark", m.tail_lag_seconds);
+            registry.register("speed_uncovered_kept", "readings past their time to live that the batch has not covered", m.uncovered_kept);
+            registry.register("speed_shed", "covered readings that left early because memory was short", m.shed);
+            registry.register("redis_used_bytes", "memory that Redis uses", m.redis_used_bytes);
+            registry.register("subscription_active", "1 if the Subscription in HAPI is as it should be", m.subscription_active);
+        });
+        all
+    }
+}
+
+impl TypeLabel {
+    /// The label of a type.
+    pub fn of(resource_type: &str) -> Self {
+        Self { r#type: resource_type.to_owned() }
+    }
+}
