@@ -1,1 +1,4 @@
-//! serving-gateway
+//! The serving layer: live changes to view tables, questions to answers.
+
+pub mod merge;
+pub mod search;
