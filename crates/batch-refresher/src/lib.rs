@@ -1,1 +1,14 @@
-//! batch-refresher
+//! HAPI's tables become readings, and readings become view tables.
+//!
+//! ```text
+//! HAPI's PostgreSQL ─► hapi ─► reading (n, T, position) ─┬─► run: evaluate, stage, publish ─► view-store
+//!                                                        └─► gRPC: ReadChanges, RunView, ReadResources, Verify
+//! ```
+//!
+//! [`hapi`] alone knows HAPI's tables; [`reading`] numbers its snapshots; [`run`] is the batch's half of the merge protocol, as a machine that a
+//! test can step.
+
+pub mod hapi;
+pub mod progress;
+pub mod reading;
+pub mod run;

@@ -1,0 +1,179 @@
+//! One snapshot of HAPI's PostgreSQL: what has changed since a position, and the current state of resources.
+
+use chrono::{DateTime, Utc};
+use fhir_core::{merge::Position, resource::State};
+use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction};
+
+use super::{Hapi, HapiError, TIMELINE};
+
+/// Resources whose states are read by one statement: some megabytes of bodies.
+pub(super) const CHUNK: usize = 500;
+
+/// An open snapshot (`REPEATABLE READ READ ONLY`). Dropping it ends the transaction.
+pub struct HapiSnapshot {
+    hapi: Hapi,
+    transaction: Transaction<'static, Postgres>,
+    /// Oldest transaction that was in progress, widened by its epoch.
+    pub xmin: u64,
+    /// First transaction that had not begun to write, widened by its epoch.
+    pub xmax: u64,
+    /// The timeline that the snapshot belongs to.
+    pub timeline: String,
+}
+
+impl Hapi {
+    /// Opens a snapshot.
+    pub async fn snapshot(&self) -> Result<HapiSnapshot, HapiError> {
+        let doing = "opening a snapshot";
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let mut transaction = self
+            .inner
+            .pool
+            .begin_with(begin)
+            .await
+            .map_err(HapiError::of(doing))?;
+        let sql = format!(
+            "SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text, ({TIMELINE}) FROM pg_current_snapshot() s"
+        );
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(HapiError::of(doing))?;
+        let xid = |i: usize| -> Result<u64, HapiError> {
+            let text: String = row.try_get(i).map_err(HapiError::of(doing))?;
+            text.parse().map_err(|_| HapiError::Database {
+                doing,
+                reason: "not a transaction number".to_owned(),
+                transient: false,
+            })
+        };
+        let (xmin, xmax) = (xid(0)?, xid(1)?);
+        let timeline = row.try_get(2).map_err(HapiError::of(doing))?;
+        Ok(HapiSnapshot {
+            hapi: self.clone(),
+            transaction,
+            xmin,
+            xmax,
+            timeline,
+        })
+    }
+}
+
+/// How many transaction numbers a row's xmin may lie below the snapshot's xmax to be new since `since_xmin` (rule 3).
+///
+/// A row carries 32 bits of its transaction's number. Every transaction that a snapshot sees lies below its xmax, so the distance to xmax,
+/// modulo 2^32, says the whole number: at or above `since_xmin` exactly if the distance is at most this. After 2^32 transactions every row
+/// counts as new; so does one whose number is older than an epoch, by chance: both are only read again.
+fn reach(xmax: u64, since_xmin: u64) -> i64 {
+    const WHOLE_EPOCH: u64 = u32::MAX as u64;
+    i64::try_from(
+        xmax.checked_sub(since_xmin)
+            .unwrap_or(WHOLE_EPOCH)
+            .min(WHOLE_EPOCH),
+    )
+    .unwrap_or(i64::MAX)
+}
+
+impl HapiSnapshot {
+    /// Ids with a version that is visible here and may not have been at `since` (rule 3): its transaction, widened by the epoch, is not below
+    /// `since.xmin`, and its `res_updated` not before `since.bound`. Sub-transactions of one still open lie above its xmin too.
+    ///
+    /// With `floor` no version dated earlier is looked at. At most `limit` ids.
+    pub async fn changed_since(
+        &mut self,
+        resource_type: &str,
+        since: &Position,
+        floor: Option<DateTime<Utc>>,
+        limit: Option<usize>,
+    ) -> Result<Vec<String>, HapiError> {
+        let schema = &self.hapi.inner.schema;
+        let bound = floor.map_or(since.bound, |floor| floor.max(since.bound));
+        let updated = self
+            .hapi
+            .inner
+            .zone
+            .floor(bound, since.as_of.max(bound) + self.hapi.inner.margin);
+        let sql = format!(
+            "SELECT DISTINCT {} FROM hfj_res_ver v JOIN hfj_resource r ON r.res_id = v.res_id{}
+             WHERE v.res_type = $1 AND v.res_updated >= $2 AND (($3 - v.xmin::text::bigint) & 4294967295) <= $4{} LIMIT $5",
+            schema.id, schema.id_join, schema.partition
+        );
+        let xmax = i64::try_from(self.xmax).unwrap_or(i64::MAX);
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(resource_type)
+            .bind(updated)
+            .bind(xmax)
+            .bind(reach(self.xmax, since.xmin))
+            .bind(limit.map_or(i64::MAX, |l| i64::try_from(l).unwrap_or(i64::MAX)))
+            .fetch_all(&mut *self.transaction)
+            .await
+            .map_err(HapiError::of("reading what has changed"))
+    }
+
+    /// The current states of at most some hundreds of resources, in the order of `ids` (sorted, without doubles). One that HAPI has no row of is gone, at
+    /// `at`.
+    pub(crate) async fn states(
+        &mut self,
+        resource_type: &str,
+        ids: &[String],
+        at: DateTime<Utc>,
+    ) -> Result<Vec<State>, HapiError> {
+        let schema = &self.hapi.inner.schema;
+        let sql = schema.current_states(&format!("r.res_type = $1 AND {}", schema.id_in));
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(resource_type)
+            .bind(ids)
+            .fetch_all(&mut *self.transaction)
+            .await
+            .map_err(HapiError::of("reading states"))?;
+        let hapi = self.hapi.clone();
+        let mut found: std::collections::HashMap<String, State> = hapi
+            .states_of(&mut self.transaction, rows)
+            .await?
+            .into_iter()
+            .map(|s| (s.id.clone(), s))
+            .collect();
+        Ok(ids
+            .iter()
+            .map(|id| found.remove(id).unwrap_or_else(|| State::gone(id, at)))
+            .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the statement computes for a row.
+    fn is_new(xmax: u64, since_xmin: u64, row_xmin: u64) -> bool {
+        let low = i64::try_from(row_xmin & u64::from(u32::MAX)).unwrap();
+        (i64::try_from(xmax).unwrap() - low) & 0xffff_ffff <= reach(xmax, since_xmin)
+    }
+
+    #[test]
+    fn a_rows_number_is_widened_by_the_epoch_of_the_snapshot() {
+        let epoch = 1 << 32;
+        assert!(is_new(1_000, 900, 900));
+        assert!(!is_new(1_000, 900, 899));
+        // the snapshot has passed into the next epoch, the position has not
+        let (since, xmax) = (3 * epoch - 5, 3 * epoch + 7);
+        assert!(is_new(xmax, since, 3 * epoch - 5));
+        assert!(is_new(xmax, since, 3 * epoch - 1));
+        assert!(is_new(xmax, since, 3 * epoch + 4));
+        assert!(!is_new(xmax, since, 3 * epoch - 6));
+    }
+
+    #[test]
+    fn when_in_doubt_a_row_is_read_again() {
+        let epoch: u64 = 1 << 32;
+        assert!(
+            is_new(5 * epoch, 3 * epoch, 4 * epoch + 1),
+            "more than an epoch has passed"
+        );
+        assert!(is_new(100, 200, 50), "a position ahead of the snapshot");
+        assert!(
+            is_new(2 * epoch + 10, 2 * epoch + 5, epoch + 6),
+            "a frozen row of an older epoch looks new"
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! A numbered reading of HAPI (rules 1 to 3).
+//!
+//! Clock and bound come first; then the number is drawn and the snapshot opened under the lock of the number's row, so that the order of
+//! numbers is the order of snapshots, whichever replica reads.
+
+use chrono::{DateTime, Utc};
+use fhir_core::{merge::Position, resource::State};
+use futures::{Stream, stream};
+use view_store::{StoreError, ViewStore};
+
+use crate::hapi::{Clock, Hapi, HapiError, HapiSnapshot};
+
+/// Why a reading failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadingError {
+    /// HAPI's side.
+    #[error(transparent)]
+    Hapi(#[from] HapiError),
+    /// The views' side.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A reading that has begun: clock and bound are read.
+pub struct Reading {
+    hapi: Hapi,
+    clock: Clock,
+}
+
+/// A reading with its number and its snapshot.
+pub struct OpenReading {
+    n: i64,
+    clock: Clock,
+    types: Vec<TypeAtDraw>,
+    snapshot: HapiSnapshot,
+}
+
+/// What the views' database held of a type when the number was drawn.
+#[derive(Debug, Clone)]
+pub struct TypeAtDraw {
+    /// The type.
+    pub resource_type: String,
+    /// The batch's watermark.
+    pub published: Option<Position>,
+    /// Ids whose shown state is a preview.
+    pub shown_previews: Vec<String>,
+}
+
+/// Resources whose states are read and handed on at once.
+const CHUNK: usize = 500;
+
+impl Reading {
+    /// Reads the clock, then the oldest open transaction.
+    pub async fn begin(hapi: &Hapi) -> Result<Self, HapiError> {
+        Ok(Self {
+            hapi: hapi.clone(),
+            clock: hapi.clock().await?,
+        })
+    }
+
+    /// T: everything committed before is in.
+    pub fn as_of(&self) -> DateTime<Utc> {
+        self.clock.as_of
+    }
+
+    /// Draws the number and opens the snapshot. The snapshot is used only after the number is durable.
+    pub async fn open(self, store: &ViewStore, types: &[&str]) -> Result<OpenReading, ReadingError> {
+        let Self { hapi, clock } = self;
+        let (drawn, snapshot) = store
+            .draw_number(types, async || hapi.snapshot().await.map_err(ReadingError::from))
+            .await?;
+        let types = types
+            .iter()
+            .zip(drawn.published.into_iter().zip(drawn.shown_previews))
+            .map(|(t, (published, shown_previews))| TypeAtDraw {
+                resource_type: (*t).to_owned(),
+                published,
+                shown_previews,
+            })
+            .collect();
+        Ok(OpenReading {
+            n: drawn.n,
+            clock,
+            types,
+            snapshot,
+        })
+    }
+}
+
+impl OpenReading {
+    /// The number.
+    pub fn n(&self) -> i64 {
+        self.n
+    }
+
+    /// T.
+    pub fn as_of(&self) -> DateTime<Utc> {
+        self.clock.as_of
+    }
+
+    /// What was known of the asked types when the number was drawn, in the asked order.
+    pub fn types(&self) -> &[TypeAtDraw] {
+        &self.types
+    }
+
+    /// Where the next reading goes on from.
+    pub fn position(&self) -> Position {
+        Position {
+            n: self.n,
+            as_of: self.clock.as_of,
+            bound: self.clock.bound,
+            xmin: self.snapshot.xmin,
+            timeline: self.snapshot.timeline.clone(),
+        }
+    }
+
+    /// Whether a position belongs to the timeline of this reading: after a restore transaction numbers are given again.
+    pub fn goes_on_from(&self, position: &Position) -> bool {
+        position.timeline == self.snapshot.timeline
+    }
+
+    /// Ids with a version that is visible now and may not have been at `since`; none dated before `floor`; at most `limit`.
+    pub async fn changed_since(
+        &mut self,
+        resource_type: &str,
+        since: &Position,
+        floor: Option<DateTime<Utc>>,
+        limit: Option<usize>,
+    ) -> Result<Vec<String>, HapiError> {
+        self.snapshot
+            .changed_since(resource_type, since, floor, limit)
+            .await
+    }
+
+    /// The current states of these ids in the order of the ids, each once, in chunks; an id that HAPI has no row of is gone at T.
+    pub fn states<'a>(
+        &'a mut self,
+        resource_type: &'a str,
+        mut ids: Vec<String>,
+    ) -> impl Stream<Item = Result<Vec<State>, HapiError>> + Send + 'a {
+        ids.sort_unstable();
+        ids.dedup();
+        let at = self.clock.as_of;
+        stream::try_unfold(
+            (&mut self.snapshot, ids, 0),
+            move |(snapshot, ids, from)| async move {
+                if from >= ids.len() {
+                    return Ok(None);
+                }
+                let to = (from + CHUNK).min(ids.len());
+                let states = snapshot.states(resource_type, &ids[from..to], at).await?;
+                Ok(Some((states, (snapshot, ids, to))))
+            },
+        )
+    }
+}

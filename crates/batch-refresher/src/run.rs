@@ -1,0 +1,385 @@
+//! A run of the batch for one type: read, evaluate, stage, publish (rules 11 to 14), as an explicit machine.
+//!
+//! ```text
+//! full, join:   LoadBegin ─► LoadOpen ─► LoadRange … ─┐
+//! incremental:                                        ├─► Begin ─► CatchUp ─► Slices …        (join: all of it in one step, under the type's lock)
+//! ```
+//!
+//! One call of [`RefreshRun::step`] is one step of the model; nothing outside HAPI's and the views' PostgreSQL remembers a run, so dropping it
+//! at any point is a crash that leaves what was shown before.
+
+use std::{collections::VecDeque, pin::pin, sync::Arc};
+
+use fhir_core::{merge::Position, resource::State};
+use futures::{Stream, TryStreamExt as _};
+use view_store::{
+    EvaluatedState, RowsOf, RunKind, SliceOutcome, SlicePlan, Staged, StoreError, TypeViews, ViewState,
+    ViewStore,
+};
+
+use crate::{
+    hapi::{Hapi, HapiError, IdRange},
+    progress::{Progress, RunPhase},
+    reading::{Reading, ReadingError},
+};
+
+/// How a run loads and publishes.
+#[derive(Debug, Clone)]
+pub struct RunSettings {
+    /// How a full run cuts the type.
+    pub ranges: Ranges,
+    /// How slices are cut.
+    pub slice: SlicePlan,
+}
+
+/// Ranges of a full run.
+#[derive(Debug, Clone)]
+pub enum Ranges {
+    /// So many of about the same span.
+    Equal(u32),
+    /// Cut before these row numbers of HAPI.
+    At(Vec<i64>),
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        // A slice holds the type's lock for some milliseconds, so that the merger's transactions go on in between.
+        Self {
+            ranges: Ranges::Equal(4),
+            slice: SlicePlan {
+                resources: 500,
+                unchanged_too: false,
+            },
+        }
+    }
+}
+
+/// Why a run failed. What was shown before is still shown.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// HAPI's side.
+    #[error(transparent)]
+    Hapi(#[from] HapiError),
+    /// The views' side.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Evaluation was broken off.
+    #[error("evaluating was broken off")]
+    Evaluation,
+    /// A step was asked of a run that has ended.
+    #[error("the run has ended")]
+    Ended,
+}
+
+impl From<ReadingError> for RunError {
+    fn from(error: ReadingError) -> Self {
+        match error {
+            ReadingError::Hapi(e) => Self::Hapi(e),
+            ReadingError::Store(e) => Self::Store(e),
+        }
+    }
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Go on.
+    More,
+    /// Published: the watermark has moved.
+    Finished,
+    /// A newer run has published (rule 11): this one has ended.
+    Fenced,
+    /// HAPI's database is on another timeline than the position that the run goes on from (rule 3): it has ended; a full run must come.
+    Lost,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    LoadBegin,
+    LoadOpen,
+    LoadRange,
+    Begin,
+    CatchUp,
+    Slices,
+    Ended,
+}
+
+/// A run.
+pub struct RefreshRun {
+    hapi: Hapi,
+    store: ViewStore,
+    settings: RunSettings,
+    kind: RunKind,
+    phase: Phase,
+    run: view_store::Run,
+    views: Arc<TypeViews>,
+    reading: Option<Reading>,
+    /// Position before the load of a full run: the catch-up goes on from it.
+    first: Option<Position>,
+    /// Position of the reading that is published.
+    position: Option<Position>,
+    ranges: VecDeque<IdRange>,
+    progress: Arc<Progress>,
+}
+
+impl RefreshRun {
+    /// Begins a run of what `kind` asks for, or of what must come first: a full one where the watermark is of another timeline of HAPI (or there
+    /// is none), a join where the type has no materialised view yet, an incremental one where nothing waits to join.
+    ///
+    /// `None`: another run of the type is under way.
+    pub async fn start(
+        hapi: &Hapi,
+        store: &ViewStore,
+        resource_type: &str,
+        kind: RunKind,
+        settings: RunSettings,
+    ) -> Result<Option<Self>, RunError> {
+        let kind = fitting_kind(hapi, store, resource_type, kind).await?;
+        let Some(run) = store.begin_run(resource_type, kind).await? else {
+            return Ok(None);
+        };
+        let views = Arc::new(run.views().clone());
+        Ok(Some(Self {
+            hapi: hapi.clone(),
+            store: store.clone(),
+            settings,
+            kind,
+            phase: if kind == RunKind::Incremental {
+                Phase::Begin
+            } else {
+                Phase::LoadBegin
+            },
+            run,
+            views,
+            reading: None,
+            first: None,
+            position: None,
+            ranges: VecDeque::new(),
+            progress: Arc::default(),
+        }))
+    }
+
+    /// What the run does, which may be more than was asked for.
+    pub fn kind(&self) -> RunKind {
+        self.kind
+    }
+
+    /// The type.
+    pub fn resource_type(&self) -> &str {
+        &self.views.resource_type
+    }
+
+    /// Counters.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// The position that is being published, once it is known.
+    pub fn position(&self) -> Option<&Position> {
+        self.position.as_ref()
+    }
+
+    /// Whether the next step publishes a slice: up to there nothing that anyone sees has changed.
+    pub fn is_publishing(&self) -> bool {
+        self.phase == Phase::Slices
+    }
+
+    /// The next step. After `Finished`, `Fenced`, `Lost` or an error the run has ended: drop it.
+    pub async fn step(&mut self) -> Result<Step, RunError> {
+        // A step that fails ends the run: half of a step cannot be done again.
+        let phase = std::mem::replace(&mut self.phase, Phase::Ended);
+        let (step, next) = match phase {
+            Phase::LoadBegin => self.load_begin().await?,
+            Phase::LoadOpen => self.load_open().await?,
+            Phase::LoadRange => self.load_range().await?,
+            Phase::Begin => self.begin().await?,
+            Phase::CatchUp => self.catch_up().await?,
+            Phase::Slices => self.slice().await?,
+            Phase::Ended => return Err(RunError::Ended),
+        };
+        self.phase = next;
+        if step == Step::Finished {
+            self.progress.set_phase(RunPhase::Done);
+        }
+        Ok(step)
+    }
+
+    /// Gives the run lock back.
+    pub async fn end(self) -> Result<(), RunError> {
+        Ok(self.run.end().await?)
+    }
+
+    async fn load_begin(&mut self) -> Result<(Step, Phase), RunError> {
+        self.progress.set_phase(RunPhase::Loading);
+        self.reading = Some(Reading::begin(&self.hapi).await?);
+        Ok((Step::More, Phase::LoadOpen))
+    }
+
+    /// The first position: everything is loaded in snapshots later than this one.
+    async fn load_open(&mut self) -> Result<(Step, Phase), RunError> {
+        let reading = self.reading.take().ok_or(RunError::Ended)?;
+        let open = reading.open(&self.store, &[&self.views.resource_type]).await?;
+        self.first = Some(open.position());
+        drop(open);
+        self.ranges = match &self.settings.ranges {
+            Ranges::Equal(count) => self.hapi.ranges(&self.views.resource_type, *count).await?.into(),
+            Ranges::At(bounds) => IdRange::split_at(bounds).into(),
+        };
+        Ok((Step::More, Phase::LoadRange))
+    }
+
+    async fn load_range(&mut self) -> Result<(Step, Phase), RunError> {
+        if let Some(range) = self.ranges.pop_front() {
+            let states = self.hapi.load(&self.views.resource_type, range);
+            stage_all(&mut self.run, &self.views, &self.progress, states, Staged::Loaded).await?;
+        }
+        Ok((
+            Step::More,
+            if self.ranges.is_empty() {
+                Phase::Begin
+            } else {
+                Phase::LoadRange
+            },
+        ))
+    }
+
+    async fn begin(&mut self) -> Result<(Step, Phase), RunError> {
+        self.progress.set_phase(RunPhase::CatchingUp);
+        if self.kind == RunKind::Join {
+            // Rule 14: the last reading and all of its publication under the type's lock, so nothing can become live in between.
+            self.run.lock_for_join().await?;
+        }
+        self.reading = Some(Reading::begin(&self.hapi).await?);
+        if self.kind != RunKind::Join {
+            return Ok((Step::More, Phase::CatchUp));
+        }
+        match self.catch_up().await? {
+            (Step::More, _) => self.join().await,
+            lost => Ok(lost),
+        }
+    }
+
+    /// What has changed since the first position (full) or the watermark (incremental), and what is live.
+    async fn catch_up(&mut self) -> Result<(Step, Phase), RunError> {
+        let reading = self.reading.take().ok_or(RunError::Ended)?;
+        let views = self.views.clone();
+        let resource_type = views.resource_type.as_str();
+        let mut open = reading.open(&self.store, &[resource_type]).await?;
+        let published = open.types().first().and_then(|t| t.published.clone());
+        let Some(since) = self
+            .first
+            .clone()
+            .or(published)
+            .filter(|since| open.goes_on_from(since))
+        else {
+            return Ok((Step::Lost, Phase::Ended));
+        };
+        let mut ids = open.changed_since(resource_type, &since, None, None).await?;
+        ids.extend(self.run.live_ids().await?);
+        let as_of = open.as_of();
+        self.position = Some(open.position());
+        let states = open.states(resource_type, ids);
+        stage_all(&mut self.run, &views, &self.progress, states, Staged::Changed).await?;
+        if self.first.is_some() {
+            self.run.stage_gone(as_of).await?;
+        }
+        self.progress.set_phase(RunPhase::Publishing);
+        Ok((Step::More, Phase::Slices))
+    }
+
+    async fn slice(&mut self) -> Result<(Step, Phase), RunError> {
+        let position = self.position.as_ref().ok_or(RunError::Ended)?;
+        let outcome = self.run.publish_slice(position, self.settings.slice).await?;
+        Ok(self.published(outcome))
+    }
+
+    async fn join(&mut self) -> Result<(Step, Phase), RunError> {
+        let position = self.position.as_ref().ok_or(RunError::Ended)?;
+        let outcome = self.run.join(position).await?;
+        Ok(self.published(outcome))
+    }
+
+    fn published(&self, outcome: SliceOutcome) -> (Step, Phase) {
+        self.progress.set_published(self.run.progress().1);
+        match outcome {
+            SliceOutcome::More => (Step::More, Phase::Slices),
+            SliceOutcome::Finished => (Step::Finished, Phase::Ended),
+            SliceOutcome::Fenced => (Step::Fenced, Phase::Ended),
+        }
+    }
+}
+
+async fn fitting_kind(
+    hapi: &Hapi,
+    store: &ViewStore,
+    resource_type: &str,
+    asked: RunKind,
+) -> Result<RunKind, RunError> {
+    let published = store.type_state(resource_type).await?.published;
+    let foreign = match published {
+        Some(published) => published.timeline != hapi.timeline().await?,
+        None => true,
+    };
+    if asked != RunKind::Join && !foreign {
+        return Ok(asked);
+    }
+    let views = store.views().await?;
+    let materialised = views
+        .iter()
+        .any(|v| v.resource_type == resource_type && matches!(v.state, ViewState::Active | ViewState::Stale));
+    // A joining run reads everything too; but what is materialised is brought onto the new timeline first, as a run of its own.
+    Ok(match (foreign, materialised) {
+        (true, true) => RunKind::Full,
+        (true, false) => RunKind::Join,
+        (false, _) if store.needs_join(resource_type).await? => RunKind::Join,
+        (false, _) => RunKind::Incremental,
+    })
+}
+
+/// Evaluates what comes, chunk by chunk, and stages it: one chunk is evaluated while the one before is staged, so memory is bounded by two.
+async fn stage_all<S>(
+    run: &mut view_store::Run,
+    views: &Arc<TypeViews>,
+    progress: &Progress,
+    states: S,
+    how: Staged,
+) -> Result<(), RunError>
+where
+    S: Stream<Item = Result<Vec<State>, HapiError>> + Send,
+{
+    let mut states = pin!(states);
+    let mut evaluating: Option<tokio::task::JoinHandle<Vec<EvaluatedState>>> = None;
+    loop {
+        let chunk = states.try_next().await?;
+        let evaluated = match evaluating.take() {
+            Some(task) => Some(task.await.map_err(|_| RunError::Evaluation)?),
+            None => None,
+        };
+        let more = chunk.is_some();
+        evaluating = chunk.map(|chunk| {
+            let views = views.clone();
+            tokio::task::spawn_blocking(move || {
+                chunk
+                    .iter()
+                    .map(|state| view_store::evaluate(&views, state))
+                    .collect()
+            })
+        });
+        if let Some(evaluated) = evaluated {
+            let failed = evaluated
+                .iter()
+                .filter(|state| {
+                    state
+                        .rows
+                        .iter()
+                        .any(|rows| matches!(rows, RowsOf::Failed { .. }))
+                })
+                .count();
+            run.stage(&evaluated, how).await?;
+            progress.add_read(evaluated.len(), failed);
+        }
+        if !more {
+            return Ok(());
+        }
+    }
+}
