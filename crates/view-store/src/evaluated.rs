@@ -6,6 +6,7 @@ use fhir_core::view::CompiledView;
 
 use crate::TypeViews;
 use crate::encode::TupleWriter;
+use crate::ledger::Failure;
 
 /// The rows of one state in one view.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,16 +25,6 @@ pub enum RowsOf {
     },
 }
 
-impl RowsOf {
-    /// The tuples; none of a state that cannot be evaluated.
-    pub(crate) fn tuples(&self) -> &[u8] {
-        match self {
-            Self::Encoded { tuples, .. } => tuples,
-            Self::Failed { .. } => &[],
-        }
-    }
-}
-
 /// A state with its rows in each view of its type, in the order of [`TypeViews::views`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvaluatedState {
@@ -45,6 +36,24 @@ pub struct EvaluatedState {
     pub last_updated: DateTime<Utc>,
     /// One for each view.
     pub rows: Vec<RowsOf>,
+}
+
+impl EvaluatedState {
+    /// The tuples for the view at this place; none of a state that cannot be evaluated.
+    pub(crate) fn rows_in(&self, view: usize) -> &[u8] {
+        match self.rows.get(view) {
+            Some(RowsOf::Encoded { tuples, .. }) => tuples,
+            Some(RowsOf::Failed { .. }) | None => &[],
+        }
+    }
+
+    /// Why there are none, if it could not be evaluated.
+    pub(crate) fn failure_in<'a>(&'a self, view: usize, name: &'a str) -> Option<Failure<'a>> {
+        match self.rows.get(view) {
+            Some(RowsOf::Failed { reason }) => Some(Failure { view: name, id: &self.id, version: self.version, reason }),
+            Some(RowsOf::Encoded { .. }) | None => None,
+        }
+    }
 }
 
 /// Evaluates one state for all views of its type.

@@ -18,6 +18,7 @@ mod error;
 mod evaluated;
 mod freshness;
 mod jsonb;
+mod ledger;
 mod locks;
 mod migrate;
 mod numeric;

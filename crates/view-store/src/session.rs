@@ -1,5 +1,10 @@
 //! A merger's connection: all pages of one answer go over it.
 
+use chrono::TimeDelta;
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
+
+use crate::error::during;
 use crate::{AppliedPage, Cursor, LastPage, ReadingAt, StoreError, TypeViews, ViewStore};
 
 /// The connection over which the pages of one answer are applied.
@@ -8,13 +13,15 @@ use crate::{AppliedPage, Cursor, LastPage, ReadingAt, StoreError, TypeViews, Vie
 /// pages that follow must not be applied, or the cursor would move over the lost ones. A connection does not survive such a crash, so one
 /// connection for all pages of an answer is enough to know (model: `db_crash` makes mergers forget).
 pub struct ApplySession {
-    store: ViewStore,
+    connection: PoolConnection<Postgres>,
+    skew: TimeDelta,
 }
 
 impl ViewStore {
     /// Opens the connection for one answer of the speed store.
     pub async fn apply_session(&self) -> Result<ApplySession, StoreError> {
-        Ok(ApplySession { store: self.clone() })
+        let connection = self.pool.acquire().await.map_err(during("connecting"))?;
+        Ok(ApplySession { connection, skew: self.skew })
     }
 }
 
@@ -27,6 +34,6 @@ impl ApplySession {
         readings: &[ReadingAt],
         last: Option<&LastPage>,
     ) -> Result<Option<AppliedPage>, StoreError> {
-        self.store.apply_page(views, start, readings, last).await
+        crate::apply::apply_page(&mut self.connection, self.skew, views, start, readings, last).await
     }
 }

@@ -13,7 +13,7 @@ use crate::StoreError;
 use crate::error::during;
 
 /// Hidden columns, in the order in which tuples carry them.
-pub(crate) const HIDDEN: &str = "_rid, _version, _updated, _row";
+const HIDDEN: &str = "_rid, _version, _updated, _row";
 
 /// The three tables of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +45,9 @@ pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Names of the definition's columns, quoted, each with a comma before: to follow [`HIDDEN`].
-pub(crate) fn more_columns(columns: &[Column]) -> String {
-    columns.iter().fold(String::new(), |mut list, column| {
+/// Hidden and own columns, quoted, in the order in which tuples carry them.
+pub(crate) fn all_columns(columns: &[Column]) -> String {
+    columns.iter().fold(HIDDEN.to_owned(), |mut list, column| {
         let _ = write!(list, ", {}", quoted(&column.name));
         list
     })
