@@ -170,7 +170,8 @@ impl Server {
     pub fn log_tail(&self) -> String {
         let text = std::fs::read(&self.launch.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
+        // Of Java's stack traces only the messages: they may be hundreds of lines deep.
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("\tat ")).collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
@@ -289,8 +290,9 @@ fn describe(status: ExitStatus) -> String {
 
 /// Sends a signal to a process by its id. A process that is gone is no error.
 pub fn signal_process(pid: u32, signal: &str) {
-    let _ = Command::new("kill")
-        .args([format!("-{signal}"), pid.to_string()])
+    // The shell's own `kill`: a bare Debian has no other.
+    let _ = Command::new("sh")
+        .args(["-c", "kill -\"$1\" \"$2\"", "sh", signal, &pid.to_string()])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();

@@ -1,0 +1,100 @@
+#!/bin/sh
+# Installs what is missing, and nothing else: `setup.sh run` for demo and tests, `setup.sh lint` for the checks.
+#
+# Debian packages come by apt-get (with sudo where needed). Servers are only installed here, never started or configured: tests, demo and stack run
+# private instances of their own from the installed programs. Tools of the checks go to target/tools.
+set -eu
+
+cd "$(dirname "$0")/.."
+tools="${CARGO_TARGET_DIR:-target}/tools"
+rust_needed=1.95
+deny_version=0.20.2
+buf_version=1.75.0
+
+say() { printf '%s\n' "setup: $*" >&2; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+install_debian_packages() {
+    missing=""
+    # PostgreSQL's server programs are not in PATH on Debian.
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || has initdb || missing="$missing postgresql"
+    has redis-server || missing="$missing redis-server"
+    # javac: Maven compiles one class. HAPI needs Java 17.
+    { has javac && [ "$(javac -version 2>&1 | sed 's/javac \([0-9]*\).*/\1/')" -ge 17 ]; } ||
+        missing="$missing default-jdk-headless"
+    has mvn || missing="$missing maven"
+    has cc || missing="$missing build-essential"
+    has pkg-config || missing="$missing pkg-config"
+    has git || missing="$missing git"
+    if [ "${1:-}" = with-python ] && ! python3 -c 'import ensurepip' 2>/dev/null; then
+        missing="$missing python3-venv"
+    fi
+    [ -n "$missing" ] || return 0
+    if ! has apt-get; then
+        say "please install the equivalents of these Debian packages:$missing"
+        exit 1
+    fi
+    as_root=""
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! has sudo; then
+            say "neither root nor sudo here; run as root: apt-get install -y --no-install-recommends$missing"
+            exit 1
+        fi
+        as_root="sudo"
+    fi
+    say "installing$missing"
+    $as_root apt-get update -q
+    # shellcheck disable=SC2086 # a list of packages
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+}
+
+check_rust() {
+    how="install it from https://rustup.rs and run: rustup toolchain install stable"
+    if ! has cargo || ! has rustc; then
+        say "Rust $rust_needed or newer is needed and there is none; $how"
+        exit 1
+    fi
+    found="$(rustc --version | sed 's/rustc \([0-9]*\.[0-9]*\).*/\1/')"
+    if [ "$(printf '%s\n%s\n' "$rust_needed" "$found" | sort -V | head -n 1)" != "$rust_needed" ]; then
+        say "Rust $rust_needed or newer is needed, this is $found; $how"
+        exit 1
+    fi
+    [ "${1:-}" = with-lints ] || return 0
+    for component in fmt clippy; do
+        if ! cargo "$component" --version >/dev/null 2>&1; then
+            say "cargo $component is missing; run: rustup component add $([ $component = fmt ] && echo rustfmt || echo clippy)"
+            exit 1
+        fi
+    done
+}
+
+install_lint_tools() {
+    mkdir -p "$tools"
+    if ! has cargo-deny && [ ! -x "$tools/bin/cargo-deny" ]; then
+        say "building cargo-deny $deny_version, once; this takes some minutes"
+        # A target folder of its own: the project's is locked by whoever builds there.
+        CARGO_TARGET_DIR="$tools/build" cargo install -q cargo-deny --locked --version "$deny_version" --root "$tools"
+        rm -rf "$tools/build"
+    fi
+    if ! buf --version >/dev/null 2>&1 && [ ! -x "$tools/python/bin/buf" ]; then
+        say "installing buf $buf_version into $tools"
+        python3 -m venv "$tools/python"
+        "$tools/python/bin/pip" install -q --disable-pip-version-check "buf-bin==$buf_version"
+    fi
+}
+
+case "${1:-}" in
+run)
+    install_debian_packages
+    check_rust
+    ;;
+lint)
+    install_debian_packages with-python
+    check_rust with-lints
+    install_lint_tools
+    ;;
+*)
+    say "usage: setup.sh run|lint"
+    exit 2
+    ;;
+esac
