@@ -17,6 +17,8 @@ enum Class {
     Run = 0x5246_0002,
     /// Held by each transaction that changes the registry of views, and by migrations.
     Registry = 0x5246_0003,
+    /// Held by the session of the merger that is at work.
+    Lead = 0x5246_0004,
 }
 
 /// What may wait for an exclusive lock that readers stand in the way of waits no longer than this, since new readers queue behind it.
@@ -67,6 +69,15 @@ pub(crate) async fn unlock_run(connection: &mut PgConnection, resource_type: &st
         .await
         .map_err(during("giving back the run lock"))?;
     Ok(())
+}
+
+/// Takes the mergers' lead for the session, if nobody has it.
+pub(crate) async fn try_lock_lead(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock($1, 0)")
+        .bind(Class::Lead as i32)
+        .fetch_one(connection)
+        .await
+        .map_err(during("taking the lead"))
 }
 
 /// The registry's lock, until the transaction ends.

@@ -1,0 +1,185 @@
+//! The beginning of a run: lock, views, and the tables in which rows are staged.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fhir_core::view::CompiledView;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tracing::warn;
+
+use super::{Part, Run, RunKind, Target};
+use crate::error::during;
+use crate::freshness::TypeRow;
+use crate::registry::{bump_registry, is_lock_timeout};
+use crate::tables::{self, Table};
+use crate::{StoreError, TypeViews, ViewStore, locks};
+
+/// The ids staged, and which views could not be evaluated for them.
+const STAGING: &str = "\
+    CREATE TEMP TABLE staged (id text COLLATE \"C\" PRIMARY KEY, version bigint NOT NULL, updated timestamptz NOT NULL, \
+                              changed boolean NOT NULL, differs boolean NOT NULL DEFAULT false); \
+    CREATE TEMP TABLE failed (view text COLLATE \"C\", id text COLLATE \"C\", version bigint NOT NULL, reason text NOT NULL, \
+                              PRIMARY KEY (view, id));";
+
+/// A run waits while HAPI is read: an installation's limits for idle transactions are not for it. What it writes is durable when it says so.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = 0; SET synchronous_commit = on";
+
+#[derive(sqlx::FromRow)]
+struct ViewRow {
+    name: String,
+    state: String,
+    hash: String,
+    definition: String,
+    pending_hash: Option<String>,
+    pending_definition: Option<String>,
+}
+
+impl ViewStore {
+    /// Begins a run: takes the type's run lock on a connection of its own. `None`: another run of the type is under way.
+    ///
+    /// [`Run::views`] are the type's materialised views, and for a join those that are to join too (then `creating` ones become `populating`).
+    pub async fn begin_run(&self, resource_type: &str, kind: RunKind) -> Result<Option<Run>, StoreError> {
+        let mut connection = self.own_connection().await?;
+        if !locks::try_lock_run(&mut connection, resource_type).await? {
+            return Ok(None);
+        }
+        tables::execute(&mut connection, format!("{SESSION}; {STAGING}"), "beginning a run").await?;
+        if let Err(error) = self.repair_public_views().await {
+            warn!(%error, "a public view still lacks new columns");
+        }
+        let (generation, rows) = claim_views(&mut connection, resource_type, kind).await?;
+        let mut run = Run {
+            store: self.clone(),
+            connection,
+            skew: self.skew,
+            kind,
+            views: TypeViews { resource_type: resource_type.to_owned(), generation, views: Vec::new() },
+            targets: Vec::new(),
+            staged: 0,
+            published: 0,
+            indexed: false,
+            compared: false,
+            after: String::new(),
+        };
+        for row in rows {
+            run.add_view(row).await?;
+        }
+        Ok(Some(run))
+    }
+
+    /// Whether a view of the type waits to join.
+    pub async fn needs_join(&self, resource_type: &str) -> Result<bool, StoreError> {
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM sqlonfhir_meta.view WHERE resource_type = $1 \
+             AND (state IN ('creating', 'populating', 'error') OR pending_hash IS NOT NULL))",
+        )
+        .bind(resource_type)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(during("looking for views that wait"))
+    }
+}
+
+/// The views of the run and the generation they are of. Those that are to join become populating.
+async fn claim_views(
+    connection: &mut PgConnection,
+    resource_type: &str,
+    kind: RunKind,
+) -> Result<(i64, Vec<ViewRow>), StoreError> {
+    let doing = during("reading the views of a run");
+    let mut transaction = connection.begin().await.map_err(doing)?;
+    if kind == RunKind::Join {
+        let claimed = sqlx::query(
+            "UPDATE sqlonfhir_meta.view SET state = 'populating' WHERE resource_type = $1 AND state IN ('creating', 'error')",
+        )
+        .bind(resource_type)
+        .execute(&mut *transaction)
+        .await
+        .map_err(doing)?;
+        if claimed.rows_affected() > 0 {
+            bump_registry(&mut transaction).await?;
+        }
+    }
+    // The generation first: a change in between makes the run start again rather than go on with what is gone.
+    let generation = TypeRow::read(&mut transaction, resource_type).await?.generation;
+    let rows = sqlx::query_as(
+        "SELECT name, state, hash, definition, pending_hash, pending_definition FROM sqlonfhir_meta.view \
+         WHERE resource_type = $1 AND (state IN ('active', 'stale') OR ($2 AND state = 'populating')) ORDER BY name",
+    )
+    .bind(resource_type)
+    .bind(kind == RunKind::Join)
+    .fetch_all(&mut *transaction)
+    .await
+    .map_err(doing)?;
+    transaction.commit().await.map_err(doing)?;
+    Ok((generation, rows))
+}
+
+impl Run {
+    async fn add_view(&mut self, row: ViewRow) -> Result<(), StoreError> {
+        let shown = self.store.cache.compiled(&row.name, &row.hash, &row.definition)?;
+        if row.state == "populating" {
+            tables::create_tables(&mut self.connection, &shown).await?;
+            return self.add_target(shown, Part::Joins, Table::Base.of(&row.name), row.hash).await;
+        }
+        let staged = format!("pg_temp.rows_{}", self.targets.len());
+        match (row.pending_hash, row.pending_definition) {
+            (Some(hash), Some(definition)) if self.kind == RunKind::Join => {
+                let replacement = self.store.cache.compiled(&row.name, &hash, &definition)?;
+                add_columns(&mut self.connection, &shown, &replacement).await?;
+                self.add_target(replacement, Part::Replaced, staged, hash).await
+            }
+            _ => self.add_target(shown, Part::Shown, staged, row.hash).await,
+        }
+    }
+
+    async fn add_target(&mut self, view: Arc<CompiledView>, part: Part, table: String, hash: String) -> Result<(), StoreError> {
+        if part != Part::Joins {
+            let ddl = format!("CREATE TEMP TABLE rows_{} ({})", self.targets.len(), tables::shape(view.columns()));
+            tables::execute(&mut self.connection, ddl, "making the tables of a run").await?;
+        }
+        self.targets.push(Target::new(view.name(), part, view.columns(), table, hash));
+        self.views.views.push(view);
+        Ok(())
+    }
+}
+
+/// The columns that a replacement adds, empty so far: nobody names them before the join. What an earlier attempt added is taken away first.
+async fn add_columns(connection: &mut PgConnection, old: &CompiledView, new: &CompiledView) -> Result<(), StoreError> {
+    let doing = during("adding columns");
+    let present: Vec<String> = sqlx::query_scalar(
+        "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped",
+    )
+    .bind(Table::Base.of(old.name()))
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(doing)?;
+    let is_old = |name: &str| name.starts_with('_') || old.columns().iter().any(|c| c.name == name);
+    let mut ddl = String::new();
+    for table in Table::ALL {
+        let table = table.of(old.name());
+        for left_over in present.iter().filter(|name| !is_old(name)) {
+            let _ = write!(ddl, "ALTER TABLE {table} DROP COLUMN {}; ", tables::quoted(left_over));
+        }
+        for column in new.columns().iter().filter(|c| !is_old(&c.name)) {
+            let _ = write!(ddl, "ALTER TABLE {table} ADD COLUMN {} {}; ", tables::quoted(&column.name), column.sql_type());
+        }
+    }
+    if ddl.is_empty() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + locks::EXCLUSIVE_PATIENCE;
+    loop {
+        let mut transaction = connection.begin().await.map_err(doing)?;
+        let sql = format!("SET LOCAL lock_timeout = '{}'; {ddl}", locks::EXCLUSIVE_WAIT);
+        match sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await {
+            Ok(_) => return transaction.commit().await.map_err(doing),
+            Err(error) if is_lock_timeout(&error) && Instant::now() < deadline => {
+                transaction.rollback().await.map_err(doing)?;
+                tokio::time::sleep(locks::EXCLUSIVE_PAUSE).await;
+            }
+            Err(error) => return Err(doing(error)),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Transactions that outlive the function which begins them: sqlx's guard borrows its connection, so a run or a snapshot that owns its
+//! connection begins and ends them by hand. Sqlx keeps count of them, so `Connection::begin` within makes a savepoint.
+
+use sqlx::postgres::PgTransactionManager;
+use sqlx::{PgConnection, SqlStr};
+use sqlx_core::transaction::TransactionManager;
+
+pub(crate) async fn begin(connection: &mut PgConnection, sql: Option<SqlStr>) -> Result<(), sqlx::Error> {
+    PgTransactionManager::begin(connection, sql).await
+}
+
+pub(crate) async fn commit(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    PgTransactionManager::commit(connection).await
+}
+
+pub(crate) async fn rollback(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    PgTransactionManager::rollback(connection).await
+}
+
+/// Queues a rollback for the connection's next use: for `Drop`.
+pub(crate) fn start_rollback(connection: &mut PgConnection) {
+    PgTransactionManager::start_rollback(connection);
+}
