@@ -77,6 +77,10 @@ impl Column {
     /// PostgreSQL's name of the column's type, with `[]` for a collection.
     pub fn sql_type(&self) -> String {
         let name = self.kind.sql_name();
-        if self.collection { format!("{name}[]") } else { name }
+        if self.collection {
+            format!("{name}[]")
+        } else {
+            name
+        }
     }
 }

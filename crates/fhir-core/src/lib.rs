@@ -9,6 +9,8 @@
 //! equal rows. What is later than what is decided in [`merge`] alone, by the numbers of readings.
 
 pub mod column;
+pub mod fhirpath;
+pub mod json;
 pub mod merge;
 pub mod resource;
 pub mod row;

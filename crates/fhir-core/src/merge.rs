@@ -58,8 +58,17 @@ pub struct Entry {
 ///
 /// A shown preview was committed before it was received, so a reading that began later has seen it; an earlier one may not have: then
 /// the higher version stays.
-pub fn outranks(entry: Option<&Entry>, published_n: i64, n: i64, as_of: Option<DateTime<Utc>>, version: i64, skew: TimeDelta) -> bool {
-    let Some(entry) = entry else { return n > published_n };
+pub fn outranks(
+    entry: Option<&Entry>,
+    published_n: i64,
+    n: i64,
+    as_of: Option<DateTime<Utc>>,
+    version: i64,
+    skew: TimeDelta,
+) -> bool {
+    let Some(entry) = entry else {
+        return n > published_n;
+    };
     if n <= entry.n {
         return false;
     }
@@ -82,11 +91,23 @@ pub fn shows_preview(
 }
 
 /// Whether what is live stays when the batch publishes a reading of the same resource (rule 11).
-pub fn live_stays(entry: Option<&Entry>, published_n: i64, n: i64, as_of: Option<DateTime<Utc>>, version: i64, skew: TimeDelta) -> bool {
+pub fn live_stays(
+    entry: Option<&Entry>,
+    published_n: i64,
+    n: i64,
+    as_of: Option<DateTime<Utc>>,
+    version: i64,
+    skew: TimeDelta,
+) -> bool {
     entry.is_some_and(|e| e.layer == Layer::Live) && !outranks(entry, published_n, n, as_of, version, skew)
 }
 
 /// Whether a version is visible: the known one says so, or all that was committed before the question is in (rule 15).
-pub fn is_visible(known_version: i64, version: i64, as_of: Option<DateTime<Utc>>, asked: Option<DateTime<Utc>>) -> bool {
+pub fn is_visible(
+    known_version: i64,
+    version: i64,
+    as_of: Option<DateTime<Utc>>,
+    asked: Option<DateTime<Utc>>,
+) -> bool {
     known_version >= version || matches!((as_of, asked), (Some(as_of), Some(asked)) if as_of >= asked)
 }

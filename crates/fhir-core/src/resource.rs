@@ -29,7 +29,12 @@ pub enum Content {
 impl State {
     /// A state in which HAPI has no row of the resource, as found by a reading of clock `at`.
     pub fn gone(id: impl Into<String>, at: DateTime<Utc>) -> Self {
-        Self { id: id.into(), version: 0, last_updated: at, content: Content::Deleted }
+        Self {
+            id: id.into(),
+            version: 0,
+            last_updated: at,
+            content: Content::Deleted,
+        }
     }
 
     /// Whether the resource is deleted or gone.

@@ -1,48 +1,88 @@
 //! ViewDefinitions: parse, validate, compile, evaluate.
+//!
+//! ```text
+//! JSON ──definition──► Definition ──validate, compile──► plan::Select (operators) + Columns
+//!                                                          │ eval(resource) ──► cells ──► RowSink
+//! ```
+//!
+//! A definition is refused with all its errors at once, each with its JSON path. A resource that cannot be evaluated yields an
+//! [`EvalError`] and no rows; neither says what the resource holds.
 
-use crate::{column::Column, row::RowSink};
+mod cell;
+mod compile;
+mod definition;
+mod error;
+mod eval;
+mod plan;
+mod types;
+mod validate;
+
+pub use error::{EvalError, Rule, ViewError, ViewErrors};
+pub use eval::{MAX_REPEAT_DEPTH, MAX_ROWS};
+
+use crate::{column::Column, fhirpath::eval::Resource, json::Doc, row::RowSink};
 
 /// A ViewDefinition, compiled: immutable, cheap to share, evaluated many times.
 #[derive(Debug)]
-pub struct CompiledView {}
-
-/// All the rules that a definition breaks, each with its place.
-#[derive(Debug, thiserror::Error)]
-#[error("invalid ViewDefinition")]
-pub struct ViewErrors {}
-
-/// Why a resource has no rows in a view although it should: recorded, counted, never a partial result.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot be evaluated")]
-pub struct EvalError {}
+pub struct CompiledView {
+    name: String,
+    url: Option<String>,
+    description: Option<String>,
+    resource_type: String,
+    compiled: compile::Compiled,
+}
 
 impl CompiledView {
-    /// Compiles a definition given as JSON text.
-    pub fn from_json(_json: &str) -> Result<Self, ViewErrors> {
-        unimplemented!()
+    /// Compiles a definition given as JSON text (SQL on FHIR 3.0.0-ballot or 2.0.0; `resourceType` in either form or absent).
+    pub fn from_json(json: &str) -> Result<Self, ViewErrors> {
+        let (definition, errors) = definition::read(json).map_err(|error| ViewErrors(vec![error]))?;
+        let compiled = compile::run(&definition, errors)?;
+        Ok(Self {
+            name: definition.name.unwrap_or_default(),
+            url: definition.url,
+            description: definition.description,
+            resource_type: definition.resource,
+            compiled,
+        })
     }
-    /// `name` of the definition.
+
+    /// `name` of the definition; empty if it has none, which the specification allows.
     pub fn name(&self) -> &str {
-        unimplemented!()
+        &self.name
     }
+
     /// `url` of the definition.
     pub fn url(&self) -> Option<&str> {
-        unimplemented!()
+        self.url.as_deref()
     }
+
     /// `description` (or `title`) of the definition.
     pub fn description(&self) -> Option<&str> {
-        unimplemented!()
+        self.description.as_deref()
     }
+
     /// `resource` of the definition.
     pub fn resource_type(&self) -> &str {
-        unimplemented!()
+        &self.resource_type
     }
+
     /// The columns in output order.
     pub fn columns(&self) -> &[Column] {
-        unimplemented!()
+        &self.compiled.columns
     }
-    /// Evaluates one resource given as JSON text; returns the number of rows. On an error the sink may have taken rows: discard them.
-    pub fn evaluate(&self, _json: &[u8], _sink: &mut dyn RowSink) -> Result<usize, EvalError> {
-        unimplemented!()
+
+    /// Evaluates one resource given as JSON text; returns the number of rows: 0 for a resource of another type.
+    /// On an error the sink may have taken rows: discard them.
+    pub fn evaluate(&self, json: &[u8], sink: &mut dyn RowSink) -> Result<usize, EvalError> {
+        let doc = Doc::parse(json)?;
+        if !eval::is_of_type(doc.root(), &self.resource_type)? {
+            return Ok(0);
+        }
+        let compile::Compiled {
+            columns,
+            wheres,
+            root,
+        } = &self.compiled;
+        eval::run(columns, wheres, root, &Resource::new(doc.root()), sink)
     }
 }

@@ -1,0 +1,83 @@
+//! The syntax tree of an expression: what the parser yields and the compiler reads.
+
+use super::{number::Decimal, temporal::Temporal};
+
+/// A node of the tree.
+#[derive(Debug, Clone)]
+pub struct Ast {
+    /// Characters of the expression before it.
+    pub at: usize,
+    /// Nodes from here down to the deepest leaf: bounded by the parser, and so every recursion over the tree.
+    pub depth: usize,
+    /// What it is.
+    pub kind: AstKind,
+}
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub enum AstKind {
+    /// A literal, or a constant's value.
+    Literal(Literal),
+    /// `{}`
+    Empty,
+    /// `$this`, `$index`, `$total`: the word.
+    Special(String),
+    /// `%name`
+    Constant(String),
+    /// `name` or `base.name`
+    Member {
+        /// What it is taken from; the focus if absent.
+        base: Option<Box<Ast>>,
+        /// The element's name.
+        name: String,
+    },
+    /// `name(…)` or `base.name(…)`
+    Call {
+        /// What it is called on; the focus if absent.
+        base: Option<Box<Ast>>,
+        /// The function's name.
+        name: String,
+        /// Its arguments.
+        args: Vec<Ast>,
+    },
+    /// `base[index]`
+    Indexer {
+        /// The collection.
+        base: Box<Ast>,
+        /// The place in it.
+        index: Box<Ast>,
+    },
+    /// `-operand` (`+` leaves no node).
+    Negate(Box<Ast>),
+    /// An operator between two operands, or a chain of one that is associative (`and`, `or`, `|`), so that a long chain is not deep.
+    Binary {
+        /// The operator as written.
+        op: &'static str,
+        /// Two operands, or more of a chain.
+        operands: Vec<Ast>,
+    },
+    /// `operand is Type`, `operand as Type`
+    Type {
+        /// `is` or `as`.
+        op: &'static str,
+        /// What is tested.
+        operand: Box<Ast>,
+        /// The type's name, as written.
+        name: String,
+    },
+}
+
+/// A value that an expression states.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Literal {
+    /// `true`, `false`
+    Boolean(bool),
+    /// An integer
+    Integer(i64),
+    /// A decimal, with its scale
+    Decimal(Decimal),
+    /// A string
+    Text(String),
+    /// A date, `dateTime` or time, and its lexical form
+    Temporal(Temporal, String),
+}

@@ -1,0 +1,295 @@
+//! Dates, times and moments with partial precision, and how they compare (FHIRPath N1, section 6.2).
+
+use std::cmp::Ordering;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
+
+/// A FHIR `date`, `dateTime`, `instant` or `time`, as precise as it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Temporal {
+    /// Local date and time of day; parts that were not written are the lowest.
+    local: NaiveDateTime,
+    precision: Precision,
+    /// Minutes east of UTC.
+    offset: Option<i32>,
+    /// A time of day, without a date.
+    is_time: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Precision {
+    Year,
+    Month,
+    Day,
+    Hour,
+    Minute,
+    /// Seconds and their fraction are one precision.
+    Second,
+}
+
+impl Temporal {
+    /// Reads `YYYY[-MM[-DD[Thh[:mm[:ss[.f]]][Z|±hh:mm]]]]`.
+    pub fn date(text: &str) -> Option<Self> {
+        let (date, time) = match text.split_once('T') {
+            Some((date, time)) => (date, Some(time)),
+            None => (text, None),
+        };
+        let mut parts = date.split('-');
+        let year = number(parts.next()?, 4)?;
+        let month = parts.next().map(|p| number(p, 2).ok_or(())).transpose().ok()?;
+        let day = parts.next().map(|p| number(p, 2).ok_or(())).transpose().ok()?;
+        if parts.next().is_some() {
+            return None;
+        }
+        let precision = match (month, day) {
+            (None, _) => Precision::Year,
+            (Some(_), None) => Precision::Month,
+            (Some(_), Some(_)) => Precision::Day,
+        };
+        let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month.unwrap_or(1), day.unwrap_or(1))?;
+        let Some(time) = time else {
+            return Some(Self {
+                local: date.and_time(NaiveTime::MIN),
+                precision,
+                offset: None,
+                is_time: false,
+            });
+        };
+        let (time, offset) = split_offset(time)?;
+        // `2015-02T` is a dateTime of that precision, with nothing after it.
+        if time.is_empty() && offset.is_none() {
+            return Some(Self {
+                local: date.and_time(NaiveTime::MIN),
+                precision,
+                offset: None,
+                is_time: false,
+            });
+        }
+        if precision != Precision::Day {
+            return None;
+        }
+        let (time, precision) = time_of_day(time)?;
+        Some(Self {
+            local: date.and_time(time),
+            precision,
+            offset,
+            is_time: false,
+        })
+    }
+
+    /// Reads `hh[:mm[:ss[.f]]]`.
+    pub fn time(text: &str) -> Option<Self> {
+        let (time, precision) = time_of_day(text)?;
+        Some(Self {
+            local: NaiveDate::default().and_time(time),
+            precision,
+            offset: None,
+            is_time: true,
+        })
+    }
+
+    /// Reads either, the form that the text has.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.as_bytes().get(2) == Some(&b':') {
+            Self::time(text)
+        } else {
+            Self::date(text)
+        }
+    }
+
+    /// Whether it is a time of day.
+    pub fn is_time(self) -> bool {
+        self.is_time
+    }
+
+    /// The moment, to the microsecond, where date, time to the second and offset are known.
+    pub fn moment(self) -> Option<DateTime<Utc>> {
+        let offset = self.offset?;
+        (self.precision == Precision::Second)
+            .then_some(self.local)
+            .and_then(|local| local.checked_sub_signed(TimeDelta::minutes(offset.into())))
+            .map(|utc| utc.and_utc())
+    }
+
+    /// Date and time of day as written, where they are known to the second; an offset is dropped.
+    pub fn local(self) -> Option<NaiveDateTime> {
+        (self.precision == Precision::Second && !self.is_time).then_some(self.local)
+    }
+
+    /// The day, where just that is known.
+    pub fn day(self) -> Option<NaiveDate> {
+        (self.precision == Precision::Day && !self.is_time).then_some(self.local.date())
+    }
+
+    /// The time of day, where it is known to the second, without a date.
+    pub fn time_of_day(self) -> Option<NaiveTime> {
+        (self.precision == Precision::Second && self.is_time).then_some(self.local.time())
+    }
+
+    /// Earlier, equal or later; `None` where that depends on what was not written (precision, offset), or a time meets a date.
+    pub fn compare(self, other: Self) -> Option<Ordering> {
+        if self.is_time != other.is_time {
+            return None;
+        }
+        let (a, b) = match (self.offset, other.offset) {
+            (Some(a), Some(b)) => (self.utc(a)?, other.utc(b)?),
+            _ => (self.local, other.local),
+        };
+        let precision = self.precision.min(other.precision);
+        let order = truncated(a, precision).cmp(&truncated(b, precision));
+        if order.is_eq() {
+            return (self.precision == other.precision && (self.offset.is_some() == other.offset.is_some()))
+                .then_some(order);
+        }
+        // With one offset unknown only whole days decide.
+        let mixed = self.offset.is_some() != other.offset.is_some();
+        (!mixed || a.date() != b.date()).then_some(order)
+    }
+
+    fn utc(self, offset: i32) -> Option<NaiveDateTime> {
+        self.local.checked_sub_signed(TimeDelta::minutes(offset.into()))
+    }
+}
+
+fn truncated(at: NaiveDateTime, precision: Precision) -> (NaiveDate, NaiveTime) {
+    use chrono::{Datelike, Timelike};
+    let date = at.date();
+    let date = match precision {
+        Precision::Year => date.with_ordinal(1),
+        Precision::Month => date.with_day(1),
+        _ => Some(date),
+    };
+    let time = at.time();
+    let time = match precision {
+        Precision::Second => Some(time),
+        Precision::Minute => NaiveTime::from_hms_opt(time.hour(), time.minute(), 0),
+        Precision::Hour => NaiveTime::from_hms_opt(time.hour(), 0, 0),
+        _ => Some(NaiveTime::MIN),
+    };
+    (date.unwrap_or_default(), time.unwrap_or_default())
+}
+
+/// Exactly `width` digits.
+fn number(text: &str, width: usize) -> Option<u32> {
+    (text.len() == width && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+}
+
+fn split_offset(time: &str) -> Option<(&str, Option<i32>)> {
+    if let Some(time) = time.strip_suffix('Z') {
+        return Some((time, Some(0)));
+    }
+    let Some(at) = time.find(['+', '-']) else {
+        return Some((time, None));
+    };
+    let (hours, minutes) = time[at + 1..].split_once(':')?;
+    let minutes = i32::try_from(number(hours, 2)? * 60 + number(minutes, 2)?).ok()?;
+    if minutes > 14 * 60 {
+        return None;
+    }
+    Some((
+        &time[..at],
+        Some(if time[at..].starts_with('-') {
+            -minutes
+        } else {
+            minutes
+        }),
+    ))
+}
+
+fn time_of_day(text: &str) -> Option<(NaiveTime, Precision)> {
+    let mut parts = text.splitn(3, ':');
+    let hour = number(parts.next()?, 2)?;
+    let Some(minute) = parts.next() else {
+        return Some((NaiveTime::from_hms_opt(hour, 0, 0)?, Precision::Hour));
+    };
+    let minute = number(minute, 2)?;
+    let Some(second) = parts.next() else {
+        return Some((NaiveTime::from_hms_opt(hour, minute, 0)?, Precision::Minute));
+    };
+    let (second, fraction) = match second.split_once('.') {
+        Some((second, fraction)) => (second, Some(fraction)),
+        None => (second, None),
+    };
+    // FHIR allows the leap second 60; it is the next second's beginning.
+    let second = number(second, 2)?;
+    let leap = second == 60;
+    let nanos = match fraction {
+        Some(digits) if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) => return None,
+        Some(digits) => {
+            let kept = &digits[..digits.len().min(9)];
+            kept.parse::<u32>().ok()? * 10_u32.pow(9 - u32::try_from(kept.len()).ok()?)
+        }
+        None => 0,
+    };
+    let (second, nanos) = if leap {
+        (59, 1_000_000_000)
+    } else {
+        (second, nanos)
+    };
+    Some((
+        NaiveTime::from_hms_nano_opt(hour, minute, second, nanos)?,
+        Precision::Second,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compare(a: &str, b: &str) -> Option<Ordering> {
+        Temporal::parse(a).unwrap().compare(Temporal::parse(b).unwrap())
+    }
+
+    #[test]
+    fn reads_every_precision_and_nothing_else() {
+        for text in [
+            "2015",
+            "2015-02",
+            "2015-02-04",
+            "2015-02-04T14",
+            "2015-02-04T14:34Z",
+            "2015-02-04T14:34:28.123+09:00",
+            "14:34:28",
+        ] {
+            assert!(Temporal::parse(text).is_some(), "{text}");
+        }
+        for text in [
+            "",
+            "15",
+            "2015-2",
+            "2015-13",
+            "2015-02-30",
+            "2015-02T14",
+            "2015-02-04T25",
+            "2015-02-04T14:34:28+15:00",
+            "24:00",
+            "12:34:5",
+            "2015-02-04T14:34:28.",
+            "T",
+        ] {
+            assert!(Temporal::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn compares_by_precision_and_offset() {
+        assert_eq!(compare("2015-02-04", "2015-02-05"), Some(Ordering::Less));
+        assert_eq!(compare("2015", "2015-02-05"), None);
+        assert_eq!(compare("2014", "2015-02-05"), Some(Ordering::Less));
+        assert_eq!(
+            compare("2015-02-04T12:00:00+02:00", "2015-02-04T10:00:00Z"),
+            Some(Ordering::Equal)
+        );
+        assert_eq!(
+            compare("2015-02-04T23:00:00-02:00", "2015-02-05T00:30:00Z"),
+            Some(Ordering::Greater)
+        );
+        assert_eq!(compare("2015-02-04T12:00:00", "2015-02-04T10:00:00Z"), None);
+        assert_eq!(
+            compare("2015-02-04T12:00:00.0", "2015-02-04T12:00:00"),
+            Some(Ordering::Equal)
+        );
+        assert_eq!(compare("12:00", "12:30"), Some(Ordering::Less));
+        assert_eq!(compare("12:00", "2015-01-01"), None);
+    }
+}

@@ -1,0 +1,64 @@
+//! JSON text as a tape: what the evaluator reads.
+//!
+//! ```text
+//! bytes ──parse──► Doc { text, entries: one per value and key, in text order } ──Node──► members, items, &str
+//! ```
+//!
+//! A [`Node`] is a place on the tape, free to copy; strings are borrowed from the text (from a side buffer where they hold escapes), and
+//! numbers keep their lexical form, since `1.0` and `1.00` are different FHIR decimals. The tape is bounded by the text's length, nesting
+//! by [`MAX_DEPTH`].
+
+mod node;
+mod parse;
+pub(crate) mod write;
+
+pub use node::{Items, Kind, Members, Node};
+pub use parse::MAX_DEPTH;
+
+/// A parsed JSON text.
+#[derive(Debug)]
+pub struct Doc<'t> {
+    text: &'t str,
+    entries: Vec<Entry>,
+    /// Strings with escapes, decoded, one after the other.
+    unescaped: String,
+    /// Whether some string holds NUL, or held half a surrogate pair (now U+FFFD): then its escaped form is not fit for `jsonb`.
+    irregular: bool,
+}
+
+/// One value or key on the tape.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// Where its text begins: of a string the content, of all others the whole value.
+    start: u32,
+    /// Where its text ends.
+    end: u32,
+    /// The entry after this value and all that is in it.
+    next: u32,
+    kind: Kind,
+    /// For a string: `start` and `end` are places in the side buffer.
+    decoded: bool,
+}
+
+/// Why a text is not read as JSON. Says where, never what.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// The bytes are not UTF-8.
+    #[error("not UTF-8 at byte {at}")]
+    InvalidUtf8 {
+        /// Offset of the first byte that is none.
+        at: usize,
+    },
+    /// Not JSON by RFC 8259.
+    #[error("not JSON at byte {at}")]
+    Syntax {
+        /// Offset of the first byte that does not fit.
+        at: usize,
+    },
+    /// Nested deeper than [`MAX_DEPTH`].
+    #[error("JSON nested deeper than {MAX_DEPTH}")]
+    TooDeep,
+    /// Longer than 4 GiB.
+    #[error("JSON text longer than 4 GiB")]
+    TooLong,
+}

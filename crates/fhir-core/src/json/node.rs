@@ -1,0 +1,200 @@
+//! A place on the tape, and the walks from it.
+
+use super::{Doc, Entry};
+
+/// What a JSON value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `null`
+    Null,
+    /// `true`
+    True,
+    /// `false`
+    False,
+    /// A number, in its lexical form.
+    Number,
+    /// A string (also a key).
+    String,
+    /// An array.
+    Array,
+    /// An object.
+    Object,
+}
+
+/// One JSON value of a [`Doc`].
+#[derive(Clone, Copy)]
+pub struct Node<'a> {
+    doc: &'a Doc<'a>,
+    index: u32,
+}
+
+impl<'t> Doc<'t> {
+    /// The outermost value.
+    pub fn root(&self) -> Node<'_> {
+        Node { doc: self, index: 0 }
+    }
+}
+
+impl<'a> Node<'a> {
+    fn entry(self) -> &'a Entry {
+        &self.doc.entries[self.index as usize]
+    }
+
+    pub(super) fn doc(self) -> &'a Doc<'a> {
+        self.doc
+    }
+
+    /// What the value is.
+    pub fn kind(self) -> Kind {
+        self.entry().kind
+    }
+
+    /// Whether it is a string, number or boolean.
+    pub fn is_primitive(self) -> bool {
+        matches!(
+            self.kind(),
+            Kind::True | Kind::False | Kind::Number | Kind::String
+        )
+    }
+
+    /// Of a string its characters, escapes decoded; of all else the JSON text.
+    pub fn text(self) -> &'a str {
+        let entry = self.entry();
+        let range = entry.start as usize..entry.end as usize;
+        if entry.decoded {
+            &self.doc.unescaped[range]
+        } else {
+            &self.doc.text[range]
+        }
+    }
+
+    /// The characters, if it is a string.
+    pub fn as_str(self) -> Option<&'a str> {
+        (self.kind() == Kind::String).then(|| self.text())
+    }
+
+    /// The members of an object, in text order, duplicates and all; of anything else none.
+    pub fn members(self) -> Members<'a> {
+        let entry = self.entry();
+        let end = if entry.kind == Kind::Object {
+            entry.next
+        } else {
+            self.index + 1
+        };
+        Members {
+            doc: self.doc,
+            at: self.index + 1,
+            end,
+        }
+    }
+
+    /// The items of an array; anything else is one item: itself.
+    pub fn items(self) -> Items<'a> {
+        let entry = self.entry();
+        if entry.kind == Kind::Array {
+            return Items {
+                doc: self.doc,
+                at: self.index + 1,
+                end: entry.next,
+            };
+        }
+        Items {
+            doc: self.doc,
+            at: self.index,
+            end: entry.next,
+        }
+    }
+
+    /// The member of that name (the last one, if there are several).
+    pub fn member(self, key: &str) -> Option<Node<'a>> {
+        self.members()
+            .filter(|(k, _)| *k == key)
+            .last()
+            .map(|(_, value)| value)
+    }
+
+    /// Whether both are the same JSON value: numbers by digits, members in any order.
+    pub fn same(self, other: Node<'_>) -> bool {
+        match (self.kind(), other.kind()) {
+            (Kind::Array, Kind::Array) => {
+                let (mut a, mut b) = (self.items(), other.items());
+                loop {
+                    match (a.next(), b.next()) {
+                        (None, None) => return true,
+                        (Some(a), Some(b)) if a.same(b) => {}
+                        _ => return false,
+                    }
+                }
+            }
+            (Kind::Object, Kind::Object) => {
+                self.members().count() == other.members().count()
+                    && self
+                        .members()
+                        .all(|(key, value)| other.member(key).is_some_and(|v| value.same(v)))
+            }
+            (Kind::Number, Kind::Number) => {
+                crate::fhirpath::number::compare_lexical(self.text(), other.text()).is_eq()
+            }
+            (a, b) => a == b && self.text() == other.text(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Node<'_> {
+    /// The place, never the content.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({:?} at {})", self.kind(), self.index)
+    }
+}
+
+/// Members of an object: name and value.
+#[derive(Clone)]
+pub struct Members<'a> {
+    doc: &'a Doc<'a>,
+    at: u32,
+    end: u32,
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (&'a str, Node<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.end {
+            return None;
+        }
+        let key = Node {
+            doc: self.doc,
+            index: self.at,
+        };
+        let value = Node {
+            doc: self.doc,
+            index: self.at + 1,
+        };
+        self.at = value.entry().next;
+        Some((key.text(), value))
+    }
+}
+
+/// Items of an array, or the one value.
+#[derive(Clone)]
+pub struct Items<'a> {
+    doc: &'a Doc<'a>,
+    at: u32,
+    end: u32,
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Node<'a>;
+
+    fn next(&mut self) -> Option<Node<'a>> {
+        if self.at >= self.end {
+            return None;
+        }
+        let node = Node {
+            doc: self.doc,
+            index: self.at,
+        };
+        self.at = node.entry().next;
+        Some(node)
+    }
+}

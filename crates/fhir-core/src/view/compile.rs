@@ -1,0 +1,381 @@
+//! Definition to plan: expressions compiled, constants bound, columns typed and placed.
+
+use super::{
+    definition::{ColumnDef, Constant, Definition, IterationKind, Path, Select as SelectDef},
+    error::{Rule, ViewError, ViewErrors},
+    plan::{Iterate, Part, Select},
+    types, validate,
+};
+use crate::{
+    column::{Column, ColumnKind},
+    fhirpath::{
+        ast::Literal,
+        compile::{Scope, compile},
+        expr::Expr,
+        number::Decimal,
+        temporal::Temporal,
+        types::{PRIMITIVES, capitalised},
+    },
+};
+
+/// Selects that iterate or branch: evaluation recurses over them.
+const MAX_PARTS: usize = 100;
+
+/// PostgreSQL's limit is 1,600 columns, of which the hidden ones take some.
+const MAX_COLUMNS: usize = 1_500;
+
+/// A definition, ready to run.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) columns: Vec<Column>,
+    pub(super) wheres: Vec<Expr>,
+    pub(super) root: Select,
+}
+
+/// A column and where the definition has it.
+#[derive(Debug, Clone)]
+struct Slot {
+    column: Column,
+    at: String,
+}
+
+/// Validates and compiles; `errors` are those of the shape, and all of them are told together.
+pub(super) fn run(definition: &Definition, mut errors: Vec<ViewError>) -> Result<Compiled, ViewErrors> {
+    validate::check(definition, &mut errors);
+    let mut compiler = Compiler {
+        scope: Scope::default(),
+        errors,
+        parts: 0,
+    };
+    for constant in &definition.constants {
+        compiler.constant(constant);
+    }
+    let wheres = definition
+        .wheres
+        .iter()
+        .map(|path| compiler.expression(path))
+        .collect();
+    let mut slots = Vec::new();
+    let mut root = Select {
+        at: String::new(),
+        iterate: Iterate::Once,
+        columns: Vec::new(),
+        parts: Vec::new(),
+        range: 0..0,
+        row_indexes: Vec::new(),
+    };
+    for select in &definition.selects {
+        let inner = compiler.select(select, "", &mut slots);
+        merge(&mut root, inner);
+    }
+    root.range = 0..slots.len();
+    if compiler.parts > MAX_PARTS {
+        compiler.error(
+            "select",
+            Rule::TooBig("more than 100 selects iterate or branch; split the view"),
+        );
+    }
+    if slots.len() > MAX_COLUMNS {
+        compiler.error("select", Rule::TooBig("more than 1,500 columns; split the view"));
+    }
+    compiler.duplicates(&slots);
+    if compiler.errors.is_empty() {
+        return Ok(Compiled {
+            columns: slots.into_iter().map(|s| s.column).collect(),
+            wheres,
+            root,
+        });
+    }
+    Err(ViewErrors(compiler.errors))
+}
+
+/// Takes a nested select into its parent: a plain one yields one row for the same node, so its columns and parts are the parent's.
+fn merge(parent: &mut Select, inner: Select) {
+    parent.row_indexes.extend(&inner.row_indexes);
+    if matches!(inner.iterate, Iterate::Once) {
+        parent.columns.extend(inner.columns);
+        parent.parts.extend(inner.parts);
+    } else {
+        parent.parts.push(Part::Select(inner));
+    }
+}
+
+/// The path of what is selected from what an iteration yields, as search parameters know it.
+fn join(prefix: &str, path: &str) -> String {
+    let path = path.trim();
+    if prefix.is_empty() {
+        return path.to_owned();
+    }
+    match path.strip_prefix("$this") {
+        Some("") => prefix.to_owned(),
+        Some(rest) => format!("{prefix}{rest}"),
+        None => format!("{prefix}.{path}"),
+    }
+}
+
+struct Compiler {
+    scope: Scope,
+    errors: Vec<ViewError>,
+    parts: usize,
+}
+
+impl Compiler {
+    fn error(&mut self, at: impl Into<String>, rule: Rule) {
+        self.errors.push(ViewError { at: at.into(), rule });
+    }
+
+    /// The expression; what is refused is noted, and reads as empty until the errors are told.
+    fn expression(&mut self, path: &Path) -> Expr {
+        compile(&path.text, &self.scope).unwrap_or_else(|error| {
+            self.error(&path.at, Rule::Path(error));
+            Expr::Empty
+        })
+    }
+
+    fn constant(&mut self, constant: &Constant) {
+        let value = match constant.values.as_slice() {
+            [(of_type, value)] => match literal(of_type, value) {
+                Some(value) => value,
+                None if PRIMITIVES.contains(&of_type.as_str()) => {
+                    let at = format!("{}.value{}", constant.at, capitalised(of_type));
+                    self.error(at, Rule::ConstantForm(of_type.clone()));
+                    Literal::Boolean(false)
+                }
+                None => {
+                    self.error(
+                        &constant.at,
+                        Rule::ConstantValue("a value of a type that constants do not have"),
+                    );
+                    Literal::Boolean(false)
+                }
+            },
+            [] => {
+                self.error(&constant.at, Rule::ConstantValue("no value"));
+                Literal::Boolean(false)
+            }
+            _ => {
+                self.error(&constant.at, Rule::ConstantValue("several values"));
+                Literal::Boolean(false)
+            }
+        };
+        self.scope.define(constant.name.clone(), value);
+    }
+
+    /// Compiles a select; its columns are added to `slots` in output order: its own, those of nested selects, those of `unionAll`.
+    fn select(&mut self, def: &SelectDef, prefix: &str, slots: &mut Vec<Slot>) -> Select {
+        let start = slots.len();
+        let errors = self.errors.len();
+        let (iterate, prefix) = self.iterate(def, prefix);
+        if !matches!(iterate, Iterate::Once) {
+            self.parts += 1;
+        }
+        let mut select = Select {
+            at: def
+                .iterations
+                .first()
+                .and_then(|i| i.paths.first())
+                .map_or_else(|| def.at.clone(), |p| p.at.clone()),
+            iterate,
+            columns: Vec::new(),
+            parts: Vec::new(),
+            range: start..start,
+            row_indexes: Vec::new(),
+        };
+        for column in &def.columns {
+            let expr = self.expression(&column.path);
+            if expr == Expr::RowIndex {
+                select.row_indexes.push(slots.len());
+            }
+            let slot = self.slot(column, &expr, &prefix);
+            select.columns.push((slots.len(), expr));
+            slots.push(slot);
+        }
+        for inner in &def.selects {
+            let inner = self.select(inner, &prefix, slots);
+            merge(&mut select, inner);
+        }
+        if !def.union_all.is_empty() {
+            self.parts += 1;
+            let branches = self.union(&def.union_all, &prefix, slots);
+            select.row_indexes.extend(
+                branches
+                    .first()
+                    .iter()
+                    .flat_map(|b| b.row_indexes.iter().copied()),
+            );
+            select.parts.push(Part::Union(branches));
+        }
+        select.range = start..slots.len();
+        let empty = def.columns.is_empty() && def.selects.is_empty() && def.union_all.is_empty();
+        if empty && self.errors.len() == errors && !self.errors.iter().any(|e| e.at.starts_with(&def.at)) {
+            self.error(&def.at, Rule::Empty);
+        }
+        select
+    }
+
+    fn iterate(&mut self, def: &SelectDef, prefix: &str) -> (Iterate, String) {
+        let Some(iteration) = def.iterations.first() else {
+            return (Iterate::Once, prefix.to_owned());
+        };
+        let mut exprs: Vec<Expr> = iteration.paths.iter().map(|path| self.expression(path)).collect();
+        for other in &def.iterations[1..] {
+            for path in &other.paths {
+                self.expression(path);
+            }
+        }
+        let texts: Vec<_> = iteration.paths.iter().map(|p| p.text.trim()).collect();
+        if iteration.kind == IterationKind::Repeat {
+            return (
+                Iterate::Repeat(exprs),
+                join(prefix, &format!("repeat({})", texts.join(" | "))),
+            );
+        }
+        let expr = exprs.pop().unwrap_or(Expr::Empty);
+        let prefix = join(prefix, texts.first().copied().unwrap_or_default());
+        match iteration.kind {
+            IterationKind::ForEachOrNull => (Iterate::ForEachOrNull(expr), prefix),
+            _ => (Iterate::ForEach(expr), prefix),
+        }
+    }
+
+    /// Compiles the branches: all of them write the same places of the row.
+    fn union(&mut self, defs: &[SelectDef], prefix: &str, slots: &mut Vec<Slot>) -> Vec<Select> {
+        let start = slots.len();
+        let mut branches = Vec::new();
+        for (i, def) in defs.iter().enumerate() {
+            if i == 0 {
+                branches.push(self.select(def, prefix, slots));
+                continue;
+            }
+            let mut own = slots[..start].to_vec();
+            branches.push(self.select(def, prefix, &mut own));
+            self.same_columns(&def.at, &mut slots[start..], &own[start..]);
+        }
+        branches
+    }
+
+    /// Names, order and types of a branch's columns against the first branch's.
+    fn same_columns(&mut self, at: &str, first: &mut [Slot], branch: &[Slot]) {
+        let names = |slots: &[Slot]| slots.iter().map(|s| s.column.name.clone()).collect::<Vec<_>>();
+        let (expected, found) = (names(first), names(branch));
+        if expected != found {
+            let rule = Rule::UnionColumns {
+                found: found.join(", "),
+                expected: expected.join(", "),
+            };
+            self.error(at, rule);
+            return;
+        }
+        for (first, branch) in first.iter_mut().zip(branch) {
+            let known = |c: &Column| c.fhir_type.is_some() || c.kind != ColumnKind::Text;
+            let differ = first.column.collection != branch.column.collection
+                || (known(&first.column)
+                    && known(&branch.column)
+                    && !same_type(&first.column, &branch.column));
+            if differ {
+                let rule = Rule::UnionType {
+                    name: branch.column.name.clone(),
+                    found: describe(&branch.column),
+                    expected: describe(&first.column),
+                };
+                self.error(&branch.at, rule);
+            } else if !known(&first.column) {
+                // One branch declares the type for all.
+                first.column.kind = branch.column.kind;
+                first.column.fhir_type.clone_from(&branch.column.fhir_type);
+            }
+        }
+    }
+
+    fn slot(&mut self, def: &ColumnDef, expr: &Expr, prefix: &str) -> Slot {
+        let mut kind = match &def.fhir_type {
+            Some(of_type) => types::of_fhir_type(of_type),
+            None => types::of_static_type(expr.static_type()),
+        };
+        for (name, value) in &def.tags {
+            if name != "ansi/type" {
+                continue;
+            }
+            match types::of_ansi_type(&value.text) {
+                Some(tagged) => kind = tagged,
+                None => self.error(&value.at, Rule::AnsiType),
+            }
+        }
+        let column = Column {
+            name: def.name.clone(),
+            kind,
+            collection: def.collection,
+            fhir_type: def.fhir_type.clone(),
+            description: def.description.clone(),
+            path: join(prefix, &def.path.text),
+            tags: def
+                .tags
+                .iter()
+                .map(|(name, value)| (name.clone(), value.text.clone()))
+                .collect(),
+        };
+        Slot {
+            column,
+            at: def.at.clone(),
+        }
+    }
+
+    fn duplicates(&mut self, slots: &[Slot]) {
+        let mut seen = std::collections::HashMap::new();
+        for slot in slots {
+            let name = &slot.column.name;
+            if let Some(first) = seen.get(name) {
+                let rule = Rule::Duplicate {
+                    name: name.clone(),
+                    first: String::clone(first),
+                };
+                self.error(format!("{}.name", slot.at), rule);
+            } else {
+                seen.insert(name.clone(), slot.at.clone());
+            }
+        }
+    }
+}
+
+/// Types are the same if their kinds are, and their FHIR types where both are declared.
+fn same_type(a: &Column, b: &Column) -> bool {
+    let name = |c: &Column| {
+        let written = c.fhir_type.as_deref()?;
+        Some(written.rsplit('/').next().unwrap_or(written).to_owned())
+    };
+    a.kind == b.kind
+        && match (name(a), name(b)) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        }
+}
+
+fn describe(column: &Column) -> String {
+    let of_type = column.fhir_type.clone().unwrap_or_else(|| column.kind.sql_name());
+    if column.collection {
+        format!("a collection of {of_type}")
+    } else {
+        of_type
+    }
+}
+
+/// A constant's value: `valueCode: "a"` → the literal.
+fn literal(of_type: &str, value: &serde_json::Value) -> Option<Literal> {
+    Some(match of_type {
+        "boolean" => Literal::Boolean(value.as_bool()?),
+        "integer" | "positiveInt" | "unsignedInt" => Literal::Integer(value.as_i64()?),
+        // JSON has it as a string.
+        "integer64" => Literal::Integer(value.as_i64().or_else(|| value.as_str()?.parse().ok())?),
+        "decimal" => Literal::Decimal(Decimal::parse(&value.as_number()?.to_string())?),
+        "date" | "dateTime" | "instant" => {
+            let text = value.as_str()?;
+            Literal::Temporal(Temporal::date(text)?, text.to_owned())
+        }
+        "time" => {
+            let text = value.as_str()?;
+            Literal::Temporal(Temporal::time(text)?, text.to_owned())
+        }
+        _ if PRIMITIVES.contains(&of_type) => Literal::Text(value.as_str()?.to_owned()),
+        _ => return None,
+    })
+}

@@ -1,0 +1,290 @@
+//! The plan over one resource: `Process(S, N)` of the specification, with rows handed on one at a time.
+//!
+//! There is one row in the making. A select writes its columns into their places and lets each of its parts do the same; the last part's
+//! continuation hands the row to whoever multiplies it further, the outermost to the sink. So the Cartesian product needs no lists of
+//! partial rows.
+
+use crate::{
+    column::{Column, ColumnKind},
+    fhirpath::{
+        error::Fault,
+        eval::{Few, Focus, Resource, all, for_each},
+        expr::Expr,
+        value::{Element, Item},
+    },
+    json::Node,
+    row::{Cell, RowSink},
+};
+
+use super::{
+    cell::cell,
+    error::EvalError,
+    plan::{Iterate, Part, Select},
+};
+
+/// Levels of `repeat`: real questionnaires nest some ten deep; a path that yields its own node would never end.
+pub const MAX_REPEAT_DEPTH: usize = 64;
+
+/// Rows of one resource.
+pub const MAX_ROWS: usize = 100_000;
+
+/// Nodes visited on the way to rows: bounds products whose last factor is empty.
+const MAX_NODES: usize = 1_000_000;
+
+/// A node that rows are made of, and its place in the iteration that found it.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    node: Element<'a>,
+    row_index: i64,
+}
+
+/// Hands on the row, once all before has written to it.
+type Next<'n, 'a, 'r> = &'n mut dyn FnMut(&mut Evaluation<'a, 'r>) -> Result<(), EvalError>;
+
+/// The evaluation of one resource by one view.
+pub(super) struct Evaluation<'a, 'r> {
+    columns: &'r [Column],
+    resource: &'r Resource<'a>,
+    row: Vec<Cell<'a>>,
+    sink: &'r mut dyn RowSink,
+    rows: usize,
+    nodes: usize,
+}
+
+/// Evaluates `where`s and selects; returns the number of rows.
+pub(super) fn run<'a, 'r>(
+    columns: &'r [Column],
+    wheres: &'a [Expr],
+    root: &'a Select,
+    resource: &'r Resource<'a>,
+    sink: &'r mut dyn RowSink,
+) -> Result<usize, EvalError> {
+    let at = At {
+        node: Element::of(resource.root),
+        row_index: 0,
+    };
+    let focus = Focus::on(at.node, 0, resource);
+    for (index, condition) in wheres.iter().enumerate() {
+        if !holds(condition, &focus, index)? {
+            return Ok(0);
+        }
+    }
+    let mut evaluation = Evaluation {
+        columns,
+        resource,
+        row: vec![Cell::Null; columns.len()],
+        sink,
+        rows: 0,
+        nodes: 0,
+    };
+    evaluation.process(root, at, &mut Evaluation::emit)?;
+    Ok(evaluation.rows)
+}
+
+/// A `where`: true keeps the resource, false and empty do not, anything else is an error (the specification's, not FHIRPath's reading).
+fn holds<'a>(condition: &'a Expr, focus: &Focus<'a, '_>, index: usize) -> Result<bool, EvalError> {
+    let value = all(condition, focus).map_err(|fault| EvalError::Where { index, fault })?;
+    match value {
+        Few::None => Ok(false),
+        Few::One(item) => item.boolean().ok_or(EvalError::WhereNotBoolean { index }),
+        Few::Many(_) => Err(EvalError::WhereNotBoolean { index }),
+    }
+}
+
+impl<'a, 'r> Evaluation<'a, 'r> {
+    fn emit(&mut self) -> Result<(), EvalError> {
+        if self.rows == MAX_ROWS {
+            return Err(EvalError::TooManyRows { limit: MAX_ROWS });
+        }
+        self.rows += 1;
+        self.sink.row(&self.row);
+        Ok(())
+    }
+
+    fn visit(&mut self) -> Result<(), EvalError> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            Err(EvalError::TooManyRows { limit: MAX_ROWS })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn process(&mut self, select: &'a Select, at: At<'a>, next: Next<'_, 'a, 'r>) -> Result<(), EvalError> {
+        match &select.iterate {
+            Iterate::Once => self.focus(select, at, next),
+            Iterate::ForEach(path) => {
+                let items = self.items(select, path, at)?;
+                self.each(select, items.as_slice(), next)
+            }
+            Iterate::ForEachOrNull(path) => {
+                let items = self.items(select, path, at)?;
+                if items.as_slice().is_empty() {
+                    self.null_row(select);
+                    return next(self);
+                }
+                self.each(select, items.as_slice(), next)
+            }
+            Iterate::Repeat(paths) => {
+                let mut found = Vec::new();
+                self.descend(select, paths, at, 0, &mut found)?;
+                self.each(select, &found, next)
+            }
+        }
+    }
+
+    fn items(&self, select: &Select, path: &'a Expr, at: At<'a>) -> Result<Few<'a>, EvalError> {
+        let focus = Focus::on(at.node, at.row_index, self.resource);
+        all(path, &focus).map_err(|fault| EvalError::Iteration {
+            at: select.at.clone(),
+            fault,
+        })
+    }
+
+    fn each(
+        &mut self,
+        select: &'a Select,
+        items: &[Item<'a>],
+        next: Next<'_, 'a, 'r>,
+    ) -> Result<(), EvalError> {
+        for (row_index, item) in (0..).zip(items) {
+            self.visit()?;
+            // A literal as a node has no elements; it is still one item.
+            let node = match item {
+                Item::Element(node) => *node,
+                Item::Value(_) => {
+                    let fault = Fault::Argument("the iteration");
+                    return Err(EvalError::Iteration {
+                        at: select.at.clone(),
+                        fault,
+                    });
+                }
+            };
+            self.focus(select, At { node, row_index }, next)?;
+        }
+        Ok(())
+    }
+
+    /// Nodes below, each before what is below it, for each path in order.
+    fn descend(
+        &mut self,
+        select: &Select,
+        paths: &'a [Expr],
+        at: At<'a>,
+        depth: usize,
+        found: &mut Vec<Item<'a>>,
+    ) -> Result<(), EvalError> {
+        for path in paths {
+            let items = self.items(select, path, at)?;
+            if depth == MAX_REPEAT_DEPTH && !items.as_slice().is_empty() {
+                return Err(EvalError::RepeatDepth {
+                    at: select.at.clone(),
+                    limit: MAX_REPEAT_DEPTH,
+                });
+            }
+            for item in items.as_slice() {
+                if found.len() == MAX_ROWS {
+                    return Err(EvalError::TooManyRows { limit: MAX_ROWS });
+                }
+                self.visit()?;
+                found.push(item.clone());
+                if let Item::Element(node) = item {
+                    self.descend(
+                        select,
+                        paths,
+                        At {
+                            node: *node,
+                            row_index: 0,
+                        },
+                        depth + 1,
+                        found,
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The row of a `forEachOrNull` without items: null in every column of the subtree, 0 for `%rowIndex`.
+    fn null_row(&mut self, select: &Select) {
+        for place in select.range.clone() {
+            self.row[place] = Cell::Null;
+        }
+        for &place in &select.row_indexes {
+            self.row[place] = match self.columns[place].kind {
+                ColumnKind::Integer => Cell::Integer(0),
+                ColumnKind::BigInt => Cell::BigInt(0),
+                ColumnKind::Text => Cell::Text("0".into()),
+                ColumnKind::Decimal => Cell::Decimal("0".into()),
+                _ => Cell::Null,
+            };
+        }
+    }
+
+    /// One node: the select's own columns, then its parts.
+    fn focus(&mut self, select: &'a Select, at: At<'a>, next: Next<'_, 'a, 'r>) -> Result<(), EvalError> {
+        for (place, expr) in &select.columns {
+            self.row[*place] = self.column(&self.columns[*place], expr, at)?;
+        }
+        self.parts(&select.parts, at, next)
+    }
+
+    fn parts(&mut self, parts: &'a [Part], at: At<'a>, next: Next<'_, 'a, 'r>) -> Result<(), EvalError> {
+        let Some((part, rest)) = parts.split_first() else {
+            return next(self);
+        };
+        if rest.is_empty() {
+            return self.part(part, at, next);
+        }
+        self.part(part, at, &mut |evaluation| evaluation.parts(rest, at, next))
+    }
+
+    fn part(&mut self, part: &'a Part, at: At<'a>, next: Next<'_, 'a, 'r>) -> Result<(), EvalError> {
+        match part {
+            Part::Select(select) => self.process(select, at, next),
+            Part::Union(branches) => branches
+                .iter()
+                .try_for_each(|branch| self.process(branch, at, next)),
+        }
+    }
+
+    fn column(&self, column: &Column, expr: &'a Expr, at: At<'a>) -> Result<Cell<'a>, EvalError> {
+        let focus = Focus::on(at.node, at.row_index, self.resource);
+        let mut one = None;
+        let mut list = Vec::new();
+        let mut failure = None;
+        let end = for_each(expr, &focus, |item| {
+            match cell(&item, column) {
+                Ok(None) => {}
+                Ok(Some(cell)) if column.collection => list.push(cell),
+                Ok(Some(cell)) if one.is_none() => one = Some(cell),
+                Ok(Some(_)) => {
+                    failure.get_or_insert_with(|| EvalError::SeveralValues {
+                        column: column.name.clone(),
+                    });
+                }
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
+            }
+            Ok(())
+        });
+        end.map_err(|fault| EvalError::Column {
+            column: column.name.clone(),
+            fault,
+        })?;
+        match failure {
+            Some(error) => Err(error),
+            None if column.collection => Ok(Cell::List(list)),
+            None => Ok(one.unwrap_or(Cell::Null)),
+        }
+    }
+}
+
+/// Whether a node is a resource of the type.
+pub(super) fn is_of_type(root: Node<'_>, resource_type: &str) -> Result<bool, EvalError> {
+    match Element::of(root).resource_type() {
+        Some(found) => Ok(found == resource_type),
+        None => Err(EvalError::NotAResource),
+    }
+}
