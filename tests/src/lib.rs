@@ -3,10 +3,13 @@
 //! Every server is private: started from the installed binaries on a free port of 127.0.0.1, with its files below the target folder, and stopped when
 //! its value is dropped or this program dies. A missing server is an error that names the command which installs it; nothing is skipped.
 
+pub mod ask;
 pub mod deadline;
 pub mod fhir;
 pub mod hapi;
 pub mod patients;
 pub mod postgres;
+pub mod process;
 pub mod redis;
 pub mod server;
+pub mod stack;
