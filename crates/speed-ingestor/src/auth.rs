@@ -22,16 +22,30 @@ impl SharedSecret {
             true => format!("Bearer {}", secret.expose()),
             false => secret.expose().to_owned(),
         };
-        let accepted =
-            [Some(current), previous].into_iter().flatten().map(|secret| Sha256::digest(value(secret)).into()).collect();
-        Self { current: Secret::new(value(current)), accepted, header }
+        let accepted = [Some(current), previous]
+            .into_iter()
+            .flatten()
+            .map(|secret| Sha256::digest(value(secret)).into())
+            .collect();
+        Self {
+            current: Secret::new(value(current)),
+            accepted,
+            header,
+        }
     }
 
     /// Whether these headers show a good secret.
     pub fn is_shown(&self, headers: &HeaderMap) -> bool {
-        let Some(shown) = headers.get(&self.header) else { return false };
+        let Some(shown) = headers.get(&self.header) else {
+            return false;
+        };
         let shown: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
-        let good = self.accepted.iter().fold(subtle::Choice::from(0), |good, accepted| good | accepted.ct_eq(&shown));
+        let good = self
+            .accepted
+            .iter()
+            .fold(subtle::Choice::from(0), |good, accepted| {
+                good | accepted.ct_eq(&shown)
+            });
         good.into()
     }
 
@@ -52,7 +66,9 @@ impl SharedSecret {
 
 impl std::fmt::Debug for SharedSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SharedSecret").field("header", &self.header).finish_non_exhaustive()
+        f.debug_struct("SharedSecret")
+            .field("header", &self.header)
+            .finish_non_exhaustive()
     }
 }
 
@@ -66,7 +82,11 @@ mod tests {
 
     #[test]
     fn the_present_and_the_previous_secret_are_good_and_no_other() {
-        let secret = SharedSecret::new(header::AUTHORIZATION, &Secret::new("new"), Some(&Secret::new("old")));
+        let secret = SharedSecret::new(
+            header::AUTHORIZATION,
+            &Secret::new("new"),
+            Some(&Secret::new("old")),
+        );
         assert!(secret.is_shown(&shown("authorization", "Bearer new")));
         assert!(secret.is_shown(&shown("authorization", "Bearer old")));
         for wrong in ["Bearer ne", "Bearer new ", "bearer new", "new", ""] {

@@ -48,7 +48,12 @@ impl BatchLayer {
 
     /// The registered views, again after each change.
     pub async fn watch_views(&self) -> Result<Streaming<proto::WatchViewsResponse>, ServiceError> {
-        Ok(self.client.clone().watch_views(proto::WatchViewsRequest {}).await?.into_inner())
+        Ok(self
+            .client
+            .clone()
+            .watch_views(proto::WatchViewsRequest {})
+            .await?
+            .into_inner())
     }
 }
 
@@ -84,8 +89,14 @@ impl ChangesReader for BatchLayer {
         let mut client = self.client.clone();
         let mut parts = in_time(client.read_changes(request)).await?.into_inner();
         match next_part(&mut parts).await? {
-            ReadChangesPart::Header { n, as_of } => Ok(Some(StreamedReading { mark: Mark { n, as_of }, parts })),
-            _ => Err(ServiceError::new(Code::Internal, "a reading must begin with its header")),
+            ReadChangesPart::Header { n, as_of } => Ok(Some(StreamedReading {
+                mark: Mark { n, as_of },
+                parts,
+            })),
+            _ => Err(ServiceError::new(
+                Code::Internal,
+                "a reading must begin with its header",
+            )),
         }
     }
 }
@@ -99,12 +110,16 @@ impl OpenedReading for StreamedReading {
         match next_part(&mut self.parts).await? {
             ReadChangesPart::States(states) => Ok(ReadingPart::States(states)),
             ReadChangesPart::Footer(types) => Ok(ReadingPart::End(types)),
-            ReadChangesPart::Header { .. } => Err(ServiceError::new(Code::Internal, "a reading has one header")),
+            ReadChangesPart::Header { .. } => {
+                Err(ServiceError::new(Code::Internal, "a reading has one header"))
+            }
         }
     }
 }
 
-async fn next_part(parts: &mut Streaming<proto::ReadChangesResponse>) -> Result<ReadChangesPart, ServiceError> {
+async fn next_part(
+    parts: &mut Streaming<proto::ReadChangesResponse>,
+) -> Result<ReadChangesPart, ServiceError> {
     match in_time(parts.message()).await? {
         Some(part) => Ok(part.try_into()?),
         None => Err(ServiceError::new(Code::Unavailable, "the reading was cut off")),
@@ -114,7 +129,10 @@ async fn next_part(parts: &mut Streaming<proto::ReadChangesResponse>) -> Result<
 async fn in_time<T>(work: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, ServiceError> {
     match tokio::time::timeout(PART_TIMEOUT, work).await {
         Ok(result) => Ok(result?),
-        Err(_) => Err(ServiceError::new(Code::Unavailable, "the batch layer does not answer in time")),
+        Err(_) => Err(ServiceError::new(
+            Code::Unavailable,
+            "the batch layer does not answer in time",
+        )),
     }
 }
 

@@ -71,10 +71,16 @@ pub fn resource(body: &[u8], max_depth: usize) -> Result<Delivered, ServiceError
 pub fn bundle(body: &[u8], max_depth: usize) -> Result<Vec<BundleEntry>, ServiceError> {
     let text = checked_text(body, max_depth)?;
     if resource_type_of(text)? != "Bundle" {
-        return Err(invalid("a POST must hold a Bundle; a resource is PUT to {type}/{id}"));
+        return Err(invalid(
+            "a POST must hold a Bundle; a resource is PUT to {type}/{id}",
+        ));
     }
     let bundle: Bundle<'_> = serde_json::from_str(text).map_err(|error| not_fhir(&error))?;
-    bundle.entry.iter().map(|entry| bundle_entry(entry.resource)).collect()
+    bundle
+        .entry
+        .iter()
+        .map(|entry| bundle_entry(entry.resource))
+        .collect()
 }
 
 /// The version that an `If-Match` header asks for, weak or strong; `None` where it names none.
@@ -84,12 +90,19 @@ pub fn if_match(value: &str) -> Result<Option<i64>, ServiceError> {
         return Ok(None);
     }
     let tag = value.strip_prefix("W/").unwrap_or(value);
-    let tag = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
-    tag.parse().map(Some).map_err(|_| invalid("If-Match must hold a version, such as W/\"3\""))
+    let tag = tag
+        .strip_prefix('"')
+        .and_then(|tag| tag.strip_suffix('"'))
+        .unwrap_or(tag);
+    tag.parse()
+        .map(Some)
+        .map_err(|_| invalid("If-Match must hold a version, such as W/\"3\""))
 }
 
 fn bundle_entry(resource: Option<&RawValue>) -> Result<BundleEntry, ServiceError> {
-    let Some(resource) = resource else { return Ok(BundleEntry::Notice) };
+    let Some(resource) = resource else {
+        return Ok(BundleEntry::Notice);
+    };
     // What tells about the subscription itself is no resource of HAPI's.
     match resource_type_of(resource.get())?.as_ref() {
         "SubscriptionStatus" | "Parameters" => Ok(BundleEntry::Notice),
@@ -99,13 +112,17 @@ fn bundle_entry(resource: Option<&RawValue>) -> Result<BundleEntry, ServiceError
 
 fn delivered(text: &str, body: &str) -> Result<Delivered, ServiceError> {
     let head: Head<'_> = serde_json::from_str(text).map_err(|error| not_fhir(&error))?;
-    let resource_type = head.resource_type.ok_or_else(|| invalid("the body has no resourceType: it is not a FHIR resource"))?;
+    let resource_type = head
+        .resource_type
+        .ok_or_else(|| invalid("the body has no resourceType: it is not a FHIR resource"))?;
     let resource_type = api::batch::resource_type("resourceType", resource_type.into_owned())?;
     let id = head.id.ok_or_else(|| invalid("the body has no id"))?.into_owned();
     if !is_id(&id) {
         return Err(invalid("id must be 1 to 64 letters, digits, '-' and '.'"));
     }
-    let meta = head.meta.ok_or_else(|| invalid("the body has no meta, so no version"))?;
+    let meta = head
+        .meta
+        .ok_or_else(|| invalid("the body has no meta, so no version"))?;
     let version = meta.version_id.ok_or_else(|| {
         invalid("meta.versionId is missing: remove subscription-resthook-strip-version-ids from the Subscription's channel")
     })?;
@@ -114,12 +131,26 @@ fn delivered(text: &str, body: &str) -> Result<Delivered, ServiceError> {
         .ok()
         .filter(|version| *version > 0)
         .ok_or_else(|| invalid("meta.versionId must be a number above 0"))?;
-    let last_updated = meta.last_updated.ok_or_else(|| invalid("meta.lastUpdated is missing"))?;
+    let last_updated = meta
+        .last_updated
+        .ok_or_else(|| invalid("meta.lastUpdated is missing"))?;
     let last_updated: DateTime<Utc> = DateTime::parse_from_rfc3339(&last_updated)
-        .map_err(|_| invalid("meta.lastUpdated must be an instant with an offset, such as 2026-01-31T10:09:44.706+00:00"))?
+        .map_err(|_| {
+            invalid(
+                "meta.lastUpdated must be an instant with an offset, such as 2026-01-31T10:09:44.706+00:00",
+            )
+        })?
         .into();
     let content = Content::Body(body.as_bytes().to_vec());
-    Ok(Delivered { resource_type, state: State { id, version, last_updated, content } })
+    Ok(Delivered {
+        resource_type,
+        state: State {
+            id,
+            version,
+            last_updated,
+            content,
+        },
+    })
 }
 
 fn resource_type_of(text: &str) -> Result<Cow<'_, str>, ServiceError> {
@@ -129,7 +160,9 @@ fn resource_type_of(text: &str) -> Result<Cow<'_, str>, ServiceError> {
         resource_type: Option<Cow<'a, str>>,
     }
     let typed: Typed<'_> = serde_json::from_str(text).map_err(|error| not_fhir(&error))?;
-    typed.resource_type.ok_or_else(|| invalid("the body has no resourceType: it is not a FHIR resource"))
+    typed
+        .resource_type
+        .ok_or_else(|| invalid("the body has no resourceType: it is not a FHIR resource"))
 }
 
 /// The body as text, if it is UTF-8 and no deeper than allowed. (Whether it is JSON is found out by who reads it.)
@@ -176,7 +209,10 @@ fn depth_exceeds(body: &[u8], max: usize) -> bool {
 
 /// FHIR's rule for ids.
 pub fn is_id(id: &str) -> bool {
-    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+    (1..=64).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
 /// Any JSON object.
@@ -204,7 +240,11 @@ fn not_fhir(error: &serde_json::Error) -> ServiceError {
     if error.is_data() {
         invalid("the body is not a FHIR resource: a member is not of its type, or stands twice")
     } else {
-        invalid(format!("the body is not JSON (line {}, column {})", error.line(), error.column()))
+        invalid(format!(
+            "the body is not JSON (line {}, column {})",
+            error.line(),
+            error.column()
+        ))
     }
 }
 
@@ -221,14 +261,21 @@ mod tests {
     #[test]
     fn a_delivery_keeps_every_byte_and_knows_its_version() {
         let Delivered { resource_type, state } = resource(GOOD.as_bytes(), 10).unwrap();
-        assert_eq!((resource_type.as_str(), state.id.as_str(), state.version), ("Patient", "p-1", 3));
+        assert_eq!(
+            (resource_type.as_str(), state.id.as_str(), state.version),
+            ("Patient", "p-1", 3)
+        );
         assert_eq!(state.last_updated.to_rfc3339(), "2026-01-31T15:09:44.706+00:00");
         assert_eq!(state.content, Content::Body(GOOD.as_bytes().to_vec()));
     }
 
     #[test]
     fn what_is_wrong_is_said_without_showing_the_body() {
-        let deep = format!(r#"{{"resourceType":"Patient","x":{}{}}}"#, "[".repeat(500), "]".repeat(500));
+        let deep = format!(
+            r#"{{"resourceType":"Patient","x":{}{}}}"#,
+            "[".repeat(500),
+            "]".repeat(500)
+        );
         let cases: &[(&str, &str)] = &[
             ("", "empty"),
             (" \n", "empty"),
@@ -241,12 +288,27 @@ mod tests {
             (r#"{"resourceType":42,"id":"Zaphod"}"#, "not of its type"),
             (r#"{"resourceType":"Patient","resourceType":"Zaphod"}"#, "twice"),
             (r#"{"resourceType":"Patient"}"#, "no id"),
-            (r#"{"resourceType":"Patient","id":"Zaphod Beeblebrox"}"#, "64 letters"),
+            (
+                r#"{"resourceType":"Patient","id":"Zaphod Beeblebrox"}"#,
+                "64 letters",
+            ),
             (r#"{"resourceType":"Patient","id":"Zaphod"}"#, "no meta"),
-            (r#"{"resourceType":"Patient","id":"Zaphod","meta":{}}"#, "strip-version-ids"),
-            (r#"{"resourceType":"Patient","id":"Zaphod","meta":{"versionId":"0"}}"#, "above 0"),
-            (r#"{"resourceType":"Patient","id":"Zaphod","meta":{"versionId":"1"}}"#, "lastUpdated is missing"),
-            (r#"{"resourceType":"Patient","id":"a","meta":{"versionId":"1","lastUpdated":"Zaphod"}}"#, "offset"),
+            (
+                r#"{"resourceType":"Patient","id":"Zaphod","meta":{}}"#,
+                "strip-version-ids",
+            ),
+            (
+                r#"{"resourceType":"Patient","id":"Zaphod","meta":{"versionId":"0"}}"#,
+                "above 0",
+            ),
+            (
+                r#"{"resourceType":"Patient","id":"Zaphod","meta":{"versionId":"1"}}"#,
+                "lastUpdated is missing",
+            ),
+            (
+                r#"{"resourceType":"Patient","id":"a","meta":{"versionId":"1","lastUpdated":"Zaphod"}}"#,
+                "offset",
+            ),
             (deep.as_str(), "more than 200 deep"),
         ];
         for (body, said) in cases {
@@ -283,8 +345,15 @@ mod tests {
         let entries = bundle(text.as_bytes(), 200).unwrap();
         assert_eq!(entries.len(), 3);
         assert_eq!(entries[..2], [BundleEntry::Notice, BundleEntry::Notice]);
-        assert!(matches!(&entries[2], BundleEntry::Resource(d) if d.state.content == Content::Body(GOOD.into())));
+        assert!(
+            matches!(&entries[2], BundleEntry::Resource(d) if d.state.content == Content::Body(GOOD.into()))
+        );
         assert_eq!(bundle(br#"{"resourceType":"Bundle"}"#, 200).unwrap(), []);
-        assert!(bundle(GOOD.as_bytes(), 200).unwrap_err().message.contains("Bundle"));
+        assert!(
+            bundle(GOOD.as_bytes(), 200)
+                .unwrap_err()
+                .message
+                .contains("Bundle")
+        );
     }
 }

@@ -1,9 +1,33 @@
-//! speed-ingestor
+//! The speed layer: what HAPI has committed since the batch, ordered, durable and complete, in Redis.
+//!
+//! ```text
+//! HAPI's webhook ──► routes ► webhook ► delivery ──previews──► store (Redis) ──► service: Changes ──► merger
+//! batch layer ◄─ReadChanges─ rounds ► tail ──readings, marks──►   ▲    └──► ScanRecentResources
+//!      └─WatchViews──► upkeep ► needed ──► subscriptions ──► HAPI └── batch's watermark: release
+//! ```
+//!
+//! A webhook only makes a change visible earlier: it is a *preview*, which a *reading* of HAPI's database confirms. The tail makes the readings, so
+//! that nothing is missing when webhooks are late, repeated, out of order or lost. What the tail's mark promises, and what may leave, are the
+//! rules of the protocol (`docs/protocol.md`), each a Lua script in [`store`].
+//!
+//! Read in this order: [`store`], [`tail`], [`rounds`], [`delivery`], [`webhook`], [`service`].
+
+pub mod answer;
+pub mod auth;
 pub mod batch;
+pub mod config;
+pub mod delivery;
+mod ingest;
 pub mod measures;
 pub mod needed;
 pub mod rounds;
+pub mod routes;
+pub mod service;
 pub mod store;
+pub mod subscriptions;
 pub mod tail;
-pub mod auth;
-pub mod delivery;
+pub mod upkeep;
+pub mod webhook;
+
+pub use ingest::run;
+pub use routes::router;

@@ -66,14 +66,38 @@ impl Measures {
         metrics.register(|registry| {
             registry.register("webhook_events", "requests to the webhook", m.webhook_events);
             registry.register("tail_rounds", "rounds of the tail", m.tail_rounds);
-            registry.register("speed_readings", "readings taken into the speed store", m.readings);
-            registry.register("healed", "versions that the tail saw before any webhook", m.healed);
-            registry.register("previews_dropped", "previews dropped to keep the bounds of the queue", m.previews_dropped);
+            registry.register(
+                "speed_readings",
+                "readings taken into the speed store",
+                m.readings,
+            );
+            registry.register(
+                "healed",
+                "versions that the tail saw before any webhook",
+                m.healed,
+            );
+            registry.register(
+                "previews_dropped",
+                "previews dropped to keep the bounds of the queue",
+                m.previews_dropped,
+            );
             registry.register("tail_lag_seconds", "age of the oldest mark", m.tail_lag_seconds);
-            registry.register("speed_uncovered_kept", "readings past their time to live that the batch has not covered", m.uncovered_kept);
-            registry.register("speed_shed", "covered readings that left early because memory was short", m.shed);
+            registry.register(
+                "speed_uncovered_kept",
+                "readings past their time to live that the batch has not covered",
+                m.uncovered_kept,
+            );
+            registry.register(
+                "speed_shed",
+                "covered readings that left early because memory was short",
+                m.shed,
+            );
             registry.register("redis_used_bytes", "memory that Redis uses", m.redis_used_bytes);
-            registry.register("subscription_active", "1 if the Subscription in HAPI is as it should be", m.subscription_active);
+            registry.register(
+                "subscription_active",
+                "1 if the Subscription in HAPI is as it should be",
+                m.subscription_active,
+            );
         });
         all
     }
@@ -82,6 +106,8 @@ impl Measures {
 impl TypeLabel {
     /// The label of a type.
     pub fn of(resource_type: &str) -> Self {
-        Self { r#type: resource_type.to_owned() }
+        Self {
+            r#type: resource_type.to_owned(),
+        }
     }
 }

@@ -22,7 +22,10 @@ impl Needed {
 
     /// Whether resources of this type are kept. All are, until it is known which are needed.
     pub fn includes(&self, resource_type: &str) -> bool {
-        self.0.borrow().as_deref().is_none_or(|types| types.iter().any(|known| known == resource_type))
+        self.0
+            .borrow()
+            .as_deref()
+            .is_none_or(|types| types.iter().any(|known| known == resource_type))
     }
 
     /// The type if it is known to be needed, else `other`: a label of a bounded set.

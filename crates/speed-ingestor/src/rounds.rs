@@ -79,7 +79,11 @@ struct Shared {
 
 impl Default for TailState {
     fn default() -> Self {
-        Self(Arc::new(Shared { seen: Mutex::default(), wake: Notify::new(), rounds: watch::Sender::new((0, 0)) }))
+        Self(Arc::new(Shared {
+            seen: Mutex::default(),
+            wake: Notify::new(),
+            rounds: watch::Sender::new((0, 0)),
+        }))
     }
 }
 
@@ -121,7 +125,8 @@ impl TailState {
     fn finished(&self, readings: &[TypeReading], now: DateTime<Utc>) {
         let mut seen = self.seen();
         (seen.last_finished, seen.reason) = (Some(now), None);
-        seen.types.retain(|known, _| readings.iter().any(|reading| reading.resource_type == *known));
+        seen.types
+            .retain(|known, _| readings.iter().any(|reading| reading.resource_type == *known));
         for reading in readings {
             let known = seen.types.entry(reading.resource_type.clone()).or_default();
             known.mark = reading.position.clone().or(known.mark.take());
@@ -170,7 +175,12 @@ impl<R: ChangesReader> Rounds<R> {
             let sweeps = swept.is_none_or(|at| began - at >= self.settings.sweep);
             let window = (!sweeps).then_some(self.settings.window);
             self.state.0.rounds.send_modify(|(begun, _)| *begun += 1);
-            let Some(result) = shutdown.unless_stopped(self.round(&mut tail, &types, window)).await else { return };
+            let Some(result) = shutdown
+                .unless_stopped(self.round(&mut tail, &types, window))
+                .await
+            else {
+                return;
+            };
             match result {
                 Ok(()) => {
                     if failures > 0 {
@@ -180,7 +190,10 @@ impl<R: ChangesReader> Rounds<R> {
                     if sweeps {
                         swept = Some(began);
                     }
-                    self.state.0.rounds.send_modify(|(begun, finished)| *finished = *begun);
+                    self.state
+                        .0
+                        .rounds
+                        .send_modify(|(begun, finished)| *finished = *begun);
                 }
                 Err(error) => {
                     tail.restart();
@@ -189,7 +202,11 @@ impl<R: ChangesReader> Rounds<R> {
                 }
             }
             self.measure_lag(&types);
-            let pause = self.settings.interval.saturating_mul(1 << failures.min(4)).min(LONGEST_PAUSE.max(self.settings.interval));
+            let pause = self
+                .settings
+                .interval
+                .saturating_mul(1 << failures.min(4))
+                .min(LONGEST_PAUSE.max(self.settings.interval));
             let rest = async {
                 if failures == 0 {
                     tokio::time::sleep_until(began + SHORTEST_PAUSE).await;
@@ -204,9 +221,17 @@ impl<R: ChangesReader> Rounds<R> {
         }
     }
 
-    async fn round(&self, tail: &mut Tail<R>, types: &[String], window: Option<TimeDelta>) -> Result<(), TailError> {
+    async fn round(
+        &self,
+        tail: &mut Tail<R>,
+        types: &[String],
+        window: Option<TimeDelta>,
+    ) -> Result<(), TailError> {
         loop {
-            match tail.step(&self.reader, &self.store, types, window, self.clock.now()).await? {
+            match tail
+                .step(&self.reader, &self.store, types, window, self.clock.now())
+                .await?
+            {
                 Stepped::Begun | Stepped::Opened(_) => {}
                 Stepped::Offered(offered) => {
                     for (resource_type, offered) in offered {
@@ -225,7 +250,9 @@ impl<R: ChangesReader> Rounds<R> {
                     self.state.finished(&readings, now);
                     self.count_round("finished");
                     for reading in readings.iter().filter(|reading| reading.published_n > 0) {
-                        self.store.release(&reading.resource_type, reading.published_n, now).await?;
+                        self.store
+                            .release(&reading.resource_type, reading.published_n, now)
+                            .await?;
                     }
                     return Ok(());
                 }
@@ -253,7 +280,10 @@ impl<R: ChangesReader> Rounds<R> {
                 Ok(0) => {}
                 Ok(shed) => {
                     self.measures.shed.inc_by(shed);
-                    tracing::warn!(readings = shed, "redis is out of memory: covered readings left early");
+                    tracing::warn!(
+                        readings = shed,
+                        "redis is out of memory: covered readings left early"
+                    );
                 }
                 Err(error) => tracing::warn!(%error, "covered readings cannot be let go"),
             }
@@ -262,14 +292,23 @@ impl<R: ChangesReader> Rounds<R> {
 
     fn measure_lag(&self, types: &[String]) {
         let seen = self.state.seen();
-        let oldest = types.iter().filter_map(|known| seen.types.get(known)?.mark.as_ref()).map(|mark| mark.as_of).min();
+        let oldest = types
+            .iter()
+            .filter_map(|known| seen.types.get(known)?.mark.as_ref())
+            .map(|mark| mark.as_of)
+            .min();
         if let Some(oldest) = oldest {
-            self.measures.tail_lag_seconds.set((self.clock.now() - oldest).as_seconds_f64().max(0.0));
+            self.measures
+                .tail_lag_seconds
+                .set((self.clock.now() - oldest).as_seconds_f64().max(0.0));
         }
     }
 
     fn count_round(&self, outcome: &'static str) {
-        self.measures.tail_rounds.get_or_create(&RoundLabel { outcome }).inc();
+        self.measures
+            .tail_rounds
+            .get_or_create(&RoundLabel { outcome })
+            .inc();
     }
 }
 

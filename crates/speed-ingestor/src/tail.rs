@@ -122,7 +122,9 @@ impl<R: ChangesReader> Tail<R> {
             Phase::Begin => {}
             Phase::Snapshot { life, begun } => {
                 if store.life().await? == life {
-                    return self.snapshot(reader, store, life, begun, resource_types, window).await;
+                    return self
+                        .snapshot(reader, store, life, begun, resource_types, window)
+                        .await;
                 }
             }
             Phase::Write { life, opened } => {
@@ -149,7 +151,9 @@ impl<R: ChangesReader> Tail<R> {
     ) -> Result<Stepped, TailError> {
         let marks = store.marks(resource_types).await?;
         let since = resource_types.iter().cloned().zip(marks).collect();
-        let Some(opened) = reader.open(begun, since, window).await? else { return Ok(Stepped::NothingToGoOnFrom) };
+        let Some(opened) = reader.open(begun, since, window).await? else {
+            return Ok(Stepped::NothingToGoOnFrom);
+        };
         let mark = opened.mark();
         self.phase = Phase::Write { life, opened };
         Ok(Stepped::Opened(mark))
@@ -168,7 +172,10 @@ impl<R: ChangesReader> Tail<R> {
                 let Mark { n, as_of } = opened.mark();
                 let mut offered = Vec::new();
                 for (resource_type, readings) in by_type(states, n, as_of) {
-                    let Some(done) = store.offer_readings(Some(&life), &resource_type, &readings, now).await? else {
+                    let Some(done) = store
+                        .offer_readings(Some(&life), &resource_type, &readings, now)
+                        .await?
+                    else {
                         return Ok(None);
                     };
                     offered.push((resource_type, done));

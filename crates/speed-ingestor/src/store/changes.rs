@@ -63,8 +63,15 @@ impl SpeedStore {
             read.invoke_async(&mut self.reads.clone()).await?;
         ids.sort_unstable();
         Ok(ChangesRead {
-            mark: if mark.is_empty() { None } else { Some(codec::decode_position(&mark)?) },
-            previews: previews.into_iter().map(codec::decode_preview).collect::<Result<_, _>>()?,
+            mark: if mark.is_empty() {
+                None
+            } else {
+                Some(codec::decode_position(&mark)?)
+            },
+            previews: previews
+                .into_iter()
+                .map(codec::decode_preview)
+                .collect::<Result<_, _>>()?,
             resource_type: resource_type.to_owned(),
             life: Life(life),
             ids,
@@ -79,7 +86,13 @@ impl SpeedStore {
         if rest.is_empty() {
             return Ok(None);
         }
-        let (readings, looked_at) = self.bodies(Some(&read.life), &read.resource_type, &rest[..rest.len().min(IDS_A_PAGE)]).await?;
+        let (readings, looked_at) = self
+            .bodies(
+                Some(&read.life),
+                &read.resource_type,
+                &rest[..rest.len().min(IDS_A_PAGE)],
+            )
+            .await?;
         read.next += looked_at;
         Ok(Some(readings))
     }
@@ -114,7 +127,12 @@ impl SpeedStore {
 
     /// Resources with a `lastUpdated` at or after `since`, newest first, at most `limit`: the later of reading and preview by version, a reading where both
     /// are the same. Deletions are among them.
-    pub async fn scan_recent(&self, resource_type: &str, since: DateTime<Utc>, limit: usize) -> Result<Vec<Recent>, StoreError> {
+    pub async fn scan_recent(
+        &self,
+        resource_type: &str,
+        since: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<Recent>, StoreError> {
         let mut pipe = redis::pipe();
         pipe.cmd("ZREVRANGEBYSCORE")
             .arg(self.type_key("recent", resource_type))
@@ -129,7 +147,11 @@ impl SpeedStore {
         let mut found: HashMap<String, Recent> = HashMap::new();
         for entry in queued {
             let Preview { state, .. } = codec::decode_preview(entry)?;
-            if state.last_updated >= since && found.get(&state.id).is_none_or(|known| known.state.version < state.version) {
+            if state.last_updated >= since
+                && found
+                    .get(&state.id)
+                    .is_none_or(|known| known.state.version < state.version)
+            {
                 found.insert(state.id.clone(), Recent { state, preview: true });
             }
         }
@@ -140,7 +162,9 @@ impl SpeedStore {
         asked.extend(more);
         let mut rest = asked.as_slice();
         while !rest.is_empty() {
-            let (readings, looked_at) = self.bodies(None, resource_type, &rest[..rest.len().min(IDS_A_PAGE)]).await?;
+            let (readings, looked_at) = self
+                .bodies(None, resource_type, &rest[..rest.len().min(IDS_A_PAGE)])
+                .await?;
             rest = &rest[looked_at..];
             for Reading { state, .. } in readings {
                 match found.get(&state.id) {
@@ -149,7 +173,13 @@ impl SpeedStore {
                         found.remove(&state.id);
                     }
                     _ => {
-                        found.insert(state.id.clone(), Recent { state, preview: false });
+                        found.insert(
+                            state.id.clone(),
+                            Recent {
+                                state,
+                                preview: false,
+                            },
+                        );
                     }
                 }
             }

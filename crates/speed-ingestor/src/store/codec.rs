@@ -21,7 +21,9 @@ pub(super) fn reading(id: String, fields: &mut Fields) -> Result<Reading, StoreE
         Content::Deleted
     } else {
         match unreadable.take() {
-            Some(reason) if !reason.is_empty() => Content::Unreadable(String::from_utf8(reason).map_err(|_| corrupt())?),
+            Some(reason) if !reason.is_empty() => {
+                Content::Unreadable(String::from_utf8(reason).map_err(|_| corrupt())?)
+            }
             _ => Content::Body(body.take().unwrap_or_default()),
         }
     };
@@ -31,7 +33,11 @@ pub(super) fn reading(id: String, fields: &mut Fields) -> Result<Reading, StoreE
         last_updated: time(last_updated.as_deref()).ok_or_else(corrupt)?,
         content,
     };
-    Ok(Reading { state, n: number(n.as_deref()).ok_or_else(corrupt)?, as_of: time(as_of.as_deref()).ok_or_else(corrupt)? })
+    Ok(Reading {
+        state,
+        n: number(n.as_deref()).ok_or_else(corrupt)?,
+        as_of: time(as_of.as_deref()).ok_or_else(corrupt)?,
+    })
 }
 
 /// `id version last_updated received kind`, a line feed, and the body.
@@ -41,8 +47,17 @@ pub(super) fn encode_preview(state: &State, received: DateTime<Utc>) -> Vec<u8> 
         Content::Deleted => ("deleted", &[][..]),
         Content::Unreadable(reason) => ("unreadable", reason.as_bytes()),
     };
-    let State { id, version, last_updated, .. } = state;
-    let head = format!("{id} {version} {} {} {kind}\n", last_updated.timestamp_micros(), received.timestamp_micros());
+    let State {
+        id,
+        version,
+        last_updated,
+        ..
+    } = state;
+    let head = format!(
+        "{id} {version} {} {} {kind}\n",
+        last_updated.timestamp_micros(),
+        received.timestamp_micros()
+    );
     [head.as_bytes(), body].concat()
 }
 
@@ -52,7 +67,9 @@ pub(super) fn decode_preview(mut entry: Vec<u8>) -> Result<Preview, StoreError> 
     let body = entry.split_off(end + 1);
     let head = std::str::from_utf8(&entry[..end]).map_err(|_| corrupt())?;
     let fields: Vec<&str> = head.split(' ').collect();
-    let &[id, version, last_updated, received, kind] = fields.as_slice() else { return Err(corrupt()) };
+    let &[id, version, last_updated, received, kind] = fields.as_slice() else {
+        return Err(corrupt());
+    };
     let content = match kind {
         "body" => Content::Body(body),
         "deleted" => Content::Deleted,
@@ -65,13 +82,26 @@ pub(super) fn decode_preview(mut entry: Vec<u8>) -> Result<Preview, StoreError> 
         last_updated: time(Some(last_updated.as_bytes())).ok_or_else(corrupt)?,
         content,
     };
-    Ok(Preview { state, received: time(Some(received.as_bytes())).ok_or_else(corrupt)? })
+    Ok(Preview {
+        state,
+        received: time(Some(received.as_bytes())).ok_or_else(corrupt)?,
+    })
 }
 
 /// `n as_of bound xmin timeline`; the timeline is last, as it is another program's text.
 pub(super) fn encode_position(position: &Position) -> String {
-    let Position { n, as_of, bound, xmin, timeline } = position;
-    format!("{n} {} {} {xmin} {timeline}", as_of.timestamp_micros(), bound.timestamp_micros())
+    let Position {
+        n,
+        as_of,
+        bound,
+        xmin,
+        timeline,
+    } = position;
+    format!(
+        "{n} {} {} {xmin} {timeline}",
+        as_of.timestamp_micros(),
+        bound.timestamp_micros()
+    )
 }
 
 pub(super) fn decode_position(text: &str) -> Result<Position, StoreError> {
@@ -112,17 +142,33 @@ mod tests {
             Content::Deleted,
             Content::Unreadable("kept in an external store".into()),
         ] {
-            let state = State { id: "a.b-1".into(), version: 7, last_updated: at(1_700_000_000_123_456), content };
+            let state = State {
+                id: "a.b-1".into(),
+                version: 7,
+                last_updated: at(1_700_000_000_123_456),
+                content,
+            };
             let preview = decode_preview(encode_preview(&state, at(-5))).unwrap();
-            assert_eq!(preview, Preview { state, received: at(-5) });
+            assert_eq!(
+                preview,
+                Preview {
+                    state,
+                    received: at(-5)
+                }
+            );
         }
     }
 
     #[test]
     fn a_position_survives_whatever_the_timeline_holds() {
         for timeline in ["7301/1", "", "a b c"] {
-            let position =
-                Position { n: 1 << 52, as_of: at(2), bound: at(-900_000), xmin: u64::MAX, timeline: timeline.into() };
+            let position = Position {
+                n: 1 << 52,
+                as_of: at(2),
+                bound: at(-900_000),
+                xmin: u64::MAX,
+                timeline: timeline.into(),
+            };
             assert_eq!(decode_position(&encode_position(&position)).unwrap(), position);
         }
         assert!(matches!(decode_position("1 2"), Err(StoreError::Corrupt("mark"))));

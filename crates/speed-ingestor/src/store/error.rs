@@ -18,7 +18,9 @@ pub enum StoreError {
     #[error("redis refuses a command (code {})", .0.code().unwrap_or("none"))]
     Refused(#[source] redis::RedisError),
     /// A key holds what this service does not write there.
-    #[error("a key of the {0} does not hold what this service writes: another program uses the same key prefix?")]
+    #[error(
+        "a key of the {0} does not hold what this service writes: another program uses the same key prefix?"
+    )]
     Corrupt(&'static str),
     /// The address of Redis cannot be used. (The address is not shown: it may hold a password.)
     #[error("redis.url is not an address such as redis://127.0.0.1:6379/0")]
@@ -49,14 +51,20 @@ impl From<redis::RedisError> for StoreError {
                     )
             )
             || matches!(error.code(), Some("MISCONF" | "BUSY"));
-        if passing { Self::Unavailable(error) } else { Self::Refused(error) }
+        if passing {
+            Self::Unavailable(error)
+        } else {
+            Self::Refused(error)
+        }
     }
 }
 
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         let code = match &error {
-            StoreError::Unavailable(_) | StoreError::OutOfMemory(_) | StoreError::Restarted => Code::Unavailable,
+            StoreError::Unavailable(_) | StoreError::OutOfMemory(_) | StoreError::Restarted => {
+                Code::Unavailable
+            }
             StoreError::Volatile(_) | StoreError::Address => Code::Precondition,
             StoreError::Refused(_) | StoreError::Corrupt(_) => return Self::internal(&error),
         };

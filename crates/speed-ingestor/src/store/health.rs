@@ -43,13 +43,21 @@ impl SpeedStore {
     /// Refuses settings that can lose what was acknowledged, unless `allow_volatile`.
     pub async fn check(&self, allow_volatile: bool) -> Result<RedisHealth, StoreError> {
         let health = self.health().await?;
-        if health.volatile.is_empty() || allow_volatile { Ok(health) } else { Err(StoreError::Volatile(health.volatile)) }
+        if health.volatile.is_empty() || allow_volatile {
+            Ok(health)
+        } else {
+            Err(StoreError::Volatile(health.volatile))
+        }
     }
 
     /// What Redis says of itself.
     pub async fn health(&self) -> Result<RedisHealth, StoreError> {
-        let (info, dead_letters): (InfoDict, u64) =
-            redis::pipe().cmd("INFO").cmd("XLEN").arg(self.key("dead")).query_async(&mut self.reads.clone()).await?;
+        let (info, dead_letters): (InfoDict, u64) = redis::pipe()
+            .cmd("INFO")
+            .cmd("XLEN")
+            .arg(self.key("dead"))
+            .query_async(&mut self.reads.clone())
+            .await?;
         Ok(judge(&info, dead_letters))
     }
 
@@ -61,7 +69,11 @@ impl SpeedStore {
             .llen(self.type_key("previews", resource_type))
             .query_async(&mut self.reads.clone())
             .await?;
-        Ok(TypeCounts { held, covered, previews })
+        Ok(TypeCounts {
+            held,
+            covered,
+            previews,
+        })
     }
 }
 
@@ -76,23 +88,41 @@ fn judge(info: &InfoDict, dead_letters: u64) -> RedisHealth {
         ..RedisHealth::default()
     };
     if !health.appendonly {
-        health.volatile.push("set appendonly yes (a restart forgets what only memory holds)".into());
+        health
+            .volatile
+            .push("set appendonly yes (a restart forgets what only memory holds)".into());
     }
     if health.maxmemory_policy != "noeviction" {
         let found = &health.maxmemory_policy;
         health.volatile.push(format!("set maxmemory-policy noeviction (it is {found:?}: readings that the batch has not covered may be evicted)"));
     }
-    let major = health.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    let major = health
+        .version
+        .split('.')
+        .next()
+        .and_then(|major| major.parse::<u32>().ok());
     if major.is_none_or(|major| major < OLDEST_MAJOR) {
-        health.warnings.push(format!("redis {} is older than {OLDEST_MAJOR}.0, the oldest that is known to work", health.version));
+        health.warnings.push(format!(
+            "redis {} is older than {OLDEST_MAJOR}.0, the oldest that is known to work",
+            health.version
+        ));
     }
-    if info.get::<String>("aof_last_write_status").is_some_and(|status| status != "ok") {
-        health.warnings.push("the last write of the append-only file failed".into());
+    if info
+        .get::<String>("aof_last_write_status")
+        .is_some_and(|status| status != "ok")
+    {
+        health
+            .warnings
+            .push("the last write of the append-only file failed".into());
     }
     if health.maxmemory == 0 {
-        health.warnings.push("maxmemory is not set: the machine's memory is the limit".into());
+        health
+            .warnings
+            .push("maxmemory is not set: the machine's memory is the limit".into());
     } else if health.used_memory.saturating_mul(10) > health.maxmemory.saturating_mul(9) {
-        health.warnings.push("more than nine tenths of maxmemory are used".into());
+        health
+            .warnings
+            .push("more than nine tenths of maxmemory are used".into());
     }
     health
 }
@@ -111,11 +141,19 @@ mod tests {
     fn settings_that_lose_acknowledged_data_say_what_to_set() {
         assert_eq!(judge(&info(1, "noeviction"), 0).volatile, Vec::<String>::new());
         let volatile = judge(&info(0, "allkeys-lru"), 0).volatile;
-        assert!(volatile[0].contains("appendonly yes") && volatile[1].contains("noeviction"), "{volatile:?}");
+        assert!(
+            volatile[0].contains("appendonly yes") && volatile[1].contains("noeviction"),
+            "{volatile:?}"
+        );
     }
 
     #[test]
     fn a_nearly_full_redis_is_a_warning() {
-        assert!(judge(&info(1, "noeviction"), 0).warnings.iter().any(|warning| warning.contains("nine tenths")));
+        assert!(
+            judge(&info(1, "noeviction"), 0)
+                .warnings
+                .iter()
+                .any(|warning| warning.contains("nine tenths"))
+        );
     }
 }

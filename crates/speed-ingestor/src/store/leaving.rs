@@ -30,7 +30,12 @@ pub struct Flushed {
 impl SpeedStore {
     /// Readings up to the number of the batch's watermark may leave (rule 6): they no longer are held, and expire when their time to live, reckoned from
     /// their receipt, is over. All others stay, whatever their age.
-    pub async fn release(&self, resource_type: &str, published_n: i64, now: DateTime<Utc>) -> Result<Released, StoreError> {
+    pub async fn release(
+        &self,
+        resource_type: &str,
+        published_n: i64,
+        now: DateTime<Utc>,
+    ) -> Result<Released, StoreError> {
         let mut released = Released::default();
         loop {
             let mut release = scripts::RELEASE.prepare_invoke();

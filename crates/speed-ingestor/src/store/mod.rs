@@ -98,8 +98,10 @@ impl SpeedStore {
             .set_connection_timeout(Some(settings.connect_timeout))
             .set_response_timeout(Some(settings.response_timeout));
         Ok(Self {
-            writes: ConnectionManager::new_lazy_with_config(client.clone(), config.clone()).map_err(|_| StoreError::Address)?,
-            reads: ConnectionManager::new_lazy_with_config(client, config).map_err(|_| StoreError::Address)?,
+            writes: ConnectionManager::new_lazy_with_config(client.clone(), config.clone())
+                .map_err(|_| StoreError::Address)?,
+            reads: ConnectionManager::new_lazy_with_config(client, config)
+                .map_err(|_| StoreError::Address)?,
             settings,
             changed: watch::Sender::new(0),
         })
@@ -113,7 +115,12 @@ impl SpeedStore {
     /// The life that the store is in now.
     pub async fn life(&self) -> Result<Life, StoreError> {
         let mut begin = scripts::BEGIN.prepare_invoke();
-        Ok(Life(begin.key(self.key("life")).invoke_async(&mut self.writes.clone()).await?))
+        Ok(Life(
+            begin
+                .key(self.key("life"))
+                .invoke_async(&mut self.writes.clone())
+                .await?,
+        ))
     }
 
     fn notify(&self) {
@@ -137,6 +144,13 @@ impl SpeedStore {
 
 impl std::fmt::Debug for SpeedStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SpeedStore").field("key_prefix", &self.settings.key_prefix).finish_non_exhaustive()
+        f.debug_struct("SpeedStore")
+            .field("key_prefix", &self.settings.key_prefix)
+            .finish_non_exhaustive()
     }
+}
+
+/// Whether a text is an address of Redis.
+pub fn is_address(url: &str) -> bool {
+    redis::Client::open(url).is_ok()
 }

@@ -68,7 +68,8 @@ impl SpeedStore {
                     .arg(body)
                     .arg(unreadable);
             }
-            let (same_life, held, healed): (u8, u64, u64) = offer.invoke_async(&mut self.writes.clone()).await?;
+            let (same_life, held, healed): (u8, u64, u64) =
+                offer.invoke_async(&mut self.writes.clone()).await?;
             if same_life == 0 {
                 return Ok(None);
             }
@@ -79,7 +80,12 @@ impl SpeedStore {
     }
 
     /// Puts a webhook's body beside the readings (rule 4). Returns how many older previews had to go to keep the bounds.
-    pub async fn offer_preview(&self, resource_type: &str, state: &State, received: DateTime<Utc>) -> Result<u64, StoreError> {
+    pub async fn offer_preview(
+        &self,
+        resource_type: &str,
+        state: &State,
+        received: DateTime<Utc>,
+    ) -> Result<u64, StoreError> {
         let mut offer = scripts::OFFER_PREVIEW.prepare_invoke();
         offer
             .key(self.type_key("previews", resource_type))
@@ -108,8 +114,11 @@ impl SpeedStore {
 
     /// The tail's last finished reading of a type.
     pub async fn mark(&self, resource_type: &str) -> Result<Option<Position>, StoreError> {
-        let mark: Option<String> =
-            redis::cmd("HGET").arg(self.key("mark")).arg(resource_type).query_async(&mut self.writes.clone()).await?;
+        let mark: Option<String> = redis::cmd("HGET")
+            .arg(self.key("mark"))
+            .arg(resource_type)
+            .query_async(&mut self.writes.clone())
+            .await?;
         mark.as_deref().map(codec::decode_position).transpose()
     }
 
@@ -118,9 +127,15 @@ impl SpeedStore {
         if resource_types.is_empty() {
             return Ok(Vec::new());
         }
-        let marks: Vec<Option<String>> =
-            redis::cmd("HMGET").arg(self.key("mark")).arg(resource_types).query_async(&mut self.writes.clone()).await?;
-        marks.iter().map(|mark| mark.as_deref().map(codec::decode_position).transpose()).collect()
+        let marks: Vec<Option<String>> = redis::cmd("HMGET")
+            .arg(self.key("mark"))
+            .arg(resource_types)
+            .query_async(&mut self.writes.clone())
+            .await?;
+        marks
+            .iter()
+            .map(|mark| mark.as_deref().map(codec::decode_position).transpose())
+            .collect()
     }
 
     /// Sets the marks of a finished round, all at once (rule 5). False: the store is in another life than `life`, and no mark was set.
@@ -147,17 +162,34 @@ impl SpeedStore {
 
     /// The types that were kept.
     pub async fn kept_types(&self) -> Result<Vec<String>, StoreError> {
-        let mut types: Vec<String> =
-            redis::cmd("SMEMBERS").arg(self.key("types")).query_async(&mut self.writes.clone()).await?;
+        let mut types: Vec<String> = redis::cmd("SMEMBERS")
+            .arg(self.key("types"))
+            .query_async(&mut self.writes.clone())
+            .await?;
         types.sort();
         Ok(types)
     }
 
     /// Notes what could not be accepted: why, the SHA-256 of the body in hex, and its size in bytes.
-    pub async fn dead_letter(&self, reason: &str, sha256: &str, bytes: u64, at: DateTime<Utc>) -> Result<(), StoreError> {
+    pub async fn dead_letter(
+        &self,
+        reason: &str,
+        sha256: &str,
+        bytes: u64,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
         let mut add = redis::cmd("XADD");
-        add.arg(self.key("dead")).arg("MAXLEN").arg("~").arg(DEAD_LETTERS).arg("*");
-        add.arg("reason").arg(reason).arg("sha256").arg(sha256).arg("bytes").arg(bytes);
+        add.arg(self.key("dead"))
+            .arg("MAXLEN")
+            .arg("~")
+            .arg(DEAD_LETTERS)
+            .arg("*");
+        add.arg("reason")
+            .arg(reason)
+            .arg("sha256")
+            .arg(sha256)
+            .arg("bytes")
+            .arg(bytes);
         add.arg("at").arg(at.timestamp_micros());
         Ok(add.query_async::<()>(&mut self.writes.clone()).await?)
     }
@@ -181,8 +213,17 @@ mod tests {
 
     fn reading(bytes: usize) -> Reading {
         let content = Content::Body(vec![b' '; bytes]);
-        let state = State { id: "a".into(), version: 1, last_updated: DateTime::UNIX_EPOCH, content };
-        Reading { state, n: 1, as_of: DateTime::UNIX_EPOCH }
+        let state = State {
+            id: "a".into(),
+            version: 1,
+            last_updated: DateTime::UNIX_EPOCH,
+            content,
+        };
+        Reading {
+            state,
+            n: 1,
+            as_of: DateTime::UNIX_EPOCH,
+        }
     }
 
     #[test]

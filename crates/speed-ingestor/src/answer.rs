@@ -1,0 +1,78 @@
+//! Answers of the webhook: FHIR resources, with the statuses of [`api::error`].
+
+use api::{Code, ServiceError};
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+/// After how many seconds HAPI may try again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// 200 without a body.
+pub fn empty() -> Response {
+    StatusCode::OK.into_response()
+}
+
+/// 200 with what a sender of Bundles parses.
+pub fn transaction_response() -> Response {
+    fhir(
+        StatusCode::OK,
+        &json!({"resourceType": "Bundle", "type": "transaction-response"}),
+    )
+}
+
+/// 200: a receiver is here.
+pub fn here() -> Response {
+    let text = "this is the webhook of ResearchFlow's speed layer: it takes PUT and DELETE of {type}/{id}, and Bundles by POST";
+    let issue = json!([{"severity": "information", "code": "informational", "diagnostics": text}]);
+    fhir(
+        StatusCode::OK,
+        &json!({"resourceType": "OperationOutcome", "issue": issue}),
+    )
+}
+
+/// An error.
+pub fn error(error: &ServiceError) -> Response {
+    let status = match error.code {
+        // Here it is the sender who was too slow.
+        Code::DeadlineExceeded => StatusCode::REQUEST_TIMEOUT,
+        code => StatusCode::from_u16(code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+    };
+    let mut response = fhir(status, &error.operation_outcome());
+    if error.code == Code::Unavailable {
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    if error.code == Code::Unauthenticated {
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// 404 for any other path.
+pub async fn no_such_path() -> Response {
+    error(&ServiceError::new(
+        Code::NotFound,
+        "no such path: PUT and DELETE go to fhir/{type}/{id}, Bundles are POSTed to fhir",
+    ))
+}
+
+/// 405 for any other method.
+pub async fn no_such_method() -> Response {
+    let error = ServiceError::new(
+        Code::Invalid,
+        "no such method here: PUT and DELETE go to fhir/{type}/{id}, Bundles are POSTed to fhir",
+    );
+    fhir(StatusCode::METHOD_NOT_ALLOWED, &error.operation_outcome())
+}
+
+fn fhir(status: StatusCode, resource: &Value) -> Response {
+    let content_type = (
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/fhir+json;charset=utf-8"),
+    );
+    (status, [content_type], resource.to_string()).into_response()
+}

@@ -1,0 +1,16 @@
+//! speed-ingestor: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // One provider of cryptography for the whole process; a second call would be the only way to fail.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let about = daemon::About {
+        name: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        about: "Takes HAPI's webhooks and tails HAPI's committed versions into Redis: the speed layer, ordered, durable and complete.",
+        env_prefix: "RF_SPEED",
+        defaults: speed_ingestor::config::DEFAULTS,
+    };
+    daemon::main(about, speed_ingestor::run)
+}

@@ -1,0 +1,44 @@
+//! Every route of the webhook.
+
+use std::{io, sync::Arc};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, put},
+};
+use daemon::Shutdown;
+use tokio::net::TcpListener;
+use tower_http::decompression::RequestDecompressionLayer;
+
+use crate::{
+    answer,
+    webhook::{self, Webhook},
+};
+
+/// The routes. Bodies in gzip or deflate are opened on the way in; their size is bounded by the handlers as they are read, so that a bomb is
+/// never held whole.
+pub fn router(state: Webhook) -> Router {
+    let base = get(webhook::probe).post(webhook::post);
+    Router::new()
+        .route("/fhir", base.clone())
+        .route("/fhir/", base)
+        .route("/fhir/{type}", get(webhook::probe))
+        .route(
+            "/fhir/{type}/{id}",
+            put(webhook::put).delete(webhook::delete).get(webhook::probe),
+        )
+        .fallback(answer::no_such_path)
+        .method_not_allowed_fallback(answer::no_such_method)
+        .layer(DefaultBodyLimit::disable())
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .with_state(Arc::new(state))
+}
+
+/// Serves them until the stop.
+pub async fn serve(listener: TcpListener, state: Webhook, shutdown: Shutdown) -> io::Result<()> {
+    let stop = shutdown.token().cancelled_owned();
+    axum::serve(listener, router(state))
+        .with_graceful_shutdown(stop)
+        .await
+}

@@ -1,0 +1,381 @@
+//! `researchflow.speed.v1.SpeedService`: decodes, asks the store, encodes.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use api::{
+    Code, InvalidField, ServiceError,
+    proto::speed as proto,
+    speed::{Changes, ChangesPart, Preview, speed_service_server::SpeedService, type_marks},
+    time,
+};
+use chrono::DateTime;
+use daemon::{Clock, Shutdown};
+use fhir_core::{
+    merge::{Mark, Position},
+    resource::Content,
+};
+use futures::{Stream, StreamExt};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    needed::Needed,
+    rounds::TailState,
+    store::{SpeedStore, StoreError},
+    subscriptions::Subscriptions,
+    webhook::Accepted,
+};
+
+/// Resources of one scan, where the request says nothing.
+const SCAN_LIMIT: usize = 10_000;
+/// How long a pull may wait for a round.
+const PULL_TIME: Duration = Duration::from_secs(30);
+/// Parts of an answer that wait for a slow reader.
+const PARTS_AHEAD: usize = 4;
+/// About how many bytes of previews go into a part of an answer.
+const BYTES_A_PART: usize = 1024 * 1024;
+/// How often a waiting answer looks by itself: another ingestor may have written, whom nothing here wakes.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub struct Speed {
+    /// The speed store.
+    pub store: SpeedStore,
+    /// The tail.
+    pub tail: TailState,
+    /// The types that views need.
+    pub needed: Needed,
+    /// Webhooks accepted.
+    pub accepted: Accepted,
+    /// Our Subscription; `None` where none is kept.
+    pub subscriptions: Option<Subscriptions>,
+    /// The stop: streams end at it.
+    pub shutdown: Shutdown,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl SpeedService for Speed {
+    type ChangesStream = Parts<proto::ChangesResponse>;
+    type ScanRecentResourcesStream = Parts<proto::ScanRecentResourcesResponse>;
+
+    async fn changes(
+        &self,
+        request: Request<Streaming<proto::ChangesRequest>>,
+    ) -> Result<Response<Self::ChangesStream>, Status> {
+        let (parts, answer) = mpsc::channel(PARTS_AHEAD);
+        let (this, mut requests) = (self.clone(), request.into_inner());
+        self.shutdown.spawn(async move {
+            let serve = async {
+                while let Some(request) = requests.message().await? {
+                    let request = Changes::try_from(request).map_err(ServiceError::from)?;
+                    this.answer_changes(&request, &parts).await?;
+                }
+                Ok::<(), Status>(())
+            };
+            tokio::select! {
+                // Whoever asked is gone.
+                () = parts.closed() => {}
+                result = this.shutdown.unless_stopped(serve) => {
+                    let end = result.unwrap_or_else(|| Err(Status::unavailable("the service is stopping")));
+                    if let Err(status) = end {
+                        let _gone = parts.send(Err(status)).await;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answer))))
+    }
+
+    async fn scan_recent_resources(
+        &self,
+        request: Request<proto::ScanRecentResourcesRequest>,
+    ) -> Result<Response<Self::ScanRecentResourcesStream>, Status> {
+        let request = request.into_inner();
+        let resource_type = self.known_type(request.resource_type)?;
+        let since = match &request.since {
+            Some(since) => time::datetime("since", since).map_err(ServiceError::from)?,
+            None => DateTime::UNIX_EPOCH,
+        };
+        let limit = match usize::try_from(request.max_resources) {
+            Ok(0) => SCAN_LIMIT,
+            Ok(limit) => limit.min(SCAN_LIMIT),
+            Err(_) => return Err(invalid("max_resources", "must not be negative").into()),
+        };
+        let found = self
+            .store
+            .scan_recent(&resource_type, since, limit)
+            .await
+            .map_err(ServiceError::from)?;
+        let parts = found.into_iter().map(|recent| {
+            Ok(proto::ScanRecentResourcesResponse {
+                state: Some(recent.state.into()),
+                preview: recent.preview,
+            })
+        });
+        let stop = self.shutdown.token().cancelled_owned();
+        Ok(Response::new(Box::pin(
+            futures::stream::iter(parts).take_until(stop),
+        )))
+    }
+
+    async fn pull(
+        &self,
+        request: Request<proto::PullRequest>,
+    ) -> Result<Response<proto::PullResponse>, Status> {
+        let types = self.types(request.into_inner().resource_types)?;
+        let pull = tokio::time::timeout(PULL_TIME, self.tail.finish_one());
+        match self.shutdown.unless_stopped(pull).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) => {
+                let reason = self
+                    .tail
+                    .health(self.clock.now())
+                    .err()
+                    .unwrap_or_else(|| "it takes longer".to_owned());
+                return Err(Status::unavailable(format!(
+                    "no round of the tail has finished in time: {reason}"
+                )));
+            }
+            None => return Err(Status::unavailable("the service is stopping")),
+        }
+        let marks = self.marks(&types).await?;
+        Ok(Response::new(proto::PullResponse {
+            marks: type_marks(marks),
+        }))
+    }
+
+    async fn flush(
+        &self,
+        request: Request<proto::FlushRequest>,
+    ) -> Result<Response<proto::FlushResponse>, Status> {
+        let types = self.types(request.into_inner().resource_types)?;
+        let flushed = self.store.flush(&types).await.map_err(ServiceError::from)?;
+        tracing::warn!(
+            readings = flushed.readings,
+            previews = flushed.previews,
+            "flushed on demand"
+        );
+        self.tail.wake();
+        Ok(Response::new(proto::FlushResponse {
+            readings: count(flushed.readings),
+            previews: count(flushed.previews),
+        }))
+    }
+
+    async fn register_subscriptions(
+        &self,
+        _request: Request<proto::RegisterSubscriptionsRequest>,
+    ) -> Result<Response<proto::RegisterSubscriptionsResponse>, Status> {
+        let Some(subscriptions) = &self.subscriptions else {
+            return Err(Status::failed_precondition(
+                "no Subscription is kept: set hapi.url",
+            ));
+        };
+        let status = subscriptions.check().await?;
+        Ok(Response::new(proto::RegisterSubscriptionsResponse {
+            subscriptions: vec![status],
+        }))
+    }
+
+    async fn get_status(
+        &self,
+        _request: Request<proto::GetStatusRequest>,
+    ) -> Result<Response<proto::GetStatusResponse>, Status> {
+        Ok(Response::new(self.status().await))
+    }
+}
+
+impl Speed {
+    /// One answer: due at once if there is anything, else as soon as there is, at the latest after the wait.
+    async fn answer_changes(
+        &self,
+        request: &Changes,
+        parts: &mpsc::Sender<Result<proto::ChangesResponse, Status>>,
+    ) -> Result<(), Status> {
+        self.wait_for_changes(request).await?;
+        let mut marks = Vec::with_capacity(request.cursors.len());
+        for (resource_type, cursor) in &request.cursors {
+            let mut read = self
+                .store
+                .read_changes(resource_type, *cursor)
+                .await
+                .map_err(ServiceError::from)?;
+            let previews = std::mem::take(&mut read.previews);
+            marks.push((resource_type.clone(), read.mark.as_ref().map(mark_of)));
+            while let Some(readings) = self
+                .store
+                .next_readings(&mut read)
+                .await
+                .map_err(ServiceError::from)?
+            {
+                if !readings.is_empty() {
+                    send(parts, ChangesPart::Readings(resource_type.clone(), readings)).await?;
+                }
+            }
+            let mut previews = previews.into_iter().peekable();
+            while previews.peek().is_some() {
+                let part = part_of(&mut previews);
+                send(parts, ChangesPart::Previews(resource_type.clone(), part)).await?;
+            }
+        }
+        send(parts, ChangesPart::End(marks)).await
+    }
+
+    async fn wait_for_changes(&self, request: &Changes) -> Result<(), Status> {
+        let until = Instant::now() + request.wait.to_std().unwrap_or_default();
+        let mut changed = self.store.changed();
+        loop {
+            changed.mark_unchanged();
+            for (resource_type, cursor) in &request.cursors {
+                if self
+                    .store
+                    .has_changes(resource_type, *cursor)
+                    .await
+                    .map_err(ServiceError::from)?
+                {
+                    return Ok(());
+                }
+            }
+            let now = Instant::now();
+            if now >= until {
+                return Ok(());
+            }
+            let _elapsed = tokio::time::timeout_at(until.min(now + LOOK_AGAIN), changed.changed()).await;
+        }
+    }
+
+    fn known_type(&self, resource_type: String) -> Result<String, ServiceError> {
+        let resource_type = api::batch::resource_type("resource_type", resource_type)?;
+        match self.needed.types() {
+            Some(types) if !types.contains(&resource_type) => {
+                let rule = format!("must be one of the types that views need: {}", types.join(", "));
+                Err(invalid("resource_type", &rule))
+            }
+            _ => Ok(resource_type),
+        }
+    }
+
+    /// The asked types; all that are needed if none is.
+    fn types(&self, asked: Vec<String>) -> Result<Vec<String>, ServiceError> {
+        if asked.is_empty() {
+            return Ok(self
+                .needed
+                .types()
+                .map(|types| types.to_vec())
+                .unwrap_or_default());
+        }
+        asked
+            .into_iter()
+            .map(|resource_type| self.known_type(resource_type))
+            .collect()
+    }
+
+    async fn marks(&self, types: &[String]) -> Result<Vec<(String, Option<Mark>)>, ServiceError> {
+        let marks = self.store.marks(types).await?;
+        Ok(types
+            .iter()
+            .cloned()
+            .zip(marks.iter().map(|mark| mark.as_ref().map(mark_of)))
+            .collect())
+    }
+
+    /// What is known; of a Redis that cannot be reached, a warning.
+    async fn status(&self) -> proto::GetStatusResponse {
+        let tail = self.tail.health(self.clock.now());
+        let mut types = Vec::new();
+        for resource_type in self.needed.types().unwrap_or_default().iter() {
+            types.push(self.type_status(resource_type).await);
+        }
+        let store = match self.store.health().await {
+            Ok(health) => proto::StoreStatus {
+                redis_version: health.version,
+                appendonly: health.appendonly,
+                maxmemory_policy: health.maxmemory_policy,
+                used_memory_bytes: count(health.used_memory),
+                maxmemory_bytes: count(health.maxmemory),
+                dead_letters: count(health.dead_letters),
+                warnings: health.volatile.into_iter().chain(health.warnings).collect(),
+            },
+            Err(error) => proto::StoreStatus {
+                warnings: vec![error.to_string()],
+                ..proto::StoreStatus::default()
+            },
+        };
+        proto::GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            types,
+            subscriptions: self
+                .subscriptions
+                .as_ref()
+                .and_then(Subscriptions::last)
+                .into_iter()
+                .collect(),
+            store: Some(store),
+            tail_healthy: tail.is_ok(),
+            tail_reason: tail.err().unwrap_or_default(),
+        }
+    }
+
+    async fn type_status(&self, resource_type: &str) -> proto::TypeStatus {
+        let stored = async {
+            let counts = self.store.counts(resource_type).await?;
+            let uncovered = self.store.uncovered_kept(resource_type, self.clock.now()).await?;
+            Ok::<_, StoreError>((counts, uncovered, self.store.mark(resource_type).await?))
+        };
+        let (counts, uncovered, mark) = stored.await.unwrap_or_default();
+        let round = self.tail.of_type(resource_type).unwrap_or_default();
+        let accepted = self.accepted.of_type(resource_type);
+        proto::TypeStatus {
+            resource_type: resource_type.to_owned(),
+            mark: mark.as_ref().map(|mark| mark_of(mark).into()),
+            readings_held: count(counts.held),
+            previews_held: count(counts.previews),
+            healed: count(round.healed),
+            webhooks: accepted.map_or(0, |(webhooks, _)| webhooks),
+            last_webhook: accepted.map(|(_, at)| time::timestamp(at)),
+            published_n: round.published_n,
+            uncovered_kept: count(uncovered),
+        }
+    }
+}
+
+/// Previews of about a mebibyte together; a larger one makes a part of its own.
+fn part_of(previews: &mut std::iter::Peekable<std::vec::IntoIter<Preview>>) -> Vec<Preview> {
+    let (mut part, mut bytes) = (Vec::new(), 0);
+    while let Some(preview) = previews.next_if(|_| bytes < BYTES_A_PART) {
+        if let Content::Body(body) = &preview.state.content {
+            bytes += body.len();
+        }
+        part.push(preview);
+    }
+    part
+}
+
+fn mark_of(position: &Position) -> Mark {
+    Mark {
+        n: position.n,
+        as_of: position.as_of,
+    }
+}
+
+fn invalid(field: &'static str, rule: &str) -> ServiceError {
+    InvalidField::new(field, rule).into()
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+async fn send(
+    parts: &mpsc::Sender<Result<proto::ChangesResponse, Status>>,
+    part: ChangesPart,
+) -> Result<(), Status> {
+    let gone = |_| Status::from(ServiceError::new(Code::Cancelled, "whoever asked is gone"));
+    parts.send(Ok(part.into())).await.map_err(gone)
+}

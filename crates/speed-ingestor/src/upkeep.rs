@@ -1,0 +1,148 @@
+//! What is looked at now and then: which types views need, and how Redis is.
+
+use std::{sync::Arc, time::Duration};
+
+use daemon::{Clock, Shutdown, admin::Latch};
+
+use crate::{
+    batch::{BatchLayer, needed_types},
+    measures::{Measures, TypeLabel},
+    needed::Needed,
+    rounds::TailState,
+    store::{SpeedStore, StoreError},
+    webhook::Gate,
+};
+
+/// How often Redis is looked at.
+const REDIS_INTERVAL: Duration = Duration::from_secs(5);
+/// How long to wait before the batch layer, or a Redis that is away, is asked again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Keeps `needed` as the batch layer says, until the stop. While it cannot be reached the types that were kept in Redis hold.
+pub async fn watch_views(
+    batch: BatchLayer,
+    store: SpeedStore,
+    needed: Needed,
+    tail: TailState,
+    shutdown: Shutdown,
+) {
+    if let Ok(kept) = store.kept_types().await
+        && !kept.is_empty()
+    {
+        needed.set(kept);
+    }
+    let mut reachable = true;
+    loop {
+        let watch = async {
+            let mut views = batch.watch_views().await?;
+            reachable = true;
+            while let Some(response) = views.message().await? {
+                let types = needed_types(&response.views);
+                if needed.set(types.clone()) {
+                    tracing::info!(types = types.join(","), "views need these resource types");
+                    tail.wake();
+                    if let Err(error) = store.keep_types(&types).await {
+                        tracing::warn!(%error, "the types cannot be kept in redis");
+                    }
+                }
+            }
+            Ok::<(), api::ServiceError>(())
+        };
+        let Some(result) = shutdown.unless_stopped(watch).await else {
+            return;
+        };
+        if let Err(error) = result
+            && std::mem::replace(&mut reachable, false)
+        {
+            tracing::warn!(%error, "the batch layer cannot be reached: previews alone go on");
+        }
+        if !shutdown.sleep(RETRY).await {
+            return;
+        }
+    }
+}
+
+/// Looks at Redis until the stop: opens the gate when it is there and keeps what it acknowledges, and lets covered readings go when memory is short.
+pub struct RedisUpkeep {
+    /// The store.
+    pub store: SpeedStore,
+    /// The types.
+    pub needed: Needed,
+    /// Whether webhooks may write.
+    pub gate: Gate,
+    /// Readiness waits for Redis.
+    pub ready: Latch,
+    /// Whether settings that can lose data are allowed.
+    pub allow_volatile: bool,
+    /// Metrics.
+    pub measures: Measures,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl RedisUpkeep {
+    /// Runs until the stop.
+    pub async fn run(self, shutdown: Shutdown) {
+        let mut said = String::new();
+        loop {
+            let Some(result) = shutdown.unless_stopped(self.look()).await else {
+                return;
+            };
+            let (state, pause) = match &result {
+                Ok(()) => (String::new(), REDIS_INTERVAL),
+                Err(error) => (error.to_string(), RETRY),
+            };
+            if state != said {
+                match &result {
+                    Ok(()) => tracing::info!("redis is there, and keeps what it acknowledges"),
+                    Err(error @ StoreError::Volatile(_)) => tracing::error!(%error, "webhooks are refused"),
+                    Err(error) => tracing::warn!(%error, "redis"),
+                }
+                said = state;
+            }
+            if !shutdown.sleep(pause).await {
+                return;
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), StoreError> {
+        let checked = self.store.check(self.allow_volatile).await;
+        match &checked {
+            Ok(_) => {
+                self.gate.set(None);
+                self.ready.release();
+            }
+            Err(error) => {
+                self.gate.set(Some(error.to_string()));
+                self.ready.hold();
+            }
+        }
+        let health = checked?;
+        self.measures
+            .redis_used_bytes
+            .set(i64::try_from(health.used_memory).unwrap_or(i64::MAX));
+        let short = health.maxmemory > 0
+            && health.used_memory.saturating_mul(10) > health.maxmemory.saturating_mul(9);
+        for resource_type in self.needed.types().unwrap_or_default().iter() {
+            let uncovered = self.store.uncovered_kept(resource_type, self.clock.now()).await?;
+            let gauge = self
+                .measures
+                .uncovered_kept
+                .get_or_create(&TypeLabel::of(resource_type))
+                .clone();
+            let before = gauge.set(i64::try_from(uncovered).unwrap_or(i64::MAX));
+            if before == 0 && uncovered > 0 {
+                tracing::error!(
+                    resource_type = &**resource_type,
+                    uncovered,
+                    "readings are kept past their time to live: the batch has not covered them"
+                );
+            }
+            if short {
+                self.measures.shed.inc_by(self.store.shed(resource_type).await?);
+            }
+        }
+        Ok(())
+    }
+}
