@@ -145,9 +145,9 @@ async fn show(connection: &mut PgConnection, views: &TypeViews, decided: &Decide
         for sql in [shadow, format!("DELETE FROM {live} WHERE _rid = ANY ($1)")] {
             sqlx::query(AssertSqlSafe(sql)).bind(&ids).execute(&mut *connection).await.map_err(doing)?;
         }
-        let states = shown.iter().map(|(_, (state, _))| *state);
-        copy_in(connection, &format!("{live} ({columns})"), states.clone().map(|s| s.rows_in(index))).await?;
-        failures.extend(states.filter_map(|s| s.failure_in(index, name)));
+        let tuples: Vec<&[u8]> = shown.iter().map(|(_, (state, _))| state.rows_in(index)).collect();
+        copy_in(connection, &format!("{live} ({columns})"), &tuples).await?;
+        failures.extend(shown.iter().filter_map(|(_, (state, _))| state.failure_in(index, name)));
     }
     let entries: Vec<(&str, &Entry)> = shown.iter().map(|(id, (_, entry))| (**id, entry)).collect();
     ledger::put(connection, &views.resource_type, &entries).await?;
@@ -155,7 +155,7 @@ async fn show(connection: &mut PgConnection, views: &TypeViews, decided: &Decide
     ledger::replace_failures(connection, &views.resource_type, &names, &ids, &failures).await
 }
 
-/// Only from where it was read. The row may be new: a type whose first views are still loading.
+/// Only from where it was read. A type without a row has no views, so there is nothing to move.
 async fn move_cursor(connection: &mut PgConnection, resource_type: &str, start: Cursor, mark: Mark) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE sqlonfhir_meta.resource_type SET speed_n = $2, speed_as_of = $3 WHERE type = $1 \

@@ -10,15 +10,10 @@ const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// A tuple of -1 fields ends the data.
 const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 
-/// Puts binary tuples into `target`, a qualified quoted table name with the columns in the order of the tuples: `"t" (a, b)`.
-pub(crate) async fn copy_in<'t>(
-    connection: &mut PgConnection,
-    target: &str,
-    tuples: impl IntoIterator<Item = &'t [u8]>,
-) -> Result<u64, StoreError> {
+/// Puts binary tuples into `target`, a qualified quoted table name with the columns in the order of the tuples: `"t" (a, b)`. Returns how many.
+pub(crate) async fn copy_in(connection: &mut PgConnection, target: &str, tuples: &[&[u8]]) -> Result<u64, StoreError> {
     let doing = during("copying rows in");
-    let mut tuples = tuples.into_iter().filter(|t| !t.is_empty()).peekable();
-    if tuples.peek().is_none() {
+    if tuples.iter().all(|t| t.is_empty()) {
         return Ok(0);
     }
     let mut copy = connection.copy_in_raw(&format!("COPY {target} FROM STDIN (FORMAT binary)")).await.map_err(doing)?;

@@ -44,3 +44,44 @@ pub use registry::{PutOutcome, RegisteredView, TypeViews, ViewState};
 pub use select::{Answer, Condition, Operator, OrderBy, Relation, Select, Snapshot};
 pub use session::ApplySession;
 pub use store::{StoreSettings, ViewStore};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn send<T: Send>(_: T) {}
+
+    /// Every future can be spawned. Compiled, never called.
+    #[expect(dead_code, reason = "it only has to compile")]
+    fn futures_can_be_spawned(store: &ViewStore, session: &mut ApplySession, snapshot: &mut Snapshot, views: &TypeViews) {
+        send(store.migrate());
+        send(store.type_views(""));
+        send(store.drop_view(""));
+        send(store.known_version("", ""));
+        send(store.begin_run("", RunKind::Join));
+        send(store.snapshot(None));
+        send(session.apply_page(views, None, &[], None));
+        send(store.apply_marks(&[]));
+        send(snapshot.freshness(""));
+    }
+
+    #[expect(dead_code, reason = "it only has to compile")]
+    fn runs_can_be_spawned(run: &mut Run, position: &fhir_core::merge::Position, plan: SlicePlan) {
+        send(run.stage(&[], Staged::Loaded));
+        send(run.stage_gone(chrono::DateTime::UNIX_EPOCH));
+        send(run.publish_slice(position, plan));
+        send(run.lock_for_join());
+        send(run.join(position));
+        send(run.live_ids());
+    }
+
+    #[expect(dead_code, reason = "it only has to compile")]
+    fn selects_can_be_spawned(snapshot: &mut Snapshot, select: &Select) {
+        send(snapshot.select(select));
+    }
+
+    #[expect(dead_code, reason = "it only has to compile")]
+    fn definitions_can_be_put_by_a_task(store: &ViewStore, view: &fhir_core::view::CompiledView) {
+        send(store.put_view(view, "", false));
+    }
+}

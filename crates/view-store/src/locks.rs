@@ -60,17 +60,6 @@ pub(crate) async fn try_lock_run(connection: &mut PgConnection, resource_type: &
         .map_err(during("taking the run lock"))
 }
 
-/// Gives the type's run lock back.
-pub(crate) async fn unlock_run(connection: &mut PgConnection, resource_type: &str) -> Result<(), StoreError> {
-    sqlx::query("SELECT pg_advisory_unlock($1, $2)")
-        .bind(Class::Run as i32)
-        .bind(key(resource_type))
-        .execute(connection)
-        .await
-        .map_err(during("giving back the run lock"))?;
-    Ok(())
-}
-
 /// Takes the mergers' lead for the session, if nobody has it.
 pub(crate) async fn try_lock_lead(connection: &mut PgConnection) -> Result<bool, StoreError> {
     sqlx::query_scalar("SELECT pg_try_advisory_lock($1, 0)")

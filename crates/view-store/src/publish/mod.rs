@@ -20,7 +20,7 @@ use sqlx::PgConnection;
 
 use crate::error::during;
 use crate::readings::LIVE_IDS;
-use crate::{StoreError, TypeViews, ViewStore, locks};
+use crate::{StoreError, TypeViews, ViewStore};
 
 /// What a run does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,13 +129,6 @@ impl Run {
     /// Resources staged, and published so far.
     pub fn progress(&self) -> (u64, u64) {
         (self.staged, self.published)
-    }
-
-    /// Gives the run lock back while the run goes on, as if its session's lock had been lost: from then on only its number fences it off
-    /// (rule 11). For tests of the fence.
-    #[doc(hidden)]
-    pub async fn lose_lock(&mut self) -> Result<(), StoreError> {
-        locks::unlock_run(&mut self.connection, &self.views.resource_type).await
     }
 
     /// Gives the run lock back; also done by dropping the run.

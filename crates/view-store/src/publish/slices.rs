@@ -38,52 +38,38 @@ impl Run {
             }
             self.mark_differences().await?;
         }
-        self.within(async |run| {
-            locks::lock_type(&mut run.connection, &run.views.resource_type).await?;
-            let row = TypeRow::read(&mut run.connection, &run.views.resource_type).await?;
-            check_generation(&run.views, &row)?;
-            if position.n < row.newest {
-                return Ok(SliceOutcome::Fenced);
-            }
-            let limit = plan.resources.max(1);
-            let mut picked = run.pick(limit + 1, plan.unchanged_too).await?;
-            let more = i64::try_from(picked.len()).is_ok_and(|length| length > limit);
-            picked.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-            let published = Published { n: position.n, as_of: Some(position.as_of) };
-            run.publish(&picked, published, &row).await?;
-            set_newest(&mut run.connection, &run.views.resource_type, position.n).await?;
-            if let Some(last) = picked.pop() {
-                run.after = last.id;
-            }
-            if more {
-                return Ok(SliceOutcome::More);
-            }
-            run.finish(position, published, &row).await?;
-            Ok(SliceOutcome::Finished)
-        })
-        .await
-        .map_err(|error| match error {
-            Failed::Ours(error) => error,
-            Failed::Driver(error) => doing(error),
-        })
+        transaction::begin(&mut self.connection, None).await.map_err(doing)?;
+        let outcome = self.slice(position, plan).await;
+        if let Ok(SliceOutcome::More | SliceOutcome::Finished) = outcome {
+            transaction::commit(&mut self.connection).await.map_err(doing)?;
+        } else {
+            transaction::rollback(&mut self.connection).await.map_err(doing)?;
+        }
+        outcome
     }
 
-    /// Runs a body in a transaction; a fenced or failed one is rolled back.
-    async fn within(
-        &mut self,
-        body: impl AsyncFnOnce(&mut Self) -> Result<SliceOutcome, StoreError>,
-    ) -> Result<SliceOutcome, Failed> {
-        transaction::begin(&mut self.connection, None).await.map_err(Failed::Driver)?;
-        match body(self).await {
-            Ok(outcome @ (SliceOutcome::More | SliceOutcome::Finished)) => {
-                transaction::commit(&mut self.connection).await.map_err(Failed::Driver)?;
-                Ok(outcome)
-            }
-            other => {
-                transaction::rollback(&mut self.connection).await.map_err(Failed::Driver)?;
-                other.map_err(Failed::Ours)
-            }
+    async fn slice(&mut self, position: &Position, plan: SlicePlan) -> Result<SliceOutcome, StoreError> {
+        locks::lock_type(&mut self.connection, &self.views.resource_type).await?;
+        let row = TypeRow::read(&mut self.connection, &self.views.resource_type).await?;
+        check_generation(&self.views, &row)?;
+        if position.n < row.newest {
+            return Ok(SliceOutcome::Fenced);
         }
+        let limit = plan.resources.max(1);
+        let mut picked = self.pick(limit + 1, plan.unchanged_too).await?;
+        let more = i64::try_from(picked.len()).is_ok_and(|length| length > limit);
+        picked.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let published = Published { n: position.n, as_of: Some(position.as_of) };
+        self.publish(&picked, published, &row).await?;
+        set_newest(&mut self.connection, &self.views.resource_type, position.n).await?;
+        if let Some(last) = picked.pop() {
+            self.after = last.id;
+        }
+        if more {
+            return Ok(SliceOutcome::More);
+        }
+        self.finish(position, published, &row).await?;
+        Ok(SliceOutcome::Finished)
     }
 
     /// Sets `newest` ahead of the first slice. `false`: a newer run has published.
@@ -236,12 +222,6 @@ impl Run {
             .map_err(doing)?;
         Ok(())
     }
-}
-
-/// An error within a transaction's body, or of its ends.
-enum Failed {
-    Ours(StoreError),
-    Driver(sqlx::Error),
 }
 
 /// The fence: an older run ends at its next slice.

@@ -64,7 +64,8 @@ impl Run {
         let mut failures = Vec::new();
         for (index, target) in self.targets.iter_mut().enumerate() {
             let into = format!("{} ({})", target.table, target.columns);
-            target.rows += copy_in(&mut transaction, &into, states.iter().map(|s| s.rows_in(index))).await?.cast_signed();
+            let tuples: Vec<&[u8]> = states.iter().map(|s| s.rows_in(index)).collect();
+            target.rows += copy_in(&mut transaction, &into, &tuples).await?.cast_signed();
             failures.extend(states.iter().filter_map(|s| s.failure_in(index, &target.name)));
         }
         put_failures(&mut transaction, &failures).await?;

@@ -130,6 +130,8 @@ pub struct Answer {
     pub cells: Vec<Cell<'static>>,
     /// From the live table.
     pub live: bool,
+    /// The resource's id, where the select limits resources.
+    pub resource: Option<String>,
 }
 
 /// All statements see what the first one sees. Rows of the caller need a temporary table, which a read-only transaction may not make.
@@ -185,6 +187,7 @@ impl Snapshot {
             .map_err(|_| StoreError::InvalidSelect("a value is too long".into()))?;
         }
         let Statement { sql, columns, with_layer, .. } = statement;
+        let with_resource = with_layer && select.max_resources.is_some();
         self.streaming = true;
         let streaming = &mut self.streaming;
         let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch(&mut *self.connection);
@@ -196,7 +199,7 @@ impl Snapshot {
                     return None;
                 }
                 Some(Err(error)) => Err(during("reading rows")(error)),
-                Some(Ok(row)) => answer(&row, &wanted, with_layer),
+                Some(Ok(row)) => answer(&row, &wanted, with_layer, with_resource),
             };
             Some((answer, (rows, streaming, wanted)))
         });
@@ -233,7 +236,7 @@ impl Snapshot {
     async fn take_in(&mut self, columns: &[Column], tuples: &[u8]) -> Result<(), StoreError> {
         let ddl = format!("DROP TABLE IF EXISTS pg_temp.given; CREATE TEMP TABLE given ({}) ON COMMIT DROP", tables::shape(columns));
         tables::execute(&mut self.connection, ddl, "taking in given rows").await?;
-        copy_in(&mut self.connection, &format!("pg_temp.given ({})", tables::all_columns(columns)), [tuples]).await?;
+        copy_in(&mut self.connection, &format!("pg_temp.given ({})", tables::all_columns(columns)), &[tuples]).await?;
         Ok(())
     }
 
@@ -267,7 +270,7 @@ impl Drop for Snapshot {
     }
 }
 
-fn answer(row: &PgRow, columns: &[Column], with_layer: bool) -> Result<Answer, StoreError> {
+fn answer(row: &PgRow, columns: &[Column], with_layer: bool, with_resource: bool) -> Result<Answer, StoreError> {
     let failed = during("reading a row");
     let bytes = |index| {
         let value = row.try_get_raw(index).map_err(failed)?;
@@ -279,5 +282,7 @@ fn answer(row: &PgRow, columns: &[Column], with_layer: bool) -> Result<Answer, S
     let cells =
         columns.iter().enumerate().map(|(i, column)| decode::cell(column, bytes(i)?)).collect::<Result<_, StoreError>>()?;
     let live = with_layer && bytes(columns.len())? == Some(&[1]);
-    Ok(Answer { cells, live })
+    let resource = if with_resource { bytes(columns.len() + 1)? } else { None };
+    let resource = resource.map(|id| String::from_utf8_lossy(id).into_owned());
+    Ok(Answer { cells, live, resource })
 }

@@ -97,7 +97,9 @@ impl Statement {
             let _ = write!(list, "{}, ", tables::quoted(&column.name));
             list
         });
-        let sql = format!("{with} SELECT {list}_live FROM {from}{order}{limit}");
+        // Whoever limits the resources wants to know whether the limit was met.
+        let resource = if select.max_resources.is_some() { ", _rid" } else { "" };
+        let sql = format!("{with} SELECT {list}_live{resource} FROM {from}{order}{limit}");
         Ok(builder.finish(sql, wanted, true))
     }
 }
