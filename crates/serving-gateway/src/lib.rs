@@ -1,4 +1,29 @@
 //! The serving layer: live changes to view tables, questions to answers.
+//!
+//! ```text
+//! SpeedService.Changes ──merge──► view tables ◄──query── gRPC Query
+//!                                 (PostgreSQL)              │ a view that is not materialised
+//! registry ──catalog──► which views, columns, search params └──raw──► BatchService.RunView
+//! ```
+//!
+//! Rows and freshness of an answer come from one PostgreSQL snapshot. The merger writes live rows to where queries read them, so a query is a plain
+//! SELECT. What one gateway's merger does is right whether or not another one runs.
 
+mod catalog;
+mod config;
+mod core;
+mod discovery;
+mod freshness;
+mod gateway;
+mod hapi_clock;
 pub mod merge;
+mod metrics;
+mod query;
+mod raw;
 pub mod search;
+mod service;
+mod statistics;
+mod visibility;
+
+pub use config::{Config, DEFAULTS};
+pub use gateway::{GatewayError, run};

@@ -1,0 +1,299 @@
+//! Which views exist, as the registry in the views' database says: kept, and looked at again when the registry moves.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use api::{
+    Code, ServiceError, batch::batch_service_client::BatchServiceClient, proto::batch::WatchViewsRequest,
+};
+use daemon::Shutdown;
+use fhir_core::{column::Column, view::CompiledView};
+use tokio::sync::Notify;
+use tonic::transport::Channel;
+use view_store::{RegisteredView, StoreError, ViewState, ViewStore};
+
+use crate::{metrics::ServingMetrics, search::Bindings};
+
+/// How often the registry's generation is looked at; a change of the registry is known within this.
+const POLL: Duration = Duration::from_millis(500);
+/// Pause before BatchService is asked again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A view that can be asked.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// As registered.
+    pub(crate) registered: RegisteredView,
+    /// Compiled from the registered definition.
+    pub(crate) compiled: CompiledView,
+    /// Search parameters.
+    pub(crate) bindings: Bindings,
+}
+
+impl View {
+    /// Rows are in tables of the view's own.
+    pub(crate) fn is_materialized(&self) -> bool {
+        matches!(self.registered.state, ViewState::Active | ViewState::Stale)
+    }
+
+    /// The column of this name, or an error that names those that exist.
+    pub(crate) fn column(&self, field: &str, name: &str) -> Result<&Column, ServiceError> {
+        self.compiled
+            .columns()
+            .iter()
+            .find(|column| column.name == name)
+            .ok_or_else(|| {
+                let known: Vec<&str> = self.compiled.columns().iter().map(|c| c.name.as_str()).collect();
+                let message = format!(
+                    "{field}: view {} has no column {}; it has: {}",
+                    self.registered.name,
+                    shortened(name),
+                    known.join(", ")
+                );
+                ServiceError::new(Code::Invalid, message)
+            })
+    }
+}
+
+/// The views as of one generation of the registry.
+#[derive(Debug, Default)]
+pub(crate) struct Views {
+    generation: i64,
+    by_name: BTreeMap<String, Arc<View>>,
+}
+
+impl Views {
+    /// In the order of their names.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<View>> {
+        self.by_name.values()
+    }
+
+    /// Types with a materialised view: those whose live changes are merged.
+    pub(crate) fn merged_types(&self) -> Vec<String> {
+        let types: BTreeSet<&str> = self
+            .all()
+            .filter(|view| view.is_materialized())
+            .map(|view| view.registered.resource_type.as_str())
+            .collect();
+        types.into_iter().map(str::to_owned).collect()
+    }
+}
+
+/// The cache of views. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Catalog {
+    store: ViewStore,
+    views: Arc<RwLock<Option<Arc<Views>>>>,
+    nudge: Arc<Notify>,
+}
+
+impl Catalog {
+    /// An empty cache over the registry.
+    pub(crate) fn new(store: ViewStore) -> Self {
+        Self {
+            store,
+            views: Arc::default(),
+            nudge: Arc::default(),
+        }
+    }
+
+    /// The views, from the cache if it is filled.
+    pub(crate) async fn views(&self) -> Result<Arc<Views>, StoreError> {
+        let cached = self.views.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match cached {
+            Some(views) => Ok(views),
+            None => self.reload().await,
+        }
+    }
+
+    /// The view of this name; one that is not known is looked up afresh before it is refused.
+    pub(crate) async fn find(&self, name: &str) -> Result<Arc<View>, ServiceError> {
+        if let Some(view) = self.views().await.map_err(store_error)?.by_name.get(name) {
+            return Ok(view.clone());
+        }
+        let views = self.reload().await.map_err(store_error)?;
+        views.by_name.get(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = views.by_name.keys().map(String::as_str).collect();
+            let known = if known.is_empty() {
+                "none yet".to_owned()
+            } else {
+                known.join(", ")
+            };
+            ServiceError::new(
+                Code::Invalid,
+                format!("view: there is no view {}; there are: {known}", shortened(name)),
+            )
+        })
+    }
+
+    /// How many views are cached.
+    pub(crate) fn cached(&self) -> usize {
+        self.views
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map_or(0, |views| views.by_name.len())
+    }
+
+    /// Forgets all; returns how many there were.
+    pub(crate) fn clear(&self) -> usize {
+        let views = self.views.write().unwrap_or_else(PoisonError::into_inner).take();
+        views.map_or(0, |views| views.by_name.len())
+    }
+
+    /// Reads the registry.
+    pub(crate) async fn reload(&self) -> Result<Arc<Views>, StoreError> {
+        // The generation first: a change in between is then seen again.
+        let generation = self.store.registry_generation().await?;
+        let mut by_name = BTreeMap::new();
+        for registered in self.store.views().await? {
+            if registered.state == ViewState::Dropping {
+                continue;
+            }
+            match CompiledView::from_json(&registered.definition) {
+                Ok(compiled) => {
+                    let bindings =
+                        Bindings::of(&registered.name, &registered.resource_type, compiled.columns());
+                    by_name.insert(
+                        registered.name.clone(),
+                        Arc::new(View {
+                            registered,
+                            compiled,
+                            bindings,
+                        }),
+                    );
+                }
+                Err(error) => {
+                    tracing::error!(view = registered.name, %error, "a registered view cannot be compiled by this release");
+                }
+            }
+        }
+        let views = Arc::new(Views { generation, by_name });
+        let mut cached = self.views.write().unwrap_or_else(PoisonError::into_inner);
+        *cached = Some(views.clone());
+        Ok(views)
+    }
+
+    /// Keeps the cache true until the stop: looks at the registry's generation twice a second, and at once when BatchService says that something has changed.
+    pub(crate) async fn keep(self, shutdown: Shutdown) {
+        while !shutdown.is_stopping() {
+            let known = self
+                .views
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .as_ref()
+                .map(|v| v.generation);
+            let looked = match (self.store.registry_generation().await, known) {
+                (Ok(now), Some(known)) if now == known => Ok(()),
+                // Filled by the next question, unless it never was.
+                (Ok(_), _) => self.reload().await.map(|_| ()),
+                (Err(error), _) => Err(error),
+            };
+            if let Err(error) = looked {
+                tracing::warn!(reason = %error, "the registry of views cannot be read");
+            }
+            let pause = tokio::time::timeout(POLL, self.nudge.notified());
+            if shutdown.unless_stopped(pause).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Watches BatchService until the stop: what it says only wakes [`Catalog::keep`]; whether it answers is noted.
+    pub(crate) async fn watch(
+        self,
+        mut batch: BatchServiceClient<Channel>,
+        health: LayerHealth,
+        shutdown: Shutdown,
+    ) {
+        while !shutdown.is_stopping() {
+            let watching = async {
+                let mut stream = batch.watch_views(WatchViewsRequest {}).await?.into_inner();
+                while stream.message().await?.is_some() {
+                    health.batch(true);
+                    self.nudge.notify_one();
+                }
+                Ok::<_, tonic::Status>(())
+            };
+            match shutdown.unless_stopped(watching).await {
+                None => return,
+                Some(Ok(())) => tracing::info!("the batch layer has ended the watch of views"),
+                Some(Err(status)) => {
+                    tracing::info!(code = ?status.code(), "the batch layer cannot be watched")
+                }
+            }
+            health.batch(false);
+            shutdown.sleep(RETRY).await;
+        }
+    }
+}
+
+/// Whether the other layers answered when they were last asked. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LayerHealth {
+    metrics: ServingMetrics,
+    /// Speed, batch: `None` until the first answer or failure.
+    reachable: Arc<RwLock<[Option<bool>; 2]>>,
+}
+
+impl LayerHealth {
+    pub(crate) fn new(metrics: ServingMetrics) -> Self {
+        Self {
+            metrics,
+            reachable: Arc::default(),
+        }
+    }
+
+    pub(crate) fn speed(&self, reachable: bool) {
+        self.metrics.speed_reachable.set(i64::from(reachable));
+        self.reachable.write().unwrap_or_else(PoisonError::into_inner)[0] = Some(reachable);
+    }
+
+    pub(crate) fn batch(&self, reachable: bool) {
+        self.metrics.batch_reachable.set(i64::from(reachable));
+        self.reachable.write().unwrap_or_else(PoisonError::into_inner)[1] = Some(reachable);
+    }
+
+    /// This gateway's merger leaves the speed layer to another gateway: it no longer knows.
+    pub(crate) fn speed_unknown(&self) {
+        self.reachable.write().unwrap_or_else(PoisonError::into_inner)[0] = None;
+    }
+
+    /// Known to be down: speed, batch.
+    pub(crate) fn down(&self) -> [bool; 2] {
+        self.reachable
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .map(|reachable| reachable == Some(false))
+    }
+}
+
+/// An error of the views' database, as callers get it.
+pub(crate) fn store_error(error: StoreError) -> ServiceError {
+    match &error {
+        StoreError::InvalidSelect(message) => ServiceError::new(Code::Invalid, message.clone()),
+        StoreError::UnknownView { .. } => ServiceError::new(Code::Invalid, error.to_string()),
+        StoreError::NotMigrated(message) => ServiceError::new(Code::Unavailable, message.clone()),
+        StoreError::ViewsChanged { .. } => {
+            ServiceError::new(Code::Unavailable, format!("{error}: try again"))
+        }
+        StoreError::Database { transient: true, .. } => {
+            ServiceError::new(Code::Unavailable, error.to_string())
+        }
+        StoreError::Database { .. } | StoreError::Incompatible(_) | StoreError::Inconsistent(_) => {
+            ServiceError::internal(&error)
+        }
+    }
+}
+
+/// A name that a caller has given, for a message: names are short, and anything may have been given.
+fn shortened(name: &str) -> String {
+    if name.chars().count() <= 64 {
+        name.to_owned()
+    } else {
+        "of that length".to_owned()
+    }
+}

@@ -1,0 +1,129 @@
+//! Settings. `deploy/config/serving-gateway.toml` is the default and says what each is for.
+
+use std::time::Duration;
+
+use daemon::{CommonConfig, DaemonConfig, Secret, config::seconds};
+use serde::Deserialize;
+
+/// All settings of the gateway.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What all daemons have.
+    pub daemon: CommonConfig,
+    /// Whether live rows are merged and shown.
+    pub use_speed_layer: bool,
+    /// The views' PostgreSQL.
+    pub views: Views,
+    /// Where the other layers are.
+    pub services: Services,
+    /// Questions.
+    pub query: QueryLimits,
+    /// When an answer says that a layer is behind.
+    pub degradation: DegradationBounds,
+}
+
+/// `[views]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Views {
+    /// `postgres://user:password@host:port/database`
+    pub url: Secret,
+    /// Connections for questions.
+    pub max_connections: u32,
+    /// Connections for the merger.
+    pub merge_connections: u32,
+    /// How far two machines' clocks may be apart.
+    #[serde(with = "seconds")]
+    pub clock_skew_seconds: Duration,
+}
+
+/// `[services]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Services {
+    /// URL of SpeedService.
+    pub speed: String,
+    /// URL of BatchService.
+    pub batch: String,
+}
+
+/// `[query]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryLimits {
+    /// How long `at_least` waits where the caller sets no deadline.
+    #[serde(with = "seconds")]
+    pub at_least_seconds: Duration,
+    /// How long an answer may go on after a stop was asked for.
+    #[serde(with = "seconds")]
+    pub stop_seconds: Duration,
+    /// Bytes of rows that a view which is not materialised may give in one answer.
+    pub max_raw_bytes: usize,
+}
+
+/// `[degradation]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DegradationBounds {
+    /// The tail has not finished a round for so long.
+    #[serde(with = "seconds")]
+    pub speed_behind_seconds: Duration,
+    /// The batch has not published for so long.
+    #[serde(with = "seconds")]
+    pub batch_behind_seconds: Duration,
+}
+
+/// The default configuration.
+pub const DEFAULTS: &str = include_str!("../../../deploy/config/serving-gateway.toml");
+
+impl DaemonConfig for Config {
+    fn common(&self) -> &CommonConfig {
+        &self.daemon
+    }
+
+    fn validate(&self) -> Result<(), Vec<String>> {
+        let mut wrong = Vec::new();
+        for (key, url) in [
+            ("services.speed", &self.services.speed),
+            ("services.batch", &self.services.batch),
+        ] {
+            let scheme = url.starts_with("http://") || url.starts_with("https://");
+            if !scheme || tonic::transport::Endpoint::from_shared(url.clone()).is_err() {
+                wrong.push(format!("{key}: must be a URL such as http://127.0.0.1:7402"));
+            }
+        }
+        for (key, connections) in [
+            ("views.max_connections", self.views.max_connections),
+            ("views.merge_connections", self.views.merge_connections),
+        ] {
+            if connections == 0 {
+                wrong.push(format!("{key}: must be 1 or more"));
+            }
+        }
+        if !self.views.url.expose().starts_with("postgres://")
+            && !self.views.url.expose().starts_with("postgresql://")
+        {
+            wrong.push("views.url: must be of the form postgres://user:password@host:port/database".into());
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    fn plain_variables() -> &'static [(&'static str, &'static str)] {
+        &[("USE_SPEED_LAYER", "use_speed_layer")]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_is_a_good_configuration() {
+        let config: Config = daemon::config::load(DEFAULTS, None, "RF_SERVING_TEST").expect("the sample");
+        assert!(config.use_speed_layer);
+        assert!(
+            config.daemon.grpc_listen.ip().is_loopback() && config.daemon.admin_listen.ip().is_loopback()
+        );
+    }
+}

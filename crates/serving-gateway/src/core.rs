@@ -1,0 +1,47 @@
+//! What all questions share: the views' database, the caches, the ways to the other layers.
+
+use api::{
+    batch::batch_service_client::BatchServiceClient, query::Layers,
+    speed::speed_service_client::SpeedServiceClient,
+};
+use tokio::sync::watch;
+use tonic::transport::Channel;
+use view_store::ViewStore;
+
+use crate::{
+    catalog::{Catalog, LayerHealth},
+    config::DegradationBounds,
+    freshness::Circumstances,
+    hapi_clock::HapiClock,
+    statistics::Statistics,
+};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Core {
+    pub(crate) store: ViewStore,
+    pub(crate) catalog: Catalog,
+    pub(crate) speed: SpeedServiceClient<Channel>,
+    pub(crate) batch: BatchServiceClient<Channel>,
+    pub(crate) health: LayerHealth,
+    pub(crate) hapi_clock: HapiClock,
+    pub(crate) statistics: Statistics,
+    /// Moves with each commit of this gateway's merger.
+    pub(crate) applied: watch::Sender<u64>,
+    pub(crate) use_speed_layer: bool,
+    pub(crate) bounds: DegradationBounds,
+    pub(crate) max_raw_bytes: usize,
+}
+
+impl Core {
+    /// What is known now.
+    pub(crate) fn circumstances(&self, layers: Layers) -> Circumstances {
+        Circumstances {
+            now: self.hapi_clock.now(),
+            use_speed_layer: self.use_speed_layer,
+            layers,
+            down: self.health.down(),
+            bounds: self.bounds.clone(),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The daemon's own work: from its configuration to its tasks.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use api::{
+    Code, MAX_MESSAGE_BYTES, ServiceError,
+    batch::batch_service_client::BatchServiceClient,
+    proto::serving::serving_service_server::{SERVICE_NAME, ServingServiceServer},
+};
+use chrono::TimeDelta;
+use daemon::{Context, Shutdown};
+use tokio::sync::watch;
+use tonic::{
+    codec::CompressionEncoding,
+    service::Routes,
+    transport::{Channel, Endpoint},
+};
+use view_store::{StoreError, StoreSettings, ViewStore};
+
+use crate::{
+    catalog::{Catalog, LayerHealth},
+    config::{Config, Views},
+    core::Core,
+    hapi_clock::HapiClock,
+    merge::{Follower, speed_client},
+    metrics::ServingMetrics,
+    service::Serving,
+    statistics::Statistics,
+};
+
+/// Pauses between tries to reach the views' database.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// How long a connection to another service may take.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The views' database says no, and will say so again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A URL cannot be used.
+    #[error("{key} is not a URL that can be used")]
+    Url {
+        /// Configuration key.
+        key: &'static str,
+    },
+}
+
+/// Starts everything. What is not there yet (the views' database, other services) is waited for: the health service says so meanwhile.
+pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
+    let Context {
+        config,
+        shutdown,
+        metrics,
+        readiness,
+        clock,
+        grpc,
+        announcement: _,
+    } = context;
+    let ready = readiness.latch("the views' database");
+    let metrics = ServingMetrics::register(&metrics);
+    let batch = BatchServiceClient::new(channel("services.batch", &config.services.batch)?)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let speed = speed_client(channel("services.speed", &config.services.speed)?);
+    let core = Arc::new(OnceLock::new());
+    let serving = Serving::new(
+        core.clone(),
+        metrics.clone(),
+        shutdown.clone(),
+        config.query.clone(),
+    );
+    let service = ServingServiceServer::new(serving)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let routes = Routes::new(service);
+    shutdown.spawn_essential("grpc", grpc.serve(SERVICE_NAME, routes, shutdown.clone()));
+
+    let Some(store) = reach(&config.views, config.views.max_connections, &shutdown).await? else {
+        return Ok(());
+    };
+    let Some(merge_store) = reach(&config.views, config.views.merge_connections, &shutdown).await? else {
+        return Ok(());
+    };
+    let this = Core {
+        catalog: Catalog::new(store.clone()),
+        store,
+        speed,
+        batch,
+        health: LayerHealth::new(metrics.clone()),
+        hapi_clock: HapiClock::new(clock.clone()),
+        statistics: Statistics::new(clock.now(), metrics.clone()),
+        applied: watch::Sender::new(0),
+        use_speed_layer: config.use_speed_layer,
+        bounds: config.degradation,
+        max_raw_bytes: config.query.max_raw_bytes,
+    };
+    shutdown.spawn(this.catalog.clone().keep(shutdown.clone()));
+    shutdown.spawn(
+        this.catalog
+            .clone()
+            .watch(this.batch.clone(), this.health.clone(), shutdown.clone()),
+    );
+    if config.use_speed_layer {
+        let follower = Follower {
+            store: merge_store,
+            speed: this.speed.clone(),
+            catalog: this.catalog.clone(),
+            applied: this.applied.clone(),
+            health: this.health.clone(),
+            hapi_clock: this.hapi_clock.clone(),
+            statistics: this.statistics.clone(),
+            metrics,
+        };
+        shutdown.spawn(follower.run(shutdown.clone()));
+    } else {
+        tracing::info!("the speed layer is switched off: nothing live is merged or shown");
+    }
+    let _set_once = core.set(this);
+    ready.release();
+    Ok(())
+}
+
+/// The views' database, once it is reached and migrated; `None` at a stop.
+async fn reach(
+    views: &Views,
+    max_connections: u32,
+    shutdown: &Shutdown,
+) -> Result<Option<ViewStore>, StoreError> {
+    let skew = TimeDelta::from_std(views.clock_skew_seconds).unwrap_or(TimeDelta::MAX);
+    let mut said = None;
+    loop {
+        let settings = StoreSettings {
+            url: views.url.expose().to_owned(),
+            max_connections,
+            skew,
+        };
+        let reached = async {
+            let store = ViewStore::connect(settings).await?;
+            store.check().await?;
+            Ok(store)
+        };
+        match shutdown.unless_stopped(reached).await {
+            None => return Ok(None),
+            Some(Ok(store)) => return Ok(Some(store)),
+            Some(Err(
+                error @ (StoreError::Database { transient: true, .. } | StoreError::NotMigrated(_)),
+            )) => {
+                let reason = error.to_string();
+                if said.as_ref() != Some(&reason) {
+                    tracing::warn!(reason, "waiting for the views' database");
+                    said = Some(reason);
+                }
+                if !shutdown.sleep(TRY_AGAIN).await {
+                    return Ok(None);
+                }
+            }
+            Some(Err(error)) => return Err(error),
+        }
+    }
+}
+
+/// A way to another service: made when it is first needed, and made again when it breaks.
+fn channel(key: &'static str, url: &str) -> Result<Channel, GatewayError> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| GatewayError::Url { key })?;
+    Ok(endpoint
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .connect_lazy())
+}
+
+/// What questions get before the views' database was reached.
+pub(crate) fn not_ready() -> ServiceError {
+    ServiceError::new(
+        Code::Unavailable,
+        "the views' database was not reached yet, or is not migrated: see this gateway's log",
+    )
+}

@@ -1,0 +1,264 @@
+//! A view that is not materialised runs straight over HAPI's tables: BatchService evaluates it, and its rows are put into a temporary table, so
+//! that filters, order and limits mean the same as for any other view.
+
+use std::borrow::Cow;
+
+use api::{
+    Code, ServiceError,
+    batch::batch_service_client::BatchServiceClient,
+    proto::batch::{RunViewRequest, ViewRow, run_view_request, run_view_response::Part},
+    time,
+};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use fhir_core::{
+    column::{Column, ColumnKind},
+    row::Cell,
+};
+use serde_json::value::RawValue;
+use tonic::transport::Channel;
+use view_store::encode_rows;
+
+use crate::catalog::View;
+
+/// The rows of a view, as of one reading of HAPI's tables.
+pub(crate) struct RawRows {
+    /// Binary tuples with the hidden columns.
+    pub(crate) tuples: Vec<u8>,
+    /// Clock of the reading.
+    pub(crate) as_of: DateTime<Utc>,
+    /// Resources whose rows are missing.
+    pub(crate) failed: i64,
+    /// BatchService has stopped at its limit.
+    pub(crate) truncated: bool,
+}
+
+/// What may be left out by BatchService already.
+#[derive(Debug, Default)]
+pub(crate) struct Pushdown {
+    pub(crate) ids: Vec<String>,
+    pub(crate) since: Option<DateTime<Utc>>,
+}
+
+/// Runs the view; more rows than `max_bytes` are an error.
+pub(crate) async fn run(
+    mut batch: BatchServiceClient<Channel>,
+    view: &View,
+    pushdown: Pushdown,
+    max_bytes: usize,
+) -> Result<RawRows, ServiceError> {
+    let request = RunViewRequest {
+        // The definition, not the name: its columns are the ones that the rows will be read by.
+        view: Some(run_view_request::View::DefinitionJson(
+            view.registered.definition.clone(),
+        )),
+        ids: pushdown.ids,
+        since: pushdown.since.map(time::timestamp),
+        max_resources: 0,
+    };
+    let mut stream = batch
+        .run_view(request)
+        .await
+        .map_err(|status| unreachable(&status))?
+        .into_inner();
+    let mut rows = RawRows {
+        tuples: Vec::new(),
+        as_of: DateTime::UNIX_EPOCH,
+        failed: 0,
+        truncated: false,
+    };
+    let (mut header, mut footer) = (false, false);
+    let columns = view.compiled.columns();
+    let mut resource: Vec<ViewRow> = Vec::new();
+    while let Some(message) = stream.message().await.map_err(|status| unreachable(&status))? {
+        match message.part {
+            Some(Part::Header(part)) => {
+                let same = part
+                    .columns
+                    .iter()
+                    .map(|c| c.name.as_str())
+                    .eq(columns.iter().map(|c| c.name.as_str()));
+                if !same {
+                    return Err(unusable());
+                }
+                rows.as_of = time::required_datetime("header.as_of", part.as_of.as_ref())?;
+                header = true;
+            }
+            Some(Part::Rows(part)) => {
+                for row in part.rows {
+                    if resource
+                        .last()
+                        .is_some_and(|last| last.resource_id != row.resource_id)
+                    {
+                        rows.failed += take_resource(columns, &mut resource, &mut rows.tuples)?;
+                    }
+                    resource.push(row);
+                }
+                if rows.tuples.len() > max_bytes {
+                    return Err(ServiceError::new(
+                        Code::Exhausted,
+                        format!(
+                            "the view is not materialised, and its rows are more than the limit of {max_bytes} bytes (query.max_raw_bytes): \
+                             ask for fewer resources, or wait until it is materialised"
+                        ),
+                    ));
+                }
+            }
+            Some(Part::Footer(part)) => {
+                rows.failed += part.resources_failed;
+                rows.truncated = part.truncated;
+                footer = true;
+            }
+            None => {}
+        }
+    }
+    rows.failed += take_resource(columns, &mut resource, &mut rows.tuples)?;
+    if header && footer {
+        Ok(rows)
+    } else {
+        Err(unusable())
+    }
+}
+
+/// The rows of one resource; 1 if PostgreSQL cannot hold them, and they are left out.
+fn take_resource(
+    columns: &[Column],
+    rows: &mut Vec<ViewRow>,
+    tuples: &mut Vec<u8>,
+) -> Result<i64, ServiceError> {
+    let Some(first) = rows.first() else { return Ok(0) };
+    let updated = time::required_datetime("rows.last_updated", first.last_updated.as_ref())?;
+    let cells: Vec<Vec<Cell<'_>>> = rows
+        .iter()
+        .map(|row| cells(columns, &row.values_json))
+        .collect::<Option<_>>()
+        .ok_or_else(unusable)?;
+    let encoded = encode_rows(
+        columns,
+        &first.resource_id,
+        first.version,
+        updated,
+        cells.iter().map(Vec::as_slice),
+    );
+    let failed = i64::from(encoded.is_err());
+    if let Ok(encoded) = encoded {
+        tuples.extend_from_slice(&encoded);
+    }
+    rows.clear();
+    Ok(failed)
+}
+
+/// One row: a JSON array with one member a column.
+fn cells<'a>(columns: &[Column], json: &'a str) -> Option<Vec<Cell<'a>>> {
+    let values: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+    if values.len() != columns.len() {
+        return None;
+    }
+    columns
+        .iter()
+        .zip(values)
+        .map(|(column, value)| cell(column, value.get()))
+        .collect()
+}
+
+fn cell<'a>(column: &Column, json: &'a str) -> Option<Cell<'a>> {
+    if json == "null" {
+        return Some(Cell::Null);
+    }
+    if !column.collection {
+        return single(column.kind, json);
+    }
+    let members: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+    let members = members.into_iter().map(|member| match member.get() {
+        "null" => Some(Cell::Null),
+        member => single(column.kind, member),
+    });
+    members.collect::<Option<_>>().map(Cell::List)
+}
+
+fn single(kind: ColumnKind, json: &str) -> Option<Cell<'_>> {
+    let text = || {
+        serde_json::from_str::<Cow<'_, str>>(json)
+            .ok()
+            .map(|text| text.into_owned())
+    };
+    Some(match kind {
+        ColumnKind::Boolean => Cell::Boolean(json.parse().ok()?),
+        ColumnKind::Integer => Cell::Integer(json.parse().ok()?),
+        ColumnKind::BigInt => Cell::BigInt(json.trim_matches('"').parse().ok()?),
+        ColumnKind::Decimal | ColumnKind::DecimalOf { .. } => Cell::Decimal(json.trim_matches('"').into()),
+        ColumnKind::Text => Cell::Text(text()?.into()),
+        ColumnKind::TimestampTz => Cell::TimestampTz(DateTime::parse_from_rfc3339(&text()?).ok()?.to_utc()),
+        ColumnKind::Timestamp => Cell::Timestamp(text()?.parse::<NaiveDateTime>().ok()?),
+        ColumnKind::Date => Cell::Date(text()?.parse::<NaiveDate>().ok()?),
+        ColumnKind::Time => Cell::Time(text()?.parse::<NaiveTime>().ok()?),
+        ColumnKind::Double => Cell::Double(json.trim_matches('"').parse().ok()?),
+        ColumnKind::Json => Cell::Json(json.into()),
+    })
+}
+
+/// BatchService cannot be reached, or cannot do it now; what it says of the request itself is passed on.
+fn unreachable(status: &tonic::Status) -> ServiceError {
+    let passed_on = ServiceError::from(status.clone());
+    match passed_on.code {
+        Code::Unavailable | Code::Internal | Code::Cancelled => ServiceError::new(
+            Code::Unavailable,
+            "the view is not materialised, and the batch layer, which would run it over HAPI's tables, cannot be reached",
+        ),
+        _ => passed_on,
+    }
+}
+
+fn unusable() -> ServiceError {
+    ServiceError::new(
+        Code::Unavailable,
+        "the batch layer has answered in a form that cannot be used: is it of the same release?",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(kind: ColumnKind, collection: bool) -> Column {
+        Column {
+            name: "c".into(),
+            kind,
+            collection,
+            fhir_type: None,
+            description: None,
+            path: String::new(),
+            tags: vec![],
+        }
+    }
+
+    #[test]
+    fn values_keep_what_json_says() {
+        let columns = [
+            column(ColumnKind::Decimal, false),
+            column(ColumnKind::Text, true),
+            column(ColumnKind::Boolean, false),
+            column(ColumnKind::TimestampTz, false),
+            column(ColumnKind::Json, false),
+            column(ColumnKind::Date, false),
+        ];
+        let json = r#"[7.10, ["a\n\u00e9", null], true, "2026-01-01T10:00:00.5Z", {"x": 1.0}, "2026-01-31"]"#;
+        let cells = cells(&columns, json).expect("a row");
+        assert_eq!(cells[0], Cell::Decimal("7.10".into()));
+        assert_eq!(cells[1], Cell::List(vec![Cell::Text("a\né".into()), Cell::Null]));
+        assert_eq!(cells[2], Cell::Boolean(true));
+        assert_eq!(
+            cells[3],
+            Cell::TimestampTz("2026-01-01T10:00:00.5Z".parse().expect("a time"))
+        );
+        assert_eq!(cells[4], Cell::Json(r#"{"x": 1.0}"#.into()));
+        assert_eq!(cells[5], Cell::Date("2026-01-31".parse().expect("a date")));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_no_row() {
+        assert!(cells(&[column(ColumnKind::Integer, false)], "[1.5]").is_none());
+        assert!(cells(&[column(ColumnKind::Integer, false)], "[1, 2]").is_none());
+        assert!(cells(&[column(ColumnKind::Text, false)], "{}").is_none());
+        assert!(cells(&[column(ColumnKind::Text, false)], "[1]").is_none());
+    }
+}

@@ -1,0 +1,250 @@
+//! The gRPC service: decode, ask, encode; nothing more.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use api::{
+    Code, ServiceError,
+    proto::serving::{self as proto, serving_service_server::ServingService},
+    query::Query,
+};
+use daemon::Shutdown;
+use futures::{Stream, StreamExt as _, stream};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use crate::{
+    config::QueryLimits,
+    core::Core,
+    discovery,
+    gateway::not_ready,
+    metrics::{CallLabel, ServingMetrics},
+    query,
+};
+
+/// An answer must be on its way this long before the caller's deadline.
+const ON_ITS_WAY: Duration = Duration::from_millis(20);
+
+/// The service.
+pub(crate) struct Serving {
+    core: Arc<OnceLock<Core>>,
+    metrics: ServingMetrics,
+    shutdown: Shutdown,
+    limits: QueryLimits,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Serving {
+    pub(crate) fn new(
+        core: Arc<OnceLock<Core>>,
+        metrics: ServingMetrics,
+        shutdown: Shutdown,
+        limits: QueryLimits,
+    ) -> Self {
+        Self {
+            core,
+            metrics,
+            shutdown,
+            limits,
+        }
+    }
+
+    fn core(&self) -> Result<&Core, ServiceError> {
+        self.core.get().ok_or_else(not_ready)
+    }
+
+    /// Counts a call by its outcome.
+    fn done<T>(&self, method: &'static str, result: Result<T, ServiceError>) -> Result<Response<T>, Status> {
+        let code = result
+            .as_ref()
+            .map_or_else(|error| code_name(error.code), |_| "ok");
+        self.metrics
+            .calls
+            .get_or_create(&CallLabel { method, code })
+            .inc();
+        result.map(Response::new).map_err(Status::from)
+    }
+
+    /// The first part decides whether there is an answer at all; the rest follows, and ends soon after a stop.
+    async fn query_parts(
+        &self,
+        request: Request<proto::QueryRequest>,
+    ) -> Result<Answers<proto::QueryResponse>, ServiceError> {
+        let core = self.core()?.clone();
+        let within = deadline(request.metadata()).unwrap_or(self.limits.at_least_seconds);
+        let deadline = Instant::now() + within.saturating_sub(ON_ITS_WAY);
+        let query = Query::try_from(request.into_inner())?;
+        let mut parts = query::answer(core, query, deadline);
+        let first = match self.shutdown.unless_stopped(parts.next()).await {
+            Some(Some(first)) => first?,
+            Some(None) => return Err(ServiceError::new(Code::Internal, "no answer was made")),
+            None => return Err(stopping()),
+        };
+        let (shutdown, grace) = (self.shutdown.clone(), self.limits.stop_seconds);
+        let cut = async move {
+            shutdown.stopping().await;
+            tokio::time::sleep(grace).await;
+        };
+        // A stream that is cut ends with an error: nobody takes half an answer for a whole one.
+        let rest = parts
+            .map(|part| part.map_err(Status::from))
+            .take_until(Box::pin(cut));
+        let rest = stream::unfold((rest, false), |(mut rest, over)| async move {
+            if over {
+                return None;
+            }
+            match rest.next().await {
+                Some(part) => {
+                    let over = part.is_err();
+                    Some((part, (rest, over)))
+                }
+                None if rest.is_stopped() && rest.take_result().is_some() => {
+                    Some((Err(stopping().into()), (rest, true)))
+                }
+                None => None,
+            }
+        });
+        Ok(Box::pin(stream::once(async { Ok(first) }).chain(rest)))
+    }
+}
+
+#[tonic::async_trait]
+impl ServingService for Serving {
+    type QueryStream = Answers<proto::QueryResponse>;
+    type SqlStream = Answers<proto::SqlResponse>;
+    type CohortStream = Answers<proto::CohortResponse>;
+
+    async fn query(
+        &self,
+        request: Request<proto::QueryRequest>,
+    ) -> Result<Response<Self::QueryStream>, Status> {
+        let result = self.query_parts(request).await;
+        self.done("Query", result)
+    }
+
+    async fn sql(&self, _: Request<proto::SqlRequest>) -> Result<Response<Self::SqlStream>, Status> {
+        self.done(
+            "Sql",
+            Err(unimplemented(
+                "Sql: ask the merged views in SQL at the views' PostgreSQL itself, or use Query",
+            )),
+        )
+    }
+
+    async fn cohort(&self, _: Request<proto::CohortRequest>) -> Result<Response<Self::CohortStream>, Status> {
+        self.done("Cohort", Err(unimplemented("Cohort: use Query over each view")))
+    }
+
+    async fn list_views(
+        &self,
+        _: Request<proto::ListViewsRequest>,
+    ) -> Result<Response<proto::ListViewsResponse>, Status> {
+        let answer = async { discovery::list(self.core()?).await };
+        self.done("ListViews", answer.await)
+    }
+
+    async fn describe_view(
+        &self,
+        request: Request<proto::DescribeViewRequest>,
+    ) -> Result<Response<proto::DescribeViewResponse>, Status> {
+        let answer = async { discovery::describe(self.core()?, &request.into_inner().view).await };
+        self.done("DescribeView", answer.await)
+    }
+
+    async fn get_statistics(
+        &self,
+        _: Request<proto::GetStatisticsRequest>,
+    ) -> Result<Response<proto::GetStatisticsResponse>, Status> {
+        let answer = self.core().map(|core| {
+            core.statistics
+                .answer(core.catalog.cached(), core.use_speed_layer)
+        });
+        self.done("GetStatistics", answer)
+    }
+
+    async fn reset_statistics(
+        &self,
+        _: Request<proto::ResetStatisticsRequest>,
+    ) -> Result<Response<proto::ResetStatisticsResponse>, Status> {
+        let answer = self.core().map(|core| {
+            core.statistics.reset(core.hapi_clock.local());
+            proto::ResetStatisticsResponse {}
+        });
+        self.done("ResetStatistics", answer)
+    }
+
+    async fn clear_view_cache(
+        &self,
+        _: Request<proto::ClearViewCacheRequest>,
+    ) -> Result<Response<proto::ClearViewCacheResponse>, Status> {
+        let answer = self.core().map(|core| proto::ClearViewCacheResponse {
+            views_forgotten: i64::try_from(core.catalog.clear()).unwrap_or(i64::MAX),
+        });
+        self.done("ClearViewCache", answer)
+    }
+}
+
+fn unimplemented(what: &str) -> ServiceError {
+    ServiceError::new(Code::Unimplemented, format!("this release does not serve {what}"))
+}
+
+fn stopping() -> ServiceError {
+    ServiceError::new(Code::Unavailable, "this gateway is stopping: ask again")
+}
+
+/// Label of an outcome.
+fn code_name(code: Code) -> &'static str {
+    match code.grpc() {
+        tonic::Code::InvalidArgument => "invalid_argument",
+        tonic::Code::FailedPrecondition => "failed_precondition",
+        tonic::Code::ResourceExhausted => "resource_exhausted",
+        tonic::Code::DeadlineExceeded => "deadline_exceeded",
+        tonic::Code::Unimplemented => "unimplemented",
+        tonic::Code::Unavailable => "unavailable",
+        tonic::Code::NotFound => "not_found",
+        tonic::Code::Cancelled => "cancelled",
+        tonic::Code::Unauthenticated => "unauthenticated",
+        _ => "internal",
+    }
+}
+
+/// The caller's deadline: the header `grpc-timeout`, digits and a unit.
+fn deadline(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let value: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    Some(match unit {
+        "H" => Duration::from_secs(value * 3600),
+        "M" => Duration::from_secs(value * 60),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_read_as_grpc_writes_them() {
+        let read = |text: &str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", text.parse().expect("ascii"));
+            deadline(&metadata)
+        };
+        assert_eq!(read("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(read("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(read("123456789S"), None);
+        assert_eq!(read("S"), None);
+        assert_eq!(read("5 s"), None);
+        assert_eq!(deadline(&MetadataMap::new()), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! Read your own writes: waits until versions are visible, pulling them in if the webhook is late (rule 15).
+//!
+//! A version is visible once the views know it or a later one, or once `as_of` has passed a reading that began after the question: then whatever
+//! was committed before the question is in, and the wait ends in any case, also for a resource that HAPI has taken back.
+
+use std::{pin::pin, time::Duration};
+
+use api::{
+    Code, ServiceError,
+    proto::speed::PullRequest,
+    query::{Layers, ResourceVersion},
+    speed::{marks_of, speed_service_client::SpeedServiceClient},
+};
+use chrono::{DateTime, Utc};
+use fhir_core::merge::is_visible;
+use tokio::{sync::watch, time::Instant};
+use tonic::transport::Channel;
+use view_store::ViewStore;
+
+use crate::catalog::store_error;
+
+/// How often it is looked whether another gateway's merger has applied it; ours says so at once.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Pause before the speed layer is asked again, after it has failed.
+const PULL_AGAIN: Duration = Duration::from_millis(500);
+
+/// Who waits, and for how long.
+pub(crate) struct Wait<'a> {
+    pub(crate) store: &'a ViewStore,
+    pub(crate) speed: SpeedServiceClient<Channel>,
+    /// Moves whenever this gateway's merger has committed.
+    pub(crate) applied: watch::Receiver<u64>,
+    pub(crate) layers: Layers,
+    pub(crate) deadline: Instant,
+}
+
+impl Wait<'_> {
+    /// Waits until all are visible in the asked layers.
+    pub(crate) async fn until_visible(mut self, versions: &[ResourceVersion]) -> Result<(), ServiceError> {
+        let mut open: Vec<&ResourceVersion> = versions.iter().collect();
+        let mut asked: Option<DateTime<Utc>> = None;
+        let types: std::collections::BTreeSet<String> =
+            versions.iter().map(|v| v.resource_type.clone()).collect();
+        let pull = PullRequest {
+            resource_types: types.into_iter().collect(),
+        };
+        let mut pulling = pin!(None);
+        let mut pull_failed = false;
+        let mut pull_at = Instant::now();
+        loop {
+            self.applied.mark_unchanged();
+            self.retain_open(&mut open, asked).await?;
+            if open.is_empty() {
+                return Ok(());
+            }
+            if asked.is_none() && pulling.is_none() && Instant::now() >= pull_at {
+                let (mut speed, request) = (self.speed.clone(), pull.clone());
+                pulling.set(Some(async move { speed.pull(request).await }));
+            }
+            tokio::select! {
+                changed = self.applied.changed() => if changed.is_err() { tokio::time::sleep(LOOK_AGAIN).await },
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                pulled = async { match pulling.as_mut().as_pin_mut() { Some(pull) => pull.await, None => std::future::pending().await } } => {
+                    // All types of a round have one clock; the latest is right in any case.
+                    asked = pulled.ok().and_then(|response| marks_of(response.into_inner().marks).ok())
+                        .and_then(|marks| marks.into_iter().filter_map(|(_, mark)| Some(mark?.as_of)).max());
+                    pull_failed = asked.is_none();
+                    pull_at = Instant::now() + PULL_AGAIN;
+                    pulling.set(None);
+                }
+                () = tokio::time::sleep_until(self.deadline) => {
+                    let why = if pull_failed { "; the speed layer cannot be asked to read it" } else { "" };
+                    let message = format!("freshness.at_least: {} of {} versions are not visible yet{why}", open.len(), versions.len());
+                    return Err(ServiceError::new(Code::DeadlineExceeded, message));
+                }
+            }
+        }
+    }
+
+    async fn retain_open(
+        &self,
+        open: &mut Vec<&ResourceVersion>,
+        asked: Option<DateTime<Utc>>,
+    ) -> Result<(), ServiceError> {
+        let mut still = Vec::new();
+        for version in open.drain(..) {
+            let (known, freshness) = self
+                .store
+                .known_version(&version.resource_type, &version.id)
+                .await
+                .map_err(store_error)?;
+            let visible = match self.layers {
+                Layers::Merged => is_visible(known, version.version, freshness.merged(), asked),
+                // The known version may be live, which the batch's rows are not.
+                Layers::Batch => is_visible(0, version.version, freshness.batch_as_of, asked),
+            };
+            if !visible {
+                still.push(version);
+            }
+        }
+        *open = still;
+        Ok(())
+    }
+}
