@@ -2,13 +2,24 @@
 //!
 //! ```text
 //! HAPI's PostgreSQL ─► hapi ─► reading (n, T, position) ─┬─► run: evaluate, stage, publish ─► view-store
-//!                                                        └─► gRPC: ReadChanges, RunView, ReadResources, Verify
+//!                                                        └─► gRPC: ReadChanges, RunView, ReadResources
 //! ```
 //!
 //! [`hapi`] alone knows HAPI's tables; [`reading`] numbers its snapshots; [`run`] is the batch's half of the merge protocol, as a machine that a
-//! test can step.
+//! test can step; [`refresher`] says when; [`service`] serves.
 
+pub mod changes;
+pub mod config;
+mod conversions;
+pub mod folder;
 pub mod hapi;
+pub mod measures;
 pub mod progress;
 pub mod reading;
+pub mod refresher;
+pub mod resources;
 pub mod run;
+pub mod run_view;
+pub mod service;
+pub mod start;
+pub mod values_json;

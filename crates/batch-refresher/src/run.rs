@@ -11,7 +11,7 @@
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
 use fhir_core::{merge::Position, resource::State};
-use futures::{Stream, TryStreamExt as _};
+use futures::{FutureExt as _, Stream, TryStreamExt as _};
 use view_store::{
     EvaluatedState, RowsOf, RunKind, SliceOutcome, SlicePlan, Staged, StoreError, TypeViews, ViewState,
     ViewStore,
@@ -375,7 +375,8 @@ where
                         .any(|rows| matches!(rows, RowsOf::Failed { .. }))
                 })
                 .count();
-            run.stage(&evaluated, how).await?;
+            // Boxed: what it holds is Send, which the compiler sees only here.
+            run.stage(&evaluated, how).boxed().await?;
             progress.add_read(evaluated.len(), failed);
         }
         if !more {

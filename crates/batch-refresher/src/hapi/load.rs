@@ -1,7 +1,10 @@
-//! Everything of a type, in ranges of HAPI's row numbers (rule 12): each range in a snapshot of its own, streamed in chunks.
+//! Resources of a type, streamed in chunks out of one snapshot: everything in a range of HAPI's row numbers (rule 12), or what a selection says.
 
+use std::fmt::Write as _;
+
+use chrono::{DateTime, Utc};
 use fhir_core::resource::State;
-use futures::{Stream, stream};
+use futures::{Stream, TryStreamExt as _, stream};
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
 use super::{Hapi, HapiError, snapshot::CHUNK};
@@ -57,19 +60,87 @@ impl Hapi {
         resource_type: &str,
         range: IdRange,
     ) -> impl Stream<Item = Result<Vec<State>, HapiError>> + Send + use<> {
-        let mut condition = format!("r.res_type = '{}'", resource_type.replace('\'', "''"));
+        let mut condition = format!("r.res_type = {}", literal(resource_type));
         for (bound, operator) in [(range.from, ">="), (range.to, "<")] {
             if let Some(bound) = bound {
-                condition.push_str(&format!(" AND r.res_id {operator} {bound}"));
+                let _ = write!(condition, " AND r.res_id {operator} {bound}");
             }
         }
-        let declare = format!(
-            "DECLARE load NO SCROLL CURSOR FOR {}",
-            self.inner.schema.current_states(&condition)
-        );
-        let hapi = self.clone();
-        stream::try_unfold(Loading::Begin { hapi, declare }, Loading::next)
+        self.stream(&condition, "")
     }
+
+    /// The resources that are not deleted and that `selection` says, the most recently updated first; one snapshot.
+    pub fn select(
+        &self,
+        resource_type: &str,
+        selection: &Selection,
+    ) -> impl Stream<Item = Result<Vec<State>, HapiError>> + Send + use<> {
+        let resource_type = literal(resource_type);
+        let mut condition = format!("r.res_type = {resource_type} AND r.res_deleted_at IS NULL");
+        if !selection.ids.is_empty() {
+            let ids: Vec<String> = selection.ids.iter().map(|id| literal(id)).collect();
+            let ids = format!("ARRAY[{}]::text[]", ids.join(","));
+            let id_in = self.inner.schema.id_in.replace("$1", &resource_type);
+            // Each place is filled once: an id is never looked at for places.
+            let id_in = id_in.replace("$2::text[]", "$2").replace("$2", &ids);
+            let _ = write!(condition, " AND {id_in}");
+        }
+        if let Some(since) = selection.since {
+            // The clock may have been set back since: what this lets in too early is left out below.
+            let face = self
+                .inner
+                .zone
+                .floor(since, since)
+                .format("%Y-%m-%dT%H:%M:%S%.6f");
+            let _ = write!(condition, " AND r.res_updated >= '{face}'");
+        }
+        let mut order = " ORDER BY r.res_updated DESC, r.res_id DESC".to_owned();
+        if let Some(limit) = selection.limit {
+            let _ = write!(order, " LIMIT {limit}");
+        }
+        let since = selection.since;
+        self.stream(&condition, &order).map_ok(move |mut states| {
+            states.retain(|state| since.is_none_or(|since| state.last_updated >= since));
+            states
+        })
+    }
+
+    fn stream(
+        &self,
+        condition: &str,
+        order: &str,
+    ) -> impl Stream<Item = Result<Vec<State>, HapiError>> + Send + use<> {
+        let query = self.inner.schema.current_states(condition);
+        let declare = format!("DECLARE load NO SCROLL CURSOR FOR {query}{order}");
+        stream::try_unfold(
+            Loading::Begin {
+                hapi: self.clone(),
+                declare,
+            },
+            Loading::next,
+        )
+    }
+}
+
+/// Which resources of a type.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Of these ids; empty means all.
+    pub ids: Vec<String>,
+    /// Updated at or after this.
+    pub since: Option<DateTime<Utc>>,
+    /// At most so many.
+    pub limit: Option<i64>,
+}
+
+/// A text as SQL has it: a cursor's query takes no parameters.
+fn literal(text: &str) -> String {
+    // A backslash means different things under different settings of the server, unless the form says so itself.
+    let escaping = if text.contains('\\') { "E" } else { "" };
+    format!(
+        "{escaping}'{}'",
+        text.replace('\\', "\\\\").replace('\'', "''").replace('\0', "")
+    )
 }
 
 /// A range that is being loaded: through a cursor, so that large objects and tags are read over the same connection in between.
@@ -126,6 +197,13 @@ impl Loading {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_cannot_end_its_literal() {
+        assert_eq!(literal("a-1"), "'a-1'");
+        assert_eq!(literal("x' OR '1'='1"), "'x'' OR ''1''=''1'");
+        assert_eq!(literal("\\' --"), "E'\\\\'' --'");
+    }
 
     #[test]
     fn ranges_cover_everything_once() {

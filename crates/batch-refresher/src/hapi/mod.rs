@@ -22,7 +22,14 @@ mod states;
 mod tags;
 mod zone;
 
-use std::{str::FromStr as _, sync::Arc, time::Duration};
+use std::{
+    str::FromStr as _,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{
@@ -31,7 +38,7 @@ use sqlx::{
 };
 
 pub use error::HapiError;
-pub use load::IdRange;
+pub use load::{IdRange, Selection};
 pub use schema::{Partition, Schema};
 pub use snapshot::HapiSnapshot;
 pub use zone::Zone;
@@ -69,6 +76,8 @@ struct Inner {
     zone: Zone,
     margin: TimeDelta,
     tags: tags::TagDefinitions,
+    /// Milliseconds; `i64::MAX` before the first change.
+    margin_left: AtomicI64,
 }
 
 /// T and bound of a reading (rule 1), both read before its snapshot.
@@ -119,6 +128,7 @@ impl Hapi {
             zone: settings.zone,
             margin: settings.margin,
             tags: tags::TagDefinitions::default(),
+            margin_left: AtomicI64::new(i64::MAX),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -133,6 +143,13 @@ impl Hapi {
     /// How far `res_updated` may lie before its transaction's start.
     pub fn margin(&self) -> TimeDelta {
         self.inner.margin
+    }
+
+    /// How much earlier the oldest version that the last reading found could have been dated and still be found: near zero, the margin was
+    /// nearly not enough. `None` before the first change.
+    pub fn margin_left(&self) -> Option<TimeDelta> {
+        let millis = self.inner.margin_left.load(Ordering::Relaxed);
+        (millis != i64::MAX).then(|| TimeDelta::milliseconds(millis))
     }
 
     /// System identifier, timeline, database and table: a position of another one says nothing (rule 3).

@@ -1,6 +1,8 @@
 //! One snapshot of HAPI's PostgreSQL: what has changed since a position, and the current state of resources.
 
-use chrono::{DateTime, Utc};
+use std::sync::atomic::Ordering;
+
+use chrono::{DateTime, NaiveDateTime, Utc};
 use fhir_core::{merge::Position, resource::State};
 use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction};
 
@@ -94,12 +96,12 @@ impl HapiSnapshot {
             .zone
             .floor(bound, since.as_of.max(bound) + self.hapi.inner.margin);
         let sql = format!(
-            "SELECT DISTINCT {} FROM hfj_res_ver v JOIN hfj_resource r ON r.res_id = v.res_id{}
-             WHERE v.res_type = $1 AND v.res_updated >= $2 AND (($3 - v.xmin::text::bigint) & 4294967295) <= $4{} LIMIT $5",
+            "SELECT {} AS id, min(v.res_updated) FROM hfj_res_ver v JOIN hfj_resource r ON r.res_id = v.res_id{}
+             WHERE v.res_type = $1 AND v.res_updated >= $2 AND (($3 - v.xmin::text::bigint) & 4294967295) <= $4{} GROUP BY 1 LIMIT $5",
             schema.id, schema.id_join, schema.partition
         );
         let xmax = i64::try_from(self.xmax).unwrap_or(i64::MAX);
-        sqlx::query_scalar(AssertSqlSafe(sql))
+        let changed: Vec<(String, NaiveDateTime)> = sqlx::query_as(AssertSqlSafe(sql))
             .bind(resource_type)
             .bind(updated)
             .bind(xmax)
@@ -107,7 +109,14 @@ impl HapiSnapshot {
             .bind(limit.map_or(i64::MAX, |l| i64::try_from(l).unwrap_or(i64::MAX)))
             .fetch_all(&mut *self.transaction)
             .await
-            .map_err(HapiError::of("reading what has changed"))
+            .map_err(HapiError::of("reading what has changed"))?;
+        if let (None, Some(oldest)) = (floor, changed.iter().map(|(_, updated)| *updated).min()) {
+            self.hapi
+                .inner
+                .margin_left
+                .store((oldest - updated).num_milliseconds(), Ordering::Relaxed);
+        }
+        Ok(changed.into_iter().map(|(id, _)| id).collect())
     }
 
     /// The current states of at most some hundreds of resources, in the order of `ids` (sorted, without doubles). One that HAPI has no row of is gone, at

@@ -7,7 +7,18 @@ use chrono_tz::Tz;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Zone(pub Tz);
 
+impl std::str::FromStr for Zone {
+    type Err = chrono_tz::ParseError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        name.parse().map(Self)
+    }
+}
+
 impl Zone {
+    /// What a server should run in.
+    pub const UTC: Self = Self(Tz::UTC);
+
     /// The instant of a `res_updated`, and its offset, as HAPI's own driver reads it: an hour that occurs twice is the second one (standard time),
     /// one that does not occur is moved on by the step.
     pub fn instant(self, local: NaiveDateTime) -> DateTime<Tz> {

@@ -1,0 +1,125 @@
+//! RunView: a view straight over HAPI's tables, in one snapshot: the fallback for one that is not materialised.
+
+use std::sync::Arc;
+
+use async_stream::try_stream;
+use chrono::{DateTime, Utc};
+use fhir_core::{
+    resource::{Content, State},
+    view::CompiledView,
+};
+use futures::{Stream, StreamExt as _};
+
+use crate::{
+    hapi::{Hapi, HapiError, Selection},
+    values_json::JsonRows,
+};
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub struct RunView {
+    /// The view.
+    pub view: Arc<CompiledView>,
+    /// Only resources of these ids; empty means all.
+    pub ids: Vec<String>,
+    /// Only resources whose lastUpdated is at or after this.
+    pub since: Option<DateTime<Utc>>,
+    /// At most so many resources, the most recently updated first.
+    pub max_resources: i64,
+}
+
+/// A row and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewRow {
+    /// Id of the resource.
+    pub id: String,
+    /// Its version.
+    pub version: i64,
+    /// Its lastUpdated.
+    pub last_updated: DateTime<Utc>,
+    /// A JSON array, one member a column.
+    pub values_json: String,
+}
+
+/// A part of the answer.
+#[derive(Debug)]
+pub enum RunViewPart {
+    /// First: everything committed before `as_of` is in.
+    Header {
+        /// T.
+        as_of: DateTime<Utc>,
+    },
+    /// Rows, as they are made.
+    Rows(Vec<ViewRow>),
+    /// Last.
+    Footer {
+        /// Resources read.
+        read: u64,
+        /// Resources that could not be evaluated: their rows are missing.
+        failed: u64,
+        /// There are more resources than were read.
+        truncated: bool,
+    },
+}
+
+/// Runs it. Dropping the stream ends the reading.
+pub fn run(
+    hapi: Hapi,
+    request: RunView,
+) -> impl Stream<Item = Result<RunViewPart, HapiError>> + Send + 'static {
+    try_stream! {
+        let as_of = hapi.clock().await?.as_of;
+        yield RunViewPart::Header { as_of };
+        // One more than asked for tells whether there are more.
+        let selection = Selection { ids: request.ids, since: request.since, limit: Some(request.max_resources.saturating_add(1)) };
+        let mut chunks = std::pin::pin!(hapi.select(request.view.resource_type(), &selection));
+        let (mut read, mut failed, mut truncated) = (0_u64, 0_u64, false);
+        let limit = u64::try_from(request.max_resources).unwrap_or(0);
+        while let Some(chunk) = chunks.next().await {
+            let mut chunk = chunk?;
+            if read + chunk.len() as u64 > limit {
+                truncated = true;
+                chunk.truncate(usize::try_from(limit.saturating_sub(read)).unwrap_or(usize::MAX));
+            }
+            let (resources, view) = (chunk.len() as u64, request.view.clone());
+            let evaluated = tokio::task::spawn_blocking(move || rows_of(&view, chunk)).await;
+            let (rows, unfit) = evaluated.map_err(|_| HapiError::Database {
+                doing: "evaluating",
+                reason: "broken off".to_owned(),
+                transient: true,
+            })?;
+            read += resources;
+            failed += unfit;
+            if !rows.is_empty() {
+                yield RunViewPart::Rows(rows);
+            }
+            if truncated {
+                break;
+            }
+        }
+        yield RunViewPart::Footer { read, failed, truncated };
+    }
+}
+
+/// The rows of some resources, and how many of them could not be evaluated.
+fn rows_of(view: &CompiledView, states: Vec<State>) -> (Vec<ViewRow>, u64) {
+    let (mut rows, mut failed) = (Vec::new(), 0);
+    for state in states {
+        let Content::Body(body) = &state.content else {
+            failed += u64::from(matches!(state.content, Content::Unreadable(_)));
+            continue;
+        };
+        let mut sink = JsonRows::default();
+        if view.evaluate(body, &mut sink).is_err() {
+            failed += 1;
+            continue;
+        }
+        rows.extend(sink.0.into_iter().map(|values_json| ViewRow {
+            id: state.id.clone(),
+            version: state.version,
+            last_updated: state.last_updated,
+            values_json,
+        }));
+    }
+    (rows, failed)
+}

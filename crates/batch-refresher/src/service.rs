@@ -1,0 +1,360 @@
+//! `researchflow.batch.v1.BatchService`: requests in, domain types through, answers out.
+
+use std::{pin::Pin, sync::Arc};
+
+use api::{
+    Code, InvalidField, ServiceError,
+    batch::{ReadChanges, batch_service_server::BatchService, resource_type},
+    proto::batch as proto,
+    time,
+};
+use async_stream::try_stream;
+use daemon::Shutdown;
+use fhir_core::view::CompiledView;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use tonic::{Request, Response, Status};
+use view_store::{RunKind, ViewStore};
+
+use crate::{
+    changes::Changes,
+    conversions, folder,
+    hapi::Hapi,
+    refresher::Refresher,
+    resources,
+    run_view::{self, RunView},
+};
+
+/// References that ReadResources takes at once.
+const MAX_REFERENCES: usize = 10_000;
+
+/// The service.
+#[derive(Clone)]
+pub struct Batch {
+    /// HAPI.
+    pub hapi: Hapi,
+    /// The views.
+    pub store: ViewStore,
+    /// Runs.
+    pub refresher: Refresher,
+    /// Readings.
+    pub changes: Changes,
+    /// Resources that RunView reads at most where the caller names no limit.
+    pub run_view_limit: i64,
+    /// What the status tells besides: problems of the folder of views.
+    pub notes: Arc<Vec<String>>,
+    /// Streams end at the stop.
+    pub shutdown: Shutdown,
+}
+
+type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Batch {
+    /// Ends a stream at the stop with UNAVAILABLE, so that the caller tries another replica.
+    fn answer<T: Send + 'static>(
+        &self,
+        stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> Response<Answer<T>> {
+        let stop = self.shutdown.token();
+        let mut stream = Box::pin(stream);
+        let until_stop = async_stream::stream! {
+            loop {
+                match stop.run_until_cancelled(stream.next()).await {
+                    Some(Some(item)) => yield item,
+                    Some(None) => return,
+                    None => break,
+                }
+            }
+            yield Err(Status::unavailable("the service is stopping: try again"));
+        };
+        Response::new(Box::pin(until_stop))
+    }
+
+    async fn views(&self) -> Result<Vec<proto::View>, Status> {
+        let views = self.store.views().await.map_err(conversions::store_error)?;
+        Ok(views.into_iter().map(conversions::view).collect())
+    }
+
+    async fn view(&self, name: &str) -> Result<proto::View, Status> {
+        let views = self.views().await?;
+        let known = views
+            .iter()
+            .map(|v| v.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        let message = format!("there is no view of that name; there are: {known}");
+        views
+            .into_iter()
+            .find(|v| v.name == name)
+            .ok_or_else(|| Status::not_found(message))
+    }
+
+    async fn view_to_run(&self, view: Option<proto::run_view_request::View>) -> Result<CompiledView, Status> {
+        use proto::run_view_request::View;
+        match view {
+            Some(View::Name(name)) => {
+                let view = self.view(&name).await?;
+                // It was valid when it was registered; if it no longer is, the release has changed.
+                CompiledView::from_json(&view.definition_json)
+                    .map_err(|errors| Status::failed_precondition(errors.to_string()))
+            }
+            Some(View::DefinitionJson(definition)) => CompiledView::from_json(&definition)
+                .map_err(|errors| Status::invalid_argument(format!("definition_json: {errors}"))),
+            None => Err(refuse(InvalidField::new(
+                "view",
+                "must be set: name or definition_json",
+            ))),
+        }
+    }
+}
+
+fn refuse(invalid: InvalidField) -> Status {
+    ServiceError::from(invalid).into()
+}
+
+#[tonic::async_trait]
+impl BatchService for Batch {
+    async fn list_views(
+        &self,
+        _: Request<proto::ListViewsRequest>,
+    ) -> Result<Response<proto::ListViewsResponse>, Status> {
+        Ok(Response::new(proto::ListViewsResponse {
+            views: self.views().await?,
+        }))
+    }
+
+    type WatchViewsStream = Answer<proto::WatchViewsResponse>;
+
+    async fn watch_views(
+        &self,
+        _: Request<proto::WatchViewsRequest>,
+    ) -> Result<Response<Self::WatchViewsStream>, Status> {
+        let (this, mut changed) = (self.clone(), self.refresher.registry());
+        Ok(self.answer(try_stream! {
+            loop {
+                changed.borrow_and_update();
+                yield proto::WatchViewsResponse { views: this.views().await? };
+                if changed.changed().await.is_err() {
+                    break;
+                }
+            }
+        }))
+    }
+
+    async fn put_view(
+        &self,
+        request: Request<proto::PutViewRequest>,
+    ) -> Result<Response<proto::PutViewResponse>, Status> {
+        let proto::PutViewRequest {
+            definition_json,
+            force,
+        } = request.into_inner();
+        let view = folder::compile(&definition_json)
+            .map_err(|problem| Status::invalid_argument(format!("definition_json: {problem}")))?;
+        self.store
+            .put_view(&view, &definition_json, force)
+            .await
+            .map_err(conversions::store_error)?;
+        self.refresher
+            .follow_registry()
+            .await
+            .map_err(conversions::store_error)?;
+        Ok(Response::new(proto::PutViewResponse {
+            view: Some(self.view(view.name()).await?),
+        }))
+    }
+
+    async fn drop_view(
+        &self,
+        request: Request<proto::DropViewRequest>,
+    ) -> Result<Response<proto::DropViewResponse>, Status> {
+        self.store
+            .drop_view(&request.into_inner().name)
+            .await
+            .map_err(conversions::store_error)?;
+        self.refresher
+            .follow_registry()
+            .await
+            .map_err(conversions::store_error)?;
+        Ok(Response::new(proto::DropViewResponse {}))
+    }
+
+    type RefreshStream = Answer<proto::RefreshResponse>;
+
+    async fn refresh(
+        &self,
+        request: Request<proto::RefreshRequest>,
+    ) -> Result<Response<Self::RefreshStream>, Status> {
+        let request = request.into_inner();
+        let kind = match request.kind() {
+            proto::RefreshKind::Full => RunKind::Full,
+            proto::RefreshKind::Incremental | proto::RefreshKind::Unspecified => RunKind::Incremental,
+        };
+        // A view that was put by another replica a moment ago counts too.
+        self.refresher
+            .follow_registry()
+            .await
+            .map_err(conversions::store_error)?;
+        let types = if request.resource_types.is_empty() {
+            self.refresher.types()
+        } else {
+            request.resource_types
+        };
+        let mut statuses = self
+            .refresher
+            .request(&types, kind)
+            .map_err(|reason| Status::invalid_argument(format!("resource_types: {reason}")))?;
+        let mut open = types.len();
+        Ok(self.answer(try_stream! {
+            while open > 0 {
+                let Some(status) = statuses.recv().await else { break };
+                open -= usize::from(status.is_over());
+                yield conversions::run_status(status);
+            }
+        }))
+    }
+
+    async fn cancel_refresh(
+        &self,
+        request: Request<proto::CancelRefreshRequest>,
+    ) -> Result<Response<proto::CancelRefreshResponse>, Status> {
+        let name = resource_type("resource_type", request.into_inner().resource_type).map_err(refuse)?;
+        Ok(Response::new(proto::CancelRefreshResponse {
+            cancelled: self.refresher.cancel(&name),
+        }))
+    }
+
+    type RunViewStream = Answer<proto::RunViewResponse>;
+
+    async fn run_view(
+        &self,
+        request: Request<proto::RunViewRequest>,
+    ) -> Result<Response<Self::RunViewStream>, Status> {
+        let request = request.into_inner();
+        let max_resources = match request.max_resources {
+            0 => self.run_view_limit,
+            1.. => request.max_resources.min(self.run_view_limit),
+            _ => {
+                return Err(refuse(InvalidField::new(
+                    "max_resources",
+                    "must not be negative; 0 means the service's limit",
+                )));
+            }
+        };
+        let since = request
+            .since
+            .as_ref()
+            .map(|at| time::datetime("since", at))
+            .transpose()
+            .map_err(refuse)?;
+        let view = Arc::new(self.view_to_run(request.view).await?);
+        let columns: Vec<proto::Column> = view.columns().iter().map(Into::into).collect();
+        let parts = run_view::run(
+            self.hapi.clone(),
+            RunView {
+                view,
+                ids: request.ids,
+                since,
+                max_resources,
+            },
+        );
+        Ok(self.answer(
+            parts
+                .map_ok(move |part| conversions::run_view_part(part, &columns))
+                .map_err(|error| conversions::hapi_error(error).into()),
+        ))
+    }
+
+    type ReadChangesStream = Answer<proto::ReadChangesResponse>;
+
+    async fn read_changes(
+        &self,
+        request: Request<proto::ReadChangesRequest>,
+    ) -> Result<Response<Self::ReadChangesStream>, Status> {
+        let request = ReadChanges::try_from(request.into_inner()).map_err(refuse)?;
+        let parts = self.changes.clone().read(request);
+        Ok(self.answer(
+            parts
+                .map_ok(Into::into)
+                .map_err(|error| conversions::reading_error(error).into()),
+        ))
+    }
+
+    type ReadResourcesStream = Answer<proto::ReadResourcesResponse>;
+
+    async fn read_resources(
+        &self,
+        request: Request<proto::ReadResourcesRequest>,
+    ) -> Result<Response<Self::ReadResourcesStream>, Status> {
+        let references = request.into_inner().references;
+        if references.len() > MAX_REFERENCES {
+            return Err(refuse(InvalidField::new(
+                "references",
+                format!("must be at most {MAX_REFERENCES}: ask again for the others"),
+            )));
+        }
+        let references = references
+            .into_iter()
+            .map(|r| Ok((resource_type("references.resource_type", r.resource_type)?, r.id)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(refuse)?;
+        let states = resources::read(self.hapi.clone(), references);
+        Ok(self.answer(
+            states
+                .map_ok(|states| proto::ReadResourcesResponse {
+                    states: states.into_iter().map(Into::into).collect(),
+                })
+                .map_err(|error| conversions::hapi_error(error).into()),
+        ))
+    }
+
+    type VerifyStream = Answer<proto::VerifyResponse>;
+
+    async fn verify(&self, _: Request<proto::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+        let message = "verify is not part of this release; a full refresh finds and mends every difference: Refresh with kind FULL";
+        Err(ServiceError::new(Code::Unimplemented, message).into())
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<proto::GetStatusRequest>,
+    ) -> Result<Response<proto::GetStatusResponse>, Status> {
+        let timeline = self.hapi.timeline().await.map_err(conversions::hapi_error)?;
+        let live = self.store.live_counts().await.map_err(conversions::store_error)?;
+        let mut types = Vec::new();
+        for resource_type in self.refresher.types() {
+            let state = self
+                .store
+                .type_state(&resource_type)
+                .await
+                .map_err(conversions::store_error)?;
+            types.push(proto::TypeStatus {
+                batch_as_of: state.published.as_ref().map(|p| time::timestamp(p.as_of)),
+                speed_as_of: state.speed.map(|s| time::timestamp(s.as_of)),
+                published_n: state.published.map_or(0, |p| p.n),
+                live_resources: live
+                    .iter()
+                    .find(|(t, _)| *t == resource_type)
+                    .map_or(0, |(_, n)| *n),
+                last_run: self
+                    .refresher
+                    .last_run(&resource_type)
+                    .map(conversions::run_status),
+                resource_type,
+            });
+        }
+        let schema_notes = self
+            .hapi
+            .schema()
+            .notes
+            .iter()
+            .chain(self.notes.iter())
+            .cloned()
+            .collect();
+        Ok(Response::new(proto::GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            schema_notes,
+            timeline,
+            types,
+        }))
+    }
+}

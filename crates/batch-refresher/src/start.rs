@@ -1,0 +1,155 @@
+//! From a configuration to a running service.
+
+use std::{sync::Arc, time::Duration};
+
+use api::{MAX_MESSAGE_BYTES, batch::batch_service_server::BatchServiceServer};
+use daemon::Context;
+use tonic::service::Routes;
+use view_store::{StoreError, ViewStore};
+
+use crate::{
+    changes::Changes,
+    config::BatchConfig,
+    folder,
+    hapi::{Hapi, HapiError},
+    measures::Measures,
+    refresher::{Refresher, RefresherParts},
+    service::Batch,
+};
+
+/// The service's full name, for health and reflection.
+const SERVICE: &str = "researchflow.batch.v1.BatchService";
+/// How long to wait before a server that cannot be reached is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why the daemon cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// HAPI's side.
+    #[error(transparent)]
+    Hapi(#[from] HapiError),
+    /// The views' side.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The announcement of the bound addresses.
+    #[error("the addresses that were bound cannot be announced: {0}")]
+    Announce(#[from] std::io::Error),
+}
+
+/// Connects, brings the views' schema up to date, registers the folder, and starts the schedule and the service. A server that cannot be reached is waited
+/// for; one that will not do ends the daemon with what to change.
+pub async fn start(context: Context<BatchConfig>) -> Result<(), StartError> {
+    let Context {
+        config,
+        shutdown,
+        metrics,
+        readiness,
+        grpc,
+        announcement,
+        ..
+    } = context;
+    let (hapi_there, views_there) = (
+        readiness.latch("HAPI's PostgreSQL"),
+        readiness.latch("the views' PostgreSQL"),
+    );
+    announcement.publish()?;
+    let store = patiently("the views' PostgreSQL", async || {
+        let store = ViewStore::connect(config.store()).await?;
+        store.migrate().await?;
+        Ok::<_, StartError>(store)
+    })
+    .await?;
+    views_there.release();
+    let measures = Measures::new(&metrics);
+    let mut notes = Vec::new();
+    if let Some(path) = config.folder() {
+        let outcome = folder::register(&store, &path).await?;
+        measures
+            .invalid_views
+            .set(i64::try_from(outcome.problems.len()).unwrap_or(i64::MAX));
+        for problem in &outcome.problems {
+            tracing::error!(problem, "a view is left out");
+        }
+        tracing::info!(
+            registered = outcome.registered.len(),
+            left_out = outcome.problems.len(),
+            "views of the folder"
+        );
+        notes = outcome.problems;
+    }
+    let hapi = patiently("HAPI's PostgreSQL", async || {
+        Ok::<_, StartError>(Hapi::connect(config.hapi()).await?)
+    })
+    .await?;
+    for note in &hapi.schema().notes {
+        tracing::info!(note, "HAPI's schema");
+    }
+    hapi_there.release();
+    let refresher = Refresher::new(RefresherParts {
+        hapi: hapi.clone(),
+        store: store.clone(),
+        settings: config.run(),
+        intervals: config.intervals(),
+        parallel_types: config.parallel_types(),
+        measures: measures.clone(),
+        shutdown: shutdown.clone(),
+    });
+    shutdown.spawn_essential("schedule", refresher.clone().supervise());
+    let changes = Changes {
+        hapi: hapi.clone(),
+        store: store.clone(),
+        refresher: refresher.clone(),
+        max_changes: config.max_changes(),
+        measures,
+    };
+    let run_view_limit = config.run_view_limit();
+    let notes = Arc::new(notes);
+    let service = Batch {
+        hapi,
+        store,
+        refresher,
+        changes,
+        run_view_limit,
+        notes,
+        shutdown: shutdown.clone(),
+    };
+    let service = BatchServiceServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    shutdown.spawn_essential(
+        "grpc",
+        grpc.serve(SERVICE, Routes::new(service), shutdown.clone()),
+    );
+    Ok(())
+}
+
+/// Tries until it works, or fails in a way that no waiting mends.
+async fn patiently<T>(
+    what: &'static str,
+    attempt: impl AsyncFn() -> Result<T, StartError>,
+) -> Result<T, StartError> {
+    let mut said = false;
+    loop {
+        match attempt().await {
+            Ok(there) => return Ok(there),
+            Err(error) if error.is_transient() => {
+                if !said {
+                    tracing::warn!(%error, "{what} cannot be used yet; trying again");
+                }
+                said = true;
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+impl StartError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Hapi(error) => error.is_transient(),
+            Self::Store(StoreError::Database { transient, .. }) => *transient,
+            Self::Store(_) | Self::Announce(_) => false,
+        }
+    }
+}
