@@ -59,7 +59,7 @@ impl Hapi {
     pub async fn start(database: &Database, settings: &Settings) -> anyhow::Result<Self> {
         let java = server::find_program("java", &[], "default-jdk-headless")?;
         let build = build()?;
-        let folder = server::new_folder("hapi", None)?;
+        let folder = server::new_folder("hapi", None, settings.lifetime)?;
         let log = folder.join("log");
         let mut tries = 0;
         loop {

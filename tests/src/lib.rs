@@ -4,9 +4,12 @@
 //! its value is dropped or this program dies. A missing server is an error that names the command which installs it; nothing is skipped.
 
 pub mod ask;
+pub mod background;
 pub mod deadline;
 pub mod fhir;
 pub mod hapi;
+pub mod loading;
+pub mod operate;
 pub mod patients;
 pub mod postgres;
 pub mod process;

@@ -69,7 +69,7 @@ impl Postgres {
         let binaries = binaries()?;
         // PostgreSQL refuses to run as root; Debian's package makes the user.
         let user = server::is_root().then_some("postgres");
-        let folder = server::new_folder("postgres", user)?;
+        let folder = server::new_folder("postgres", user, settings.lifetime)?;
         let data = folder.join("data");
         init_data(&binaries, &data, &folder, user, settings.auth)?;
         let log = folder.join("log");

@@ -42,7 +42,7 @@ impl Redis {
     /// Starts an instance.
     pub async fn start_with(settings: Settings) -> anyhow::Result<Self> {
         let program = server::find_program("redis-server", &[], "redis-server")?;
-        let folder = server::new_folder("redis", None)?;
+        let folder = server::new_folder("redis", None, settings.lifetime)?;
         let log = folder.join("log");
         let mut tries = 0;
         loop {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use crate::deadline;
+use crate::{background, deadline};
 
 /// How long a child may live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -334,32 +334,42 @@ pub fn target_folder() -> anyhow::Result<PathBuf> {
 }
 
 /// A new folder for a server's files below the target folder, or below the system's temporary folder where `user` cannot reach the target folder (a
-/// clone in root's home, say). Folders of programs that have ended are removed on the way.
-pub fn new_folder(name: &str, user: Option<&str>) -> anyhow::Result<PathBuf> {
+/// clone in root's home, say). Folders of programs that have ended are removed on the way, but for those of detached servers.
+pub fn new_folder(name: &str, user: Option<&str>, lifetime: Lifetime) -> anyhow::Result<PathBuf> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let mut bases = vec![std::env::temp_dir().join("researchflow-servers")];
     if let Ok(target) = target_folder() {
         bases.insert(0, target.join("servers"));
     }
+    let kept = if lifetime == Lifetime::Detached {
+        "-kept"
+    } else {
+        ""
+    };
     for base in &bases {
         std::fs::create_dir_all(base)?;
         remove_orphans(base);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = base.join(format!("{name}-{}-{count}", std::process::id()));
+        let folder = base.join(format!("{name}-{}-{count}{kept}", std::process::id()));
         // Left by a program of the same process id, before a reboot.
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)?;
-        let Some(user) = user else { return Ok(folder) };
-        run(Command::new("chown").arg(user).arg(&folder))?;
-        let reachable = as_user(user)
-            .args(["test", "-w"])
-            .arg(&folder)
-            .status()?
-            .success();
-        if reachable {
-            return Ok(folder);
+        if let Some(user) = user {
+            run(Command::new("chown").arg(user).arg(&folder))?;
+            if !as_user(user)
+                .args(["test", "-w"])
+                .arg(&folder)
+                .status()?
+                .success()
+            {
+                std::fs::remove_dir_all(&folder)?;
+                continue;
+            }
         }
-        std::fs::remove_dir_all(&folder)?;
+        if lifetime == Lifetime::Detached {
+            background::note_folder(&folder)?;
+        }
+        return Ok(folder);
     }
     bail!(
         "no folder for {name} that user {} can write to; tried below {bases:?}",
@@ -374,7 +384,7 @@ fn remove_orphans(base: &Path) {
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let starter = name.rsplit('-').nth(1).and_then(|pid| pid.parse::<u32>().ok());
-        if starter.is_some_and(|pid| !is_running(pid)) {
+        if !name.ends_with("-kept") && starter.is_some_and(|pid| !is_running(pid)) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

@@ -172,7 +172,7 @@ impl Stack {
     pub async fn start_daemons(servers: Servers, options: &Options) -> anyhow::Result<Self> {
         let folder = match &options.folder {
             Some(folder) => folder.clone(),
-            None => server::new_folder("daemons", None)?,
+            None => server::new_folder("daemons", None, options.lifetime)?,
         };
         let secret = secret()?;
         let plan = |name, config| Plan {
@@ -296,7 +296,7 @@ fn batch_config(servers: &Servers, options: &Options) -> String {
 
 fn speed_config(servers: &Servers, batch_grpc: &str, secret: &str) -> String {
     format!(
-        "{DAEMON}\n[webhook]\nlisten = \"{{http}}\"\nsecrets = [\"{secret}\"]\n\n[redis]\nurl = \"{}\"\n\n[batch]\nurl = \"http://{batch_grpc}\"\n\n[hapi]\nurl = \"{}\"\n",
+        "{DAEMON}\n[webhook]\nlisten = \"{{http}}\"\nsecret = \"{secret}\"\n\n[redis]\nurl = \"{}\"\n\n[batch]\nurl = \"http://{batch_grpc}\"\n\n[hapi]\nurl = \"{}\"\n",
         servers.redis.url(),
         servers.hapi.url(),
     )
@@ -304,7 +304,7 @@ fn speed_config(servers: &Servers, batch_grpc: &str, secret: &str) -> String {
 
 fn serving_config(servers: &Servers, batch_grpc: &str, speed_grpc: &str) -> String {
     format!(
-        "{DAEMON}\n[views]\nurl = \"{}\"\n\n[batch]\nurl = \"http://{batch_grpc}\"\n\n[speed]\nurl = \"http://{speed_grpc}\"\n",
+        "{DAEMON}\n[views]\nurl = \"{}\"\n\n[services]\nbatch = \"http://{batch_grpc}\"\nspeed = \"http://{speed_grpc}\"\n",
         servers.url_as("gateway", "views"),
     )
 }
