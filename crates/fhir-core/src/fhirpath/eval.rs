@@ -155,19 +155,6 @@ pub fn all<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Few<'a>, Fault> 
     Ok(items)
 }
 
-/// The first item.
-pub fn first<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<Item<'a>>, Fault> {
-    let mut first = None;
-    let end = stream(expr, focus, &mut |item| {
-        first = Some(item);
-        ControlFlow::Break(Stop::Done)
-    });
-    match end {
-        ControlFlow::Break(Stop::Fault(error)) => Err(error),
-        _ => Ok(first),
-    }
-}
-
 /// The only item; a fault in `what` if there are several.
 pub fn single<'a>(
     expr: &'a Expr,
@@ -189,28 +176,8 @@ pub fn single<'a>(
 pub fn truth<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, Fault> {
     focus.resource.step()?;
     match expr {
-        Expr::And(operands) => {
-            let mut all = Some(true);
-            for operand in operands {
-                match truth(operand, focus)? {
-                    Some(false) => return Ok(Some(false)),
-                    Some(true) => {}
-                    None => all = None,
-                }
-            }
-            Ok(all)
-        }
-        Expr::Or(operands) => {
-            let mut any = Some(false);
-            for operand in operands {
-                match truth(operand, focus)? {
-                    Some(true) => return Ok(Some(true)),
-                    Some(false) => {}
-                    None => any = None,
-                }
-            }
-            Ok(any)
-        }
+        Expr::And(operands) => chain(operands, focus, false),
+        Expr::Or(operands) => chain(operands, focus, true),
         Expr::Xor(a, b) => Ok(truth(a, focus)?.zip(truth(b, focus)?).map(|(a, b)| a != b)),
         Expr::Implies(a, b) => Ok(match truth(a, focus)? {
             Some(false) => Some(true),
@@ -218,8 +185,8 @@ pub fn truth<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, 
             None => truth(b, focus)?.filter(|b| *b),
         }),
         Expr::Not(operand) => Ok(truth(operand, focus)?.map(|value| !value)),
-        Expr::Exists(operand) => Ok(Some(first(operand, focus)?.is_some())),
-        Expr::IsEmpty(operand) => Ok(Some(first(operand, focus)?.is_none())),
+        Expr::Exists(operand) => Ok(Some(any(operand, focus)?)),
+        Expr::IsEmpty(operand) => Ok(Some(!any(operand, focus)?)),
         Expr::Equal(a, b, positive) => {
             let equal = operators::equal(&all(a, focus)?, &all(b, focus)?);
             Ok(equal.map(|equal| equal == *positive))
@@ -232,26 +199,10 @@ pub fn truth<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, 
             }
         }
         Expr::In(item, collection) => match single(item, focus, "in")? {
+            Some(item) => among(&item, collection, focus).map(Some),
             None => Ok(None),
-            Some(item) => {
-                let mut found = false;
-                for_each(collection, focus, |other| {
-                    found |= operators::same(&item, &other) == Some(true);
-                    Ok(())
-                })?;
-                Ok(Some(found))
-            }
         },
-        Expr::All(operand, criteria) => {
-            let mut index = 0;
-            let mut all = true;
-            for_each(operand, focus, |item| {
-                all = all && truth(criteria, &focus.at(item, index))? == Some(true);
-                index += 1;
-                Ok(())
-            })?;
-            Ok(Some(all))
-        }
+        Expr::All(operand, criteria) => every(operand, criteria, focus).map(Some),
         Expr::Is(operand, test) => {
             Ok(single(operand, focus, "is")?.map(|item| path::is_of_type(&item, test)))
         }
@@ -263,45 +214,61 @@ pub fn truth<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, 
     }
 }
 
-/// Whether an operator yields a boolean that [`truth`] computes.
-fn is_condition(expr: &Expr) -> bool {
-    matches!(
-        expr,
-        Expr::And(_)
-            | Expr::Or(_)
-            | Expr::Xor(..)
-            | Expr::Implies(..)
-            | Expr::Not(_)
-            | Expr::Exists(_)
-            | Expr::IsEmpty(_)
-            | Expr::Equal(..)
-            | Expr::Compare(..)
-            | Expr::In(..)
-            | Expr::All(..)
-            | Expr::Is(..)
-            | Expr::HasValue(_)
-    )
+/// `or` (decided by true) and `and` (decided by false); empty, if none decides and one is empty.
+fn chain<'a>(operands: &'a [Expr], focus: &Focus<'a, '_>, decides: bool) -> Result<Option<bool>, Fault> {
+    let mut answer = Some(!decides);
+    for operand in operands {
+        match truth(operand, focus)? {
+            Some(value) if value == decides => return Ok(Some(decides)),
+            Some(_) => {}
+            None => answer = None,
+        }
+    }
+    Ok(answer)
 }
 
-/// Pushes the expression's items to `receive`, until it stops them.
-#[expect(clippy::too_many_lines, reason = "one arm an operator")]
+fn among<'a>(item: &Item<'a>, collection: &'a Expr, focus: &Focus<'a, '_>) -> Result<bool, Fault> {
+    let mut found = false;
+    for_each(collection, focus, |other| {
+        found |= operators::same(item, &other) == Some(true);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn every<'a>(operand: &'a Expr, criteria: &'a Expr, focus: &Focus<'a, '_>) -> Result<bool, Fault> {
+    let mut index = -1;
+    let mut all = true;
+    for_each(operand, focus, |item| {
+        index += 1;
+        all = all && truth(criteria, &focus.at(item, index))? == Some(true);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Whether there is an item.
+fn any<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<bool, Fault> {
+    match stream(expr, focus, &mut |_| ControlFlow::Break(Stop::Done)) {
+        ControlFlow::Break(Stop::Fault(error)) => Err(error),
+        ControlFlow::Break(Stop::Done) => Ok(true),
+        ControlFlow::Continue(()) => Ok(false),
+    }
+}
+
+/// Pushes the expression's items to `receive`, until it stops them. Each operator has its own function, which keeps the frames small of
+/// those that are on the stack together.
 pub fn stream<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, 'a>) -> Flow {
     flow(focus.resource.step())?;
-    if is_condition(expr) {
-        return match flow(truth(expr, focus))? {
-            Some(value) => receive(Item::Value(Value::Boolean(value))),
-            None => ControlFlow::Continue(()),
-        };
-    }
     match expr {
         Expr::Literal(value) => receive(Item::Value(literal(value))),
-        Expr::Empty => ControlFlow::Continue(()),
         Expr::This => receive(focus.this.clone()),
         Expr::Index => receive(Item::Value(Value::Integer(focus.index))),
+        Expr::RowIndex => receive(Item::Value(Value::Integer(focus.row_index))),
         Expr::Resource => receive(Item::Element(Element::of(focus.resource.root))),
         Expr::Context => receive(Item::Element(focus.context)),
-        Expr::RowIndex => receive(Item::Value(Value::Integer(focus.row_index))),
         Expr::Root(name) => path::root(&focus.this, name, receive),
+        Expr::Empty => ControlFlow::Continue(()),
         Expr::Member(base, member) => stream(base, focus, &mut |item| path::member(&item, member, receive)),
         Expr::Choice(base, member, keys, test) => stream(base, focus, &mut |item| {
             path::choice(&item, member, keys, test, receive)
@@ -313,130 +280,139 @@ pub fn stream<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, '
                 ControlFlow::Continue(())
             }
         }),
-        Expr::As(base, test) => match flow(single(base, focus, "as"))? {
-            Some(item) if path::is_of_type(&item, test) => receive(item),
-            _ => ControlFlow::Continue(()),
-        },
-        Expr::Item(base, index) => {
-            let Some(index) = flow(place(index, focus, "[]"))? else {
-                return ControlFlow::Continue(());
-            };
-            pass_at(base, focus, index, receive)
-        }
-        Expr::First(base) => pass_at(base, focus, 0, receive),
-        Expr::Last(base) => {
-            let mut last = None;
-            flow(for_each(base, focus, |item| {
-                last = Some(item);
-                Ok(())
-            }))?;
-            last.map_or(ControlFlow::Continue(()), receive)
-        }
-        Expr::Skip(base, count) => {
-            let Some(count) = flow(place(count, focus, "skip()"))? else {
-                return ControlFlow::Continue(());
-            };
-            let mut seen = 0;
-            stream(base, focus, &mut |item| {
-                seen += 1;
-                if seen > count {
-                    receive(item)
-                } else {
-                    ControlFlow::Continue(())
-                }
-            })
-        }
-        Expr::Take(base, count) => {
-            let Some(count) = flow(place(count, focus, "take()"))? else {
-                return ControlFlow::Continue(());
-            };
-            take(base, focus, count, receive)
-        }
-        Expr::Single(base) => {
-            flow(single(base, focus, "single()"))?.map_or(ControlFlow::Continue(()), receive)
-        }
-        Expr::Where(base, criteria) => {
-            let mut index = -1;
-            stream(base, focus, &mut |item| {
-                index += 1;
-                match flow(truth(criteria, &focus.at(item.clone(), index)))? {
-                    Some(true) => receive(item),
-                    _ => ControlFlow::Continue(()),
-                }
-            })
-        }
-        Expr::Select(base, projection) => {
-            let mut index = -1;
-            stream(base, focus, &mut |item| {
-                index += 1;
-                stream(projection, &focus.at(item, index), receive)
-            })
-        }
-        Expr::Count(base) => {
-            let mut count = 0;
-            flow(for_each(base, focus, |_| {
-                count += 1;
-                Ok(())
-            }))?;
-            receive(Item::Value(Value::Integer(count)))
-        }
-        Expr::Extension(base, url) => {
-            let Some(url) = flow(single(url, focus, "extension()"))?.and_then(|u| u.text()) else {
-                return ControlFlow::Continue(());
-            };
-            stream(base, focus, &mut |item| path::extension(&item, &url, receive))
-        }
-        Expr::Join(base, separator) => match flow(join(base, separator.as_deref(), focus))? {
-            Some(text) => receive(Item::Value(Value::Text(text))),
-            None => ControlFlow::Continue(()),
-        },
         Expr::ResourceKey(base) => stream(base, focus, &mut |item| path::resource_key(&item, receive)),
         Expr::ReferenceKey(base, of_type) => stream(base, focus, &mut |item| {
             path::reference_key(&item, of_type.as_deref(), receive)
         }),
+        Expr::Where(base, criteria) => filter(base, criteria, focus, receive),
+        Expr::Select(base, projection) => project(base, projection, focus, receive),
+        Expr::First(base) => pass_at(base, focus, 0, receive),
+        Expr::Item(base, index) => match flow(place(index, focus, "[]"))? {
+            Some(index) => pass_at(base, focus, index, receive),
+            None => ControlFlow::Continue(()),
+        },
+        Expr::Skip(base, count) => match flow(place(count, focus, "skip()"))? {
+            Some(count) => skip(base, focus, count, receive),
+            None => ControlFlow::Continue(()),
+        },
+        Expr::Take(base, count) => match flow(place(count, focus, "take()"))? {
+            Some(count) => take(base, focus, count, receive),
+            None => ControlFlow::Continue(()),
+        },
+        Expr::Extension(base, url) => extension(base, url, focus, receive),
         Expr::If(criterion, then, otherwise) => match flow(truth(criterion, focus))? {
             Some(true) => stream(then, focus, receive),
             _ => stream(otherwise, focus, receive),
         },
+        Expr::Union(operands) => union(operands, focus, receive),
+        _ => match flow(computed(expr, focus))? {
+            Some(item) => receive(item),
+            None => ControlFlow::Continue(()),
+        },
+    }
+}
+
+/// The operators that yield one item or none: computed first, and passed on with nothing of them on the stack.
+fn computed<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<Item<'a>>, Fault> {
+    match expr {
+        Expr::As(base, test) => Ok(single(base, focus, "as")?.filter(|item| path::is_of_type(item, test))),
+        Expr::Single(base) => single(base, focus, "single()"),
+        Expr::Last(base) => last(base, focus),
+        Expr::Count(base) => count(base, focus),
+        Expr::Join(base, separator) => {
+            Ok(join(base, separator.as_deref(), focus)?.map(|text| Item::Value(Value::Text(text))))
+        }
         Expr::Arithmetic(op, a, b) => {
             let symbol = op.symbol();
-            let operands = flow(single(a, focus, symbol))?.zip(flow(single(b, focus, symbol))?);
-            let Some((a, b)) = operands else {
-                return ControlFlow::Continue(());
-            };
-            match flow(operators::arithmetic(*op, &a, &b))? {
-                Some(value) => receive(Item::Value(value)),
-                None => ControlFlow::Continue(()),
+            match (single(a, focus, symbol)?, single(b, focus, symbol)?) {
+                (Some(a), Some(b)) => Ok(operators::arithmetic(*op, &a, &b)?.map(Item::Value)),
+                _ => Ok(None),
             }
         }
-        Expr::Negate(operand) => {
-            let Some(item) = flow(single(operand, focus, "-"))? else {
-                return ControlFlow::Continue(());
-            };
-            match flow(operators::negate(&item))? {
-                Some(value) => receive(Item::Value(value)),
-                None => ControlFlow::Continue(()),
-            }
+        Expr::Negate(operand) => match single(operand, focus, "-")? {
+            Some(item) => Ok(operators::negate(&item)?.map(Item::Value)),
+            None => Ok(None),
+        },
+        condition => Ok(truth(condition, focus)?.map(|value| Item::Value(Value::Boolean(value)))),
+    }
+}
+
+fn filter<'a>(base: &'a Expr, criteria: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, 'a>) -> Flow {
+    let mut index = -1;
+    stream(base, focus, &mut |item| {
+        index += 1;
+        match flow(truth(criteria, &focus.at(item.clone(), index)))? {
+            Some(true) => receive(item),
+            _ => ControlFlow::Continue(()),
         }
-        Expr::Union(operands) => {
-            let mut seen: Vec<Item<'a>> = Vec::new();
-            for operand in operands {
-                stream(operand, focus, &mut |item| {
-                    for other in &seen {
-                        flow(focus.resource.step())?;
-                        if operators::same(other, &item) == Some(true) {
-                            return ControlFlow::Continue(());
-                        }
-                    }
-                    seen.push(item.clone());
-                    receive(item)
-                })?;
-            }
+    })
+}
+
+fn project<'a>(
+    base: &'a Expr,
+    projection: &'a Expr,
+    focus: &Focus<'a, '_>,
+    receive: Receiver<'_, 'a>,
+) -> Flow {
+    let mut index = -1;
+    stream(base, focus, &mut |item| {
+        index += 1;
+        stream(projection, &focus.at(item, index), receive)
+    })
+}
+
+fn skip<'a>(base: &'a Expr, focus: &Focus<'a, '_>, count: i64, receive: Receiver<'_, 'a>) -> Flow {
+    let mut seen = 0;
+    stream(base, focus, &mut |item| {
+        seen += 1;
+        if seen > count {
+            receive(item)
+        } else {
             ControlFlow::Continue(())
         }
-        // Every other operator is a condition.
-        _ => ControlFlow::Continue(()),
+    })
+}
+
+fn extension<'a>(base: &'a Expr, url: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, 'a>) -> Flow {
+    let Some(url) = flow(single(url, focus, "extension()"))?.and_then(|u| u.text()) else {
+        return ControlFlow::Continue(());
+    };
+    stream(base, focus, &mut |item| path::extension(&item, &url, receive))
+}
+
+fn union<'a>(operands: &'a [Expr], focus: &Focus<'a, '_>, receive: Receiver<'_, 'a>) -> Flow {
+    let mut seen: Vec<Item<'a>> = Vec::new();
+    for operand in operands {
+        stream(operand, focus, &mut |item| {
+            for other in &seen {
+                flow(focus.resource.step())?;
+                if operators::same(other, &item) == Some(true) {
+                    return ControlFlow::Continue(());
+                }
+            }
+            seen.push(item.clone());
+            receive(item)
+        })?;
     }
+    ControlFlow::Continue(())
+}
+
+fn last<'a>(base: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<Item<'a>>, Fault> {
+    let mut last = None;
+    for_each(base, focus, |item| {
+        last = Some(item);
+        Ok(())
+    })?;
+    Ok(last)
+}
+
+fn count<'a>(base: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<Item<'a>>, Fault> {
+    let mut count = 0;
+    for_each(base, focus, |_| {
+        count += 1;
+        Ok(())
+    })?;
+    Ok(Some(Item::Value(Value::Integer(count))))
 }
 
 /// The value that a literal states.

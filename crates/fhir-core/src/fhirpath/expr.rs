@@ -214,8 +214,8 @@ impl Expr {
             | Expr::Item(e, _)
             | Expr::Skip(e, _)
             | Expr::Take(e, _)
-            | Expr::Where(e, _) => e.static_type(),
-            Expr::Select(_, e) => e.static_type(),
+            | Expr::Where(e, _)
+            | Expr::Select(_, e) => e.static_type(),
             _ => None,
         }
     }

@@ -91,7 +91,7 @@ pub(super) fn call(
             match name {
                 "is" => Expr::Is(on()?, test),
                 "as" => Expr::As(on()?, test),
-                _ => of_type(on()?, test),
+                _ => of_type(*on()?, test),
             }
         }
         ("ofType" | "as" | "is", _) => return wrong("one argument, a type"),
@@ -123,8 +123,8 @@ fn type_test(ast: &Ast) -> Result<TypeTest, PathError> {
 }
 
 /// `value.ofType(Quantity)`: looked up as `valueQuantity` at once.
-fn of_type(on: Box<Expr>, test: TypeTest) -> Expr {
-    match *on {
+fn of_type(on: Expr, test: TypeTest) -> Expr {
+    match on {
         Expr::Member(base, member) => {
             let keys = test
                 .suffixes

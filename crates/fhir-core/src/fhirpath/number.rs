@@ -47,7 +47,7 @@ impl Decimal {
     }
 
     /// Sum; `None` where it is out of range, like all of the following.
-    pub fn add(self, other: Self) -> Option<Self> {
+    pub fn plus(self, other: Self) -> Option<Self> {
         let (a, b, scale) = self.aligned(other)?;
         Some(Self {
             mantissa: a.checked_add(b)?,
@@ -56,12 +56,12 @@ impl Decimal {
     }
 
     /// Difference.
-    pub fn sub(self, other: Self) -> Option<Self> {
-        self.add(other.neg()?)
+    pub fn minus(self, other: Self) -> Option<Self> {
+        self.plus(other.negated()?)
     }
 
     /// The number with the other sign.
-    pub fn neg(self) -> Option<Self> {
+    pub fn negated(self) -> Option<Self> {
         Some(Self {
             mantissa: self.mantissa.checked_neg()?,
             scale: self.scale,
@@ -69,7 +69,7 @@ impl Decimal {
     }
 
     /// Product.
-    pub fn mul(self, other: Self) -> Option<Self> {
+    pub fn times(self, other: Self) -> Option<Self> {
         let product = Self {
             mantissa: self.mantissa.checked_mul(other.mantissa)?,
             scale: self.scale + other.scale,
@@ -78,7 +78,7 @@ impl Decimal {
     }
 
     /// Quotient, rounded half away from zero at 18 digits after the point, without trailing zeros; `None` also for a division by zero.
-    pub fn div(self, other: Self) -> Option<Self> {
+    pub fn over(self, other: Self) -> Option<Self> {
         if other.mantissa == 0 {
             return None;
         }
@@ -363,17 +363,17 @@ mod tests {
 
     #[test]
     fn arithmetic_is_exact() {
-        assert_eq!(decimal("0.1").add(decimal("0.2")).unwrap().to_string(), "0.3");
-        assert_eq!(decimal("1.0").sub(decimal("0.25")).unwrap().to_string(), "0.75");
-        assert_eq!(decimal("1.5").mul(decimal("-2")).unwrap().to_string(), "-3.0");
-        assert_eq!(decimal("3").div(decimal("2")).unwrap().to_string(), "1.5");
+        assert_eq!(decimal("0.1").plus(decimal("0.2")).unwrap().to_string(), "0.3");
+        assert_eq!(decimal("1.0").minus(decimal("0.25")).unwrap().to_string(), "0.75");
+        assert_eq!(decimal("1.5").times(decimal("-2")).unwrap().to_string(), "-3.0");
+        assert_eq!(decimal("3").over(decimal("2")).unwrap().to_string(), "1.5");
         assert_eq!(
-            decimal("-2").div(decimal("3")).unwrap().to_string(),
+            decimal("-2").over(decimal("3")).unwrap().to_string(),
             "-0.666666666666666667"
         );
-        assert_eq!(decimal("1").div(decimal("0")), None);
+        assert_eq!(decimal("1").over(decimal("0")), None);
         assert_eq!(
-            decimal("1e37").div(decimal("0.1")).unwrap().to_string(),
+            decimal("1e37").over(decimal("0.1")).unwrap().to_string(),
             format!("1{}", "0".repeat(38))
         );
     }

@@ -56,9 +56,8 @@ fn same_values(a: &Value<'_>, b: &Value<'_>) -> Option<bool> {
         (Value::Temporal(_, a), Value::Temporal(_, b)) if a == b => Some(true),
         _ if a.is_number() && b.is_number() => Some(numbers(a, b).is_eq()),
         _ => match temporals(a, b) {
-            Some(Some((a, b))) => a.compare(b).map(Ordering::is_eq),
-            Some(None) => Some(false),
-            None => Some(false),
+            Pair::Temporal(a, b) => a.compare(b).map(Ordering::is_eq),
+            Pair::Unreadable | Pair::Other => Some(false),
         },
     }
 }
@@ -77,13 +76,10 @@ pub fn compare(op: Comparison, a: &Item<'_>, b: &Item<'_>) -> Result<Option<bool
     if a.is_number() && b.is_number() {
         return Ok(Some(op.holds(numbers(&a, &b))));
     }
-    if let Some(temporals) = temporals(&a, &b) {
-        return Ok(temporals
-            .and_then(|(a, b)| a.compare(b))
-            .map(|order| op.holds(order)));
-    }
-    match (&a, &b) {
-        (Value::Text(a), Value::Text(b)) => Ok(Some(op.holds(a.cmp(b)))),
+    match (temporals(&a, &b), &a, &b) {
+        (Pair::Temporal(a, b), ..) => Ok(a.compare(b).map(|order| op.holds(order))),
+        (Pair::Unreadable, ..) => Ok(None),
+        (Pair::Other, Value::Text(a), Value::Text(b)) => Ok(Some(op.holds(a.cmp(b)))),
         _ => Err(Fault::Operands(op.symbol())),
     }
 }
@@ -98,24 +94,37 @@ fn numbers(a: &Value<'_>, b: &Value<'_>) -> Ordering {
     }
 }
 
-/// Both as dates or times: `None` if neither is meant to be one, `Some(None)` if one is and the other cannot be read as one.
-///
-/// The JSON of a date is a string, so a string beside a date is read as a date, and two strings that both name a day are dates.
-fn temporals(a: &Value<'_>, b: &Value<'_>) -> Option<Option<(Temporal, Temporal)>> {
-    let read = |like: &Temporal, text: &str| {
+/// Two values, as dates or times.
+enum Pair {
+    /// Both are.
+    Temporal(Temporal, Temporal),
+    /// One is, and the other is a string that cannot be read as one.
+    Unreadable,
+    /// Neither is meant to be one.
+    Other,
+}
+
+/// Both as dates or times. The JSON of a date is a string, so a string beside a date is read as a date, and two strings that both name a
+/// day are dates.
+fn temporals(a: &Value<'_>, b: &Value<'_>) -> Pair {
+    let like = |like: &Temporal, text: &str| {
         if like.is_time() {
             Temporal::time(text)
         } else {
             Temporal::date(text)
         }
     };
-    match (a, b) {
-        (Value::Temporal(a, _), Value::Temporal(b, _)) => Some(Some((*a, *b))),
-        (Value::Temporal(a, _), Value::Text(b)) => Some(read(a, b).map(|b| (*a, b))),
-        (Value::Text(a), Value::Temporal(b, _)) => Some(read(b, a).map(|a| (a, *b))),
-        (Value::Text(a), Value::Text(b)) => Some(Some((day(a)?, day(b)?))),
-        _ => None,
-    }
+    let pair = match (a, b) {
+        (Value::Temporal(a, _), Value::Temporal(b, _)) => Some((*a, *b)),
+        (Value::Temporal(a, _), Value::Text(b)) => like(a, b).map(|b| (*a, b)),
+        (Value::Text(a), Value::Temporal(b, _)) => like(b, a).map(|a| (a, *b)),
+        (Value::Text(a), Value::Text(b)) => match (day(a), day(b)) {
+            (Some(a), Some(b)) => Some((a, b)),
+            _ => return Pair::Other,
+        },
+        _ => return Pair::Other,
+    };
+    pair.map_or(Pair::Unreadable, |(a, b)| Pair::Temporal(a, b))
 }
 
 /// A string that names at least a day: nothing else in FHIR looks like it.
@@ -156,10 +165,10 @@ pub fn arithmetic<'a>(op: Arithmetic, a: &Item<'a>, b: &Item<'a>) -> Result<Opti
         return Ok(None);
     };
     Ok(match op {
-        Arithmetic::Add => a.add(b),
-        Arithmetic::Subtract => a.sub(b),
-        Arithmetic::Multiply => a.mul(b),
-        Arithmetic::Divide => a.div(b),
+        Arithmetic::Add => a.plus(b),
+        Arithmetic::Subtract => a.minus(b),
+        Arithmetic::Multiply => a.times(b),
+        Arithmetic::Divide => a.over(b),
     }
     .map(Value::Decimal))
 }
@@ -169,7 +178,7 @@ pub fn negate<'a>(item: &Item<'a>) -> Result<Option<Value<'a>>, Fault> {
     match item.value() {
         None if item.element().is_some_and(|e| e.node.is_none()) => Ok(None),
         Some(Value::Integer(value)) => Ok(value.checked_neg().map(Value::Integer)),
-        Some(Value::Decimal(value)) => Ok(value.neg().map(Value::Decimal)),
+        Some(Value::Decimal(value)) => Ok(value.negated().map(Value::Decimal)),
         Some(Value::Huge(_)) => Ok(None),
         _ => Err(Fault::Operands("-")),
     }

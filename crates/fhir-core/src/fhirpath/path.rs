@@ -137,10 +137,10 @@ pub(super) fn is_of_type(item: &Item<'_>, test: &TypeTest) -> bool {
             return match (value, test.class) {
                 (Value::Boolean(_), Class::Boolean)
                 | (Value::Integer(_), Class::Integer)
-                | (Value::Decimal(_) | Value::Huge(_), Class::Decimal) => true,
+                | (Value::Decimal(_) | Value::Huge(_), Class::Decimal)
+                | (Value::Text(_), Class::Text) => true,
                 (Value::Temporal(t, _), Class::Date) => !t.is_time(),
                 (Value::Temporal(t, _), Class::Time) => t.is_time(),
-                (Value::Text(_), Class::Text) => true,
                 _ => false,
             };
         }

@@ -28,7 +28,7 @@ pub struct Node<'a> {
     index: u32,
 }
 
-impl<'t> Doc<'t> {
+impl Doc<'_> {
     /// The outermost value.
     pub fn root(&self) -> Node<'_> {
         Node { doc: self, index: 0 }

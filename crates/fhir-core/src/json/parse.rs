@@ -74,14 +74,13 @@ impl Parser<'_> {
                 }
                 (Expect::Separator, b'}') if self.in_object() => self.close(),
                 (Expect::Separator, b']') if !self.in_object() => self.close(),
-                (Expect::Separator, _) => return Err(self.syntax()),
                 (Expect::Key | Expect::FirstKey, b'"') => {
                     self.string()?;
                     self.skip_space();
                     self.take(b':')?;
                     Expect::Value
                 }
-                (Expect::Key | Expect::FirstKey, _) => return Err(self.syntax()),
+                (Expect::Separator | Expect::Key | Expect::FirstKey, _) => return Err(self.syntax()),
                 (Expect::Value | Expect::FirstItem, b'{') => self.open(Kind::Object, Expect::FirstKey)?,
                 (Expect::Value | Expect::FirstItem, b'[') => self.open(Kind::Array, Expect::FirstItem)?,
                 (Expect::Value | Expect::FirstItem, _) => {

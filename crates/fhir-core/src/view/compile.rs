@@ -96,7 +96,7 @@ fn merge(parent: &mut Select, inner: Select) {
         parent.columns.extend(inner.columns);
         parent.parts.extend(inner.parts);
     } else {
-        parent.parts.push(Part::Select(inner));
+        parent.parts.push(Part::Select(Box::new(inner)));
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) enum Iterate {
 #[derive(Debug)]
 pub(super) enum Part {
     /// The rows of a nested select that iterates.
-    Select(Select),
+    Select(Box<Select>),
     /// The rows of all branches, one after the other.
     Union(Vec<Select>),
 }

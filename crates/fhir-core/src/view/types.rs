@@ -75,8 +75,16 @@ pub(super) fn of_ansi_type(written: &str) -> Option<ColumnKind> {
         }
         ("DOUBLE PRECISION" | "FLOAT" | "REAL", []) => ColumnKind::Double,
         // FHIR's strings have no length that a view knows; text holds them all.
-        ("CHARACTER VARYING" | "VARCHAR" | "TEXT" | "CHARACTER" | "CHAR", [] | [_]) => ColumnKind::Text,
-        ("CHARACTER LARGE OBJECT" | "CLOB", []) => ColumnKind::Text,
+        (
+            "CHARACTER VARYING"
+            | "VARCHAR"
+            | "TEXT"
+            | "CHARACTER"
+            | "CHAR"
+            | "CHARACTER LARGE OBJECT"
+            | "CLOB",
+            [] | [_],
+        ) => ColumnKind::Text,
         ("DATE", []) => ColumnKind::Date,
         ("TIME" | "TIME WITHOUT TIME ZONE", []) => ColumnKind::Time,
         ("TIMESTAMP" | "TIMESTAMP WITHOUT TIME ZONE", [] | [_]) => ColumnKind::Timestamp,

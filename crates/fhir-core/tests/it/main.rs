@@ -1,0 +1,10 @@
+//! Views over resources, from outside: what goes in is JSON text, what comes out are rows or errors.
+#![expect(clippy::unwrap_used, reason = "what fails in a test's set-up fails the test")]
+
+mod columns;
+mod deployed_views;
+mod fhirpath;
+mod never_panics;
+mod refused;
+mod rows;
+mod run;
