@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Deepest tree. Evaluation recurses over it, so this bounds the stack; a chain of `and`, `or` or `|` counts as one.
-pub const MAX_DEPTH: usize = 100;
+pub const MAX_DEPTH: usize = 64;
 
 /// Parses one expression.
 pub fn parse(text: &str) -> Result<Ast, PathError> {

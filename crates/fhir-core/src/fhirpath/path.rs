@@ -37,7 +37,7 @@ pub(super) fn member<'a>(item: &Item<'a>, member: &Member, receive: Receiver<'_,
     let Some(object) = item.element().and_then(|e| e.object()) else {
         return ControlFlow::Continue(());
     };
-    let (value, extra) = lookup(object, &member.name);
+    let (value, extra) = object.property(&member.name);
     if value.is_some() || extra.is_some() {
         return elements(value, extra, None, receive);
     }
@@ -45,11 +45,12 @@ pub(super) fn member<'a>(item: &Item<'a>, member: &Member, receive: Receiver<'_,
         return ControlFlow::Continue(());
     }
     for (key, _) in object.members() {
+        let key = key.strip_prefix('_').unwrap_or(key);
         if let Some(suffix) = key
             .strip_prefix(member.name.as_str())
             .filter(|s| is_suffix(&member.name, s))
         {
-            let (value, extra) = lookup(object, key);
+            let (value, extra) = object.property(key);
             // The types of a choice exclude each other, so the first one is all.
             return elements(value, extra, Some(suffix), receive);
         }
@@ -69,12 +70,12 @@ pub(super) fn choice<'a>(
         return ControlFlow::Continue(());
     };
     for (key, suffix) in keys.iter().zip(&test.suffixes) {
-        let (value, extra) = lookup(object, key);
+        let (value, extra) = object.property(key);
         if value.is_some() || extra.is_some() {
             return elements(value, extra, Some(suffix), receive);
         }
     }
-    let (value, extra) = lookup(object, &member.name);
+    let (value, extra) = object.property(&member.name);
     elements(value, extra, None, &mut |item| {
         if is_of_type(&item, test) {
             receive(item)
@@ -82,19 +83,6 @@ pub(super) fn choice<'a>(
             ControlFlow::Continue(())
         }
     })
-}
-
-/// The property, and what stands beside it under its name with an underscore. Of duplicates the last counts.
-fn lookup<'a>(object: Node<'a>, name: &str) -> (Option<Node<'a>>, Option<Node<'a>>) {
-    let (mut value, mut extra) = (None, None);
-    for (key, node) in object.members() {
-        if key == name {
-            value = Some(node);
-        } else if key.len() == name.len() + 1 && key.starts_with('_') && &key[1..] == name {
-            extra = Some(node);
-        }
-    }
-    (value, extra)
 }
 
 /// Pushes the items of a property; an item is what has a value, or something beside it.

@@ -33,6 +33,12 @@ impl Doc<'_> {
     pub fn root(&self) -> Node<'_> {
         Node { doc: self, index: 0 }
     }
+
+    /// A string's bytes, escapes decoded.
+    fn bytes(&self, entry: &Entry) -> &[u8] {
+        let text = if entry.decoded { &self.unescaped } else { self.text };
+        &text.as_bytes()[entry.start as usize..entry.end as usize]
+    }
 }
 
 impl<'a> Node<'a> {
@@ -106,11 +112,31 @@ impl<'a> Node<'a> {
     }
 
     /// The member of that name (the last one, if there are several).
-    pub fn member(self, key: &str) -> Option<Node<'a>> {
-        self.members()
-            .filter(|(k, _)| *k == key)
-            .last()
-            .map(|(_, value)| value)
+    pub fn member(self, name: &str) -> Option<Node<'a>> {
+        self.property(name).0
+    }
+
+    /// The member of that name, and the one of that name after an underscore (where FHIR keeps id and extensions of a primitive). Of
+    /// duplicates the last counts.
+    pub fn property(self, name: &str) -> (Option<Node<'a>>, Option<Node<'a>>) {
+        let (mut value, mut beside) = (None, None);
+        let Members { doc, mut at, end } = self.members();
+        let name = name.as_bytes();
+        while at < end {
+            let key = &doc.entries[at as usize];
+            let length = (key.end - key.start) as usize;
+            let index = at + 1;
+            at = doc.entries[index as usize].next;
+            // Most keys differ in length: those are not even looked at.
+            if length == name.len() {
+                if doc.bytes(key) == name {
+                    value = Some(Node { doc, index });
+                }
+            } else if length == name.len() + 1 && doc.bytes(key).strip_prefix(b"_") == Some(name) {
+                beside = Some(Node { doc, index });
+            }
+        }
+        (value, beside)
     }
 
     /// Whether both are the same JSON value: numbers by digits, members in any order.
