@@ -69,22 +69,43 @@ fn decide<'a>(
     previews: &'a [ReceivedPreview],
     skew: TimeDelta,
 ) -> Decided<'a> {
-    let mut decided = Decided { shown: HashMap::new(), applied: AppliedPage::default() };
+    let mut decided = Decided {
+        shown: HashMap::new(),
+        applied: AppliedPage::default(),
+    };
     let mut apply = |entries: &mut HashMap<String, Entry>, state: &'a EvaluatedState, n, received| {
-        let entry = Entry { n, version: state.version, layer: Layer::Live, received };
+        let entry = Entry {
+            n,
+            version: state.version,
+            layer: Layer::Live,
+            received,
+        };
         entries.insert(state.id.clone(), entry.clone());
         decided.shown.insert(&state.id, (state, entry));
     };
     for reading in readings {
         let (state, entry) = (&reading.state, entries.get(&reading.state.id));
-        if outranks(entry, row.published_n(), reading.n, Some(reading.as_of), state.version, skew) {
+        if outranks(
+            entry,
+            row.published_n(),
+            reading.n,
+            Some(reading.as_of),
+            state.version,
+            skew,
+        ) {
             apply(&mut entries, state, reading.n, None);
             decided.applied.readings += 1;
         }
     }
     for preview in previews {
         let (state, entry) = (&preview.state, entries.get(&preview.state.id));
-        if shows_preview(entry, row.published_as_of(), state.version, state.last_updated, skew) {
+        if shows_preview(
+            entry,
+            row.published_as_of(),
+            state.version,
+            state.last_updated,
+            skew,
+        ) {
             let n = entry.map_or_else(|| row.published_n(), |e| e.n);
             apply(&mut entries, state, n, Some(preview.received));
             decided.applied.previews += 1;
@@ -105,7 +126,10 @@ pub(crate) async fn apply_page(
     let doing = during("applying live changes");
     let mut transaction = connection.begin().await.map_err(doing)?;
     // Rows, ledger and cursor commit together, so what a crash loses it loses of all three; the speed store has it still.
-    sqlx::raw_sql("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await.map_err(doing)?;
+    sqlx::raw_sql("SET LOCAL synchronous_commit = off")
+        .execute(&mut *transaction)
+        .await
+        .map_err(doing)?;
     locks::lock_type(&mut transaction, &views.resource_type).await?;
     let row = TypeRow::read(&mut transaction, &views.resource_type).await?;
     check_generation(views, &row)?;
@@ -113,8 +137,11 @@ pub(crate) async fn apply_page(
         return Ok(None);
     }
     let previews = last.map_or(&[][..], |l| &l.previews);
-    let ids: Vec<&str> =
-        readings.iter().map(|r| r.state.id.as_str()).chain(previews.iter().map(|p| p.state.id.as_str())).collect();
+    let ids: Vec<&str> = readings
+        .iter()
+        .map(|r| r.state.id.as_str())
+        .chain(previews.iter().map(|p| p.state.id.as_str()))
+        .collect();
     let entries = ledger::entries(&mut transaction, &views.resource_type, &ids).await?;
     let decided = decide(entries, &row, readings, previews, skew);
     show(&mut transaction, views, &decided).await?;
@@ -126,7 +153,11 @@ pub(crate) async fn apply_page(
 }
 
 /// Rule 10 for all views: base rows wait in shadowed, the live rows are those of the state that is shown.
-async fn show(connection: &mut PgConnection, views: &TypeViews, decided: &Decided<'_>) -> Result<(), StoreError> {
+async fn show(
+    connection: &mut PgConnection,
+    views: &TypeViews,
+    decided: &Decided<'_>,
+) -> Result<(), StoreError> {
     if decided.shown.is_empty() {
         return Ok(());
     }
@@ -143,11 +174,19 @@ async fn show(connection: &mut PgConnection, views: &TypeViews, decided: &Decide
              INSERT INTO {shadowed} ({columns}) SELECT {columns} FROM moved"
         );
         for sql in [shadow, format!("DELETE FROM {live} WHERE _rid = ANY ($1)")] {
-            sqlx::query(AssertSqlSafe(sql)).bind(&ids).execute(&mut *connection).await.map_err(doing)?;
+            sqlx::query(AssertSqlSafe(sql))
+                .bind(&ids)
+                .execute(&mut *connection)
+                .await
+                .map_err(doing)?;
         }
         let tuples: Vec<&[u8]> = shown.iter().map(|(_, (state, _))| state.rows_in(index)).collect();
         copy_in(connection, &format!("{live} ({columns})"), &tuples).await?;
-        failures.extend(shown.iter().filter_map(|(_, (state, _))| state.failure_in(index, name)));
+        failures.extend(
+            shown
+                .iter()
+                .filter_map(|(_, (state, _))| state.failure_in(index, name)),
+        );
     }
     let entries: Vec<(&str, &Entry)> = shown.iter().map(|(id, (_, entry))| (**id, entry)).collect();
     ledger::put(connection, &views.resource_type, &entries).await?;
@@ -156,7 +195,12 @@ async fn show(connection: &mut PgConnection, views: &TypeViews, decided: &Decide
 }
 
 /// Only from where it was read. A type without a row has no views, so there is nothing to move.
-async fn move_cursor(connection: &mut PgConnection, resource_type: &str, start: Cursor, mark: Mark) -> Result<(), StoreError> {
+async fn move_cursor(
+    connection: &mut PgConnection,
+    resource_type: &str,
+    start: Cursor,
+    mark: Mark,
+) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE sqlonfhir_meta.resource_type SET speed_n = $2, speed_as_of = $3 WHERE type = $1 \
          AND speed_n IS NOT DISTINCT FROM $4 AND speed_as_of IS NOT DISTINCT FROM $5",
@@ -185,7 +229,10 @@ impl ViewStore {
         readings: &[ReadingAt],
         last: Option<&LastPage>,
     ) -> Result<Option<AppliedPage>, StoreError> {
-        self.apply_session().await?.apply_page(views, start, readings, last).await
+        self.apply_session()
+            .await?
+            .apply_page(views, start, readings, last)
+            .await
     }
 
     /// Moves the cursors of several types that have nothing but a later mark, in one transaction; types whose `speed` has moved are left out.
@@ -195,7 +242,10 @@ impl ViewStore {
         // Locks of several types are always taken in one order.
         marks.sort_unstable_by_key(|(resource_type, _, _)| locks::key(resource_type));
         let mut transaction = self.begin().await?;
-        sqlx::raw_sql("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await.map_err(doing)?;
+        sqlx::raw_sql("SET LOCAL synchronous_commit = off")
+            .execute(&mut *transaction)
+            .await
+            .map_err(doing)?;
         for (resource_type, _, _) in &marks {
             locks::lock_type(&mut transaction, resource_type).await?;
         }

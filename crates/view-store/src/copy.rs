@@ -11,12 +11,19 @@ const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 
 /// Puts binary tuples into `target`, a qualified quoted table name with the columns in the order of the tuples: `"t" (a, b)`. Returns how many.
-pub(crate) async fn copy_in(connection: &mut PgConnection, target: &str, tuples: &[&[u8]]) -> Result<u64, StoreError> {
+pub(crate) async fn copy_in(
+    connection: &mut PgConnection,
+    target: &str,
+    tuples: &[&[u8]],
+) -> Result<u64, StoreError> {
     let doing = during("copying rows in");
     if tuples.iter().all(|t| t.is_empty()) {
         return Ok(0);
     }
-    let mut copy = connection.copy_in_raw(&format!("COPY {target} FROM STDIN (FORMAT binary)")).await.map_err(doing)?;
+    let mut copy = connection
+        .copy_in_raw(&format!("COPY {target} FROM STDIN (FORMAT binary)"))
+        .await
+        .map_err(doing)?;
     let mut buffer = HEADER.to_vec();
     for tuple in tuples {
         buffer.extend_from_slice(tuple);

@@ -12,8 +12,17 @@ use crate::{StoreError, numeric};
 /// The cell of a column from PostgreSQL's binary form; `None` is null.
 pub(crate) fn cell(column: &Column, bytes: Option<&[u8]>) -> Result<Cell<'static>, StoreError> {
     let Some(bytes) = bytes else { return Ok(Cell::Null) };
-    let cell = if column.collection { list(column.kind, bytes) } else { value(column.kind, bytes) };
-    cell.ok_or_else(|| StoreError::Inconsistent(format!("column {} of a table is not of its definition's type", column.name)))
+    let cell = if column.collection {
+        list(column.kind, bytes)
+    } else {
+        value(column.kind, bytes)
+    };
+    cell.ok_or_else(|| {
+        StoreError::Inconsistent(format!(
+            "column {} of a table is not of its definition's type",
+            column.name
+        ))
+    })
 }
 
 fn list(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'static>> {
@@ -51,11 +60,17 @@ fn value(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'static>> {
         ColumnKind::Boolean => Cell::Boolean(bytes.first().copied()? != 0),
         ColumnKind::Integer => Cell::Integer(integer()?),
         ColumnKind::BigInt => Cell::BigInt(bigint()?),
-        ColumnKind::Decimal | ColumnKind::DecimalOf { .. } => Cell::Decimal(Cow::Owned(numeric::decode(bytes)?)),
+        ColumnKind::Decimal | ColumnKind::DecimalOf { .. } => {
+            Cell::Decimal(Cow::Owned(numeric::decode(bytes)?))
+        }
         ColumnKind::Text => Cell::Text(text(bytes)?),
         ColumnKind::TimestampTz => Cell::TimestampTz(at()?.and_utc()),
         ColumnKind::Timestamp => Cell::Timestamp(at()?),
-        ColumnKind::Date => Cell::Date(epoch().date().checked_add_signed(TimeDelta::days(i64::from(integer()?)))?),
+        ColumnKind::Date => Cell::Date(
+            epoch()
+                .date()
+                .checked_add_signed(TimeDelta::days(i64::from(integer()?)))?,
+        ),
         ColumnKind::Time => Cell::Time(NaiveTime::MIN + TimeDelta::microseconds(bigint()?)),
         ColumnKind::Double => Cell::Double(f64::from_be_bytes(bytes.try_into().ok()?)),
         // The first byte is the version of jsonb's binary form.
@@ -78,15 +93,29 @@ mod tests {
     use crate::encode::{TupleWriter, encode_rows};
 
     fn column(kind: ColumnKind, collection: bool) -> Column {
-        Column { name: "c".into(), kind, collection, fhir_type: None, description: None, path: String::new(), tags: Vec::new() }
+        Column {
+            name: "c".into(),
+            kind,
+            collection,
+            fhir_type: None,
+            description: None,
+            path: String::new(),
+            tags: Vec::new(),
+        }
     }
 
     /// Encodes one cell, and decodes the fifth field of the tuple.
     fn through(kind: ColumnKind, collection: bool, value: Cell<'static>) -> Result<Cell<'static>, String> {
         let column = column(kind, collection);
         let row = [value];
-        let tuple = encode_rows(std::slice::from_ref(&column), "r1", 3, DateTime::UNIX_EPOCH, [row.as_slice()])
-            .map_err(|e| e.to_string())?;
+        let tuple = encode_rows(
+            std::slice::from_ref(&column),
+            "r1",
+            3,
+            DateTime::UNIX_EPOCH,
+            [row.as_slice()],
+        )
+        .map_err(|e| e.to_string())?;
         let mut rest = &tuple[2..];
         for _ in 0..4 {
             let size = usize::try_from(take_i32(&mut rest).expect("a length")).expect("not null");
@@ -107,7 +136,13 @@ mod tests {
             (ColumnKind::Integer, Cell::Integer(-5)),
             (ColumnKind::BigInt, Cell::BigInt(i64::MIN)),
             (ColumnKind::Decimal, Cell::Decimal("6.20".into())),
-            (ColumnKind::DecimalOf { precision: 6, scale: 2 }, Cell::Decimal("1234.50".into())),
+            (
+                ColumnKind::DecimalOf {
+                    precision: 6,
+                    scale: 2,
+                },
+                Cell::Decimal("1234.50".into()),
+            ),
             (ColumnKind::Text, Cell::Text("Łódź 🙂".into())),
             (ColumnKind::TimestampTz, Cell::TimestampTz(at.and_utc())),
             (ColumnKind::Timestamp, Cell::Timestamp(at)),
@@ -119,15 +154,23 @@ mod tests {
         for (kind, value) in cells {
             assert_eq!(through(kind, false, value.clone()), Ok(value.clone()));
             assert_eq!(through(kind, false, Cell::Null), Ok(Cell::Null));
-            for list in [vec![], vec![value.clone()], vec![value.clone(), Cell::Null, value]] {
-                assert_eq!(through(kind, true, Cell::List(list.clone())), Ok(Cell::List(list)));
+            for list in [
+                vec![],
+                vec![value.clone()],
+                vec![value.clone(), Cell::Null, value],
+            ] {
+                assert_eq!(
+                    through(kind, true, Cell::List(list.clone())),
+                    Ok(Cell::List(list))
+                );
             }
         }
     }
 
     #[test]
     fn what_does_not_fit_names_the_column_and_not_the_value() {
-        let refused = through(ColumnKind::Decimal, false, Cell::Decimal("1e200000".into())).expect_err("out of range");
+        let refused =
+            through(ColumnKind::Decimal, false, Cell::Decimal("1e200000".into())).expect_err("out of range");
         assert_eq!(refused, "column c: the value is out of the range of numeric");
         for (kind, collection, value) in [
             (ColumnKind::Text, false, Cell::Text("a\0".into())),
@@ -145,7 +188,11 @@ mod tests {
         let columns = [column(ColumnKind::Text, false)];
         let mut writer = TupleWriter::new(&columns, "r", 1, DateTime::UNIX_EPOCH);
         writer.row(&[Cell::Null]);
-        let (first, _) = { let mut w = TupleWriter::new(&columns, "r", 1, DateTime::UNIX_EPOCH); w.row(&[Cell::Null]); w.finish().expect("a row") };
+        let (first, _) = {
+            let mut w = TupleWriter::new(&columns, "r", 1, DateTime::UNIX_EPOCH);
+            w.row(&[Cell::Null]);
+            w.finish().expect("a row")
+        };
         writer.row(&[Cell::Null]);
         let (both, count) = writer.finish().expect("two rows");
         assert_eq!((count, &both[..first.len()]), (2, first.as_slice()));

@@ -35,8 +35,17 @@ impl<'c> TupleWriter<'c> {
         field(&mut prefix, id.as_bytes());
         field(&mut prefix, &version.to_be_bytes());
         // HAPI's times are within PostgreSQL's range by far; the epoch stands for one that is not.
-        field(&mut prefix, &timestamp(updated.naive_utc()).unwrap_or_default().to_be_bytes());
-        Self { columns, prefix, tuples: Vec::new(), count: 0, error: None }
+        field(
+            &mut prefix,
+            &timestamp(updated.naive_utc()).unwrap_or_default().to_be_bytes(),
+        );
+        Self {
+            columns,
+            prefix,
+            tuples: Vec::new(),
+            count: 0,
+            error: None,
+        }
     }
 
     /// The tuples and their number, or why there are none.
@@ -49,13 +58,18 @@ impl<'c> TupleWriter<'c> {
 
     fn try_row(&mut self, cells: &[Cell<'_>]) -> Result<(), EncodeError> {
         if cells.len() != self.columns.len() {
-            return Err(EncodeError { column: "(all)".into(), what: "is missing or too many".into() });
+            return Err(EncodeError {
+                column: "(all)".into(),
+                what: "is missing or too many".into(),
+            });
         }
         self.tuples.extend_from_slice(&self.prefix);
         field(&mut self.tuples, &self.count.cast_signed().to_be_bytes());
         for (column, cell) in self.columns.iter().zip(cells) {
-            put_field(&mut self.tuples, column, cell)
-                .map_err(|what| EncodeError { column: column.name.clone(), what })?;
+            put_field(&mut self.tuples, column, cell).map_err(|what| EncodeError {
+                column: column.name.clone(),
+                what,
+            })?;
         }
         self.count += 1;
         Ok(())
@@ -107,7 +121,10 @@ fn put_field(out: &mut Vec<u8>, column: &Column, cell: &Cell<'_>) -> Result<(), 
     })
 }
 
-fn with_length(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>) -> Result<(), String>) -> Result<(), String> {
+fn with_length(
+    out: &mut Vec<u8>,
+    put: impl FnOnce(&mut Vec<u8>) -> Result<(), String>,
+) -> Result<(), String> {
     let at = out.len();
     out.extend_from_slice(&[0; 4]);
     put(out)?;
@@ -166,7 +183,9 @@ fn put_value(out: &mut Vec<u8>, kind: ColumnKind, cell: &Cell<'_>) -> Result<(),
         (ColumnKind::Timestamp, Cell::Timestamp(v)) => {
             out.extend_from_slice(&timestamp(*v).ok_or_else(out_of_range)?.to_be_bytes());
         }
-        (ColumnKind::Date, Cell::Date(v)) => out.extend_from_slice(&date(*v).ok_or_else(out_of_range)?.to_be_bytes()),
+        (ColumnKind::Date, Cell::Date(v)) => {
+            out.extend_from_slice(&date(*v).ok_or_else(out_of_range)?.to_be_bytes());
+        }
         (ColumnKind::Time, Cell::Time(v)) => out.extend_from_slice(&time(*v).to_be_bytes()),
         (ColumnKind::Double, Cell::Double(v)) => out.extend_from_slice(&v.to_be_bytes()),
         (ColumnKind::Json, Cell::Json(v)) => {
@@ -199,7 +218,9 @@ fn oid(kind: ColumnKind) -> i32 {
 
 /// PostgreSQL counts from this day.
 pub(crate) fn epoch() -> NaiveDateTime {
-    NaiveDate::from_ymd_opt(2000, 1, 1).unwrap_or_default().and_time(NaiveTime::MIN)
+    NaiveDate::from_ymd_opt(2000, 1, 1)
+        .unwrap_or_default()
+        .and_time(NaiveTime::MIN)
 }
 
 /// 4714-11-24 BC, the first day of PostgreSQL's dates, in days from its epoch.
@@ -210,13 +231,20 @@ const AFTER_LAST_DAY: i64 = 106_751_991;
 /// Microseconds from the epoch.
 fn timestamp(at: NaiveDateTime) -> Option<i64> {
     let since: TimeDelta = at - epoch();
-    (FIRST_DAY..AFTER_LAST_DAY).contains(&since.num_days()).then(|| since.num_microseconds()).flatten()
+    (FIRST_DAY..AFTER_LAST_DAY)
+        .contains(&since.num_days())
+        .then(|| since.num_microseconds())
+        .flatten()
 }
 
 /// Days from the epoch.
 fn date(at: NaiveDate) -> Option<i32> {
     let days = (at - epoch().date()).num_days();
-    if days < FIRST_DAY { None } else { i32::try_from(days).ok() }
+    if days < FIRST_DAY {
+        None
+    } else {
+        i32::try_from(days).ok()
+    }
 }
 
 /// Microseconds from midnight.

@@ -43,12 +43,19 @@ pub enum StoreError {
 
 /// Turns PostgreSQL's errors into ours, with what was being done.
 pub(crate) fn during(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
-    move |error| StoreError::Database { doing, reason: reason(&error), transient: is_transient(&error) }
+    move |error| StoreError::Database {
+        doing,
+        reason: reason(&error),
+        transient: is_transient(&error),
+    }
 }
 
 /// SQLSTATE of an error that PostgreSQL reported.
 pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<String> {
-    error.as_database_error().and_then(|e| e.code()).map(Into::into)
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .map(Into::into)
 }
 
 /// Lock not to be had within `lock_timeout`.
@@ -76,7 +83,10 @@ fn reason(error: &sqlx::Error) -> String {
 
 fn is_transient(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => true,
         _ => sqlstate(error).is_some_and(|code| {
             // Connection exceptions, insufficient resources, operator intervention (shutdown, crash, not yet up).
             ["08", "53", "57P"].iter().any(|class| code.starts_with(class))

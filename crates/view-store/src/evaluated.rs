@@ -50,7 +50,12 @@ impl EvaluatedState {
     /// Why there are none, if it could not be evaluated.
     pub(crate) fn failure_in<'a>(&'a self, view: usize, name: &'a str) -> Option<Failure<'a>> {
         match self.rows.get(view) {
-            Some(RowsOf::Failed { reason }) => Some(Failure { view: name, id: &self.id, version: self.version, reason }),
+            Some(RowsOf::Failed { reason }) => Some(Failure {
+                view: name,
+                id: &self.id,
+                version: self.version,
+                reason,
+            }),
             Some(RowsOf::Encoded { .. }) | None => None,
         }
     }
@@ -68,15 +73,24 @@ pub fn evaluate(views: &TypeViews, state: &State) -> EvaluatedState {
 
 fn rows_of(view: &CompiledView, state: &State) -> RowsOf {
     match &state.content {
-        Content::Deleted => RowsOf::Encoded { tuples: Vec::new(), count: 0 },
-        Content::Unreadable(reason) => RowsOf::Failed { reason: reason.clone() },
+        Content::Deleted => RowsOf::Encoded {
+            tuples: Vec::new(),
+            count: 0,
+        },
+        Content::Unreadable(reason) => RowsOf::Failed {
+            reason: reason.clone(),
+        },
         Content::Body(json) => {
             let mut writer = TupleWriter::new(view.columns(), &state.id, state.version, state.last_updated);
             match view.evaluate(json, &mut writer) {
-                Err(error) => RowsOf::Failed { reason: error.to_string() },
+                Err(error) => RowsOf::Failed {
+                    reason: error.to_string(),
+                },
                 Ok(_) => match writer.finish() {
                     Ok((tuples, count)) => RowsOf::Encoded { tuples, count },
-                    Err(error) => RowsOf::Failed { reason: error.to_string() },
+                    Err(error) => RowsOf::Failed {
+                        reason: error.to_string(),
+                    },
                 },
             }
         }

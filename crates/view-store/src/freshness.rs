@@ -11,7 +11,7 @@ use crate::{StoreError, TypeViews, ViewStore};
 /// What the views' database knows of a type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypeState {
-    /// The last mark applied: the mergers' cursor and speed_as_of.
+    /// The last mark applied: the mergers' cursor and `speed_as_of`.
     pub speed: Option<Mark>,
     /// The batch's watermark.
     pub published: Option<Position>,
@@ -29,7 +29,7 @@ pub struct TypeFreshness {
 }
 
 impl TypeFreshness {
-    /// as_of of merged answers: the later of the two.
+    /// `as_of` of merged answers: the later of the two.
     pub fn merged(&self) -> Option<DateTime<Utc>> {
         self.batch_as_of.max(self.speed_as_of)
     }
@@ -69,7 +69,10 @@ impl TypeRow {
     }
 
     pub(crate) fn speed(&self) -> Option<Mark> {
-        Some(Mark { n: self.speed_n?, as_of: self.speed_as_of? })
+        Some(Mark {
+            n: self.speed_n?,
+            as_of: self.speed_as_of?,
+        })
     }
 
     pub(crate) fn published(&self) -> Option<Position> {
@@ -91,7 +94,10 @@ impl TypeRow {
     }
 
     pub(crate) fn freshness(&self) -> TypeFreshness {
-        TypeFreshness { batch_as_of: self.published_as_of, speed_as_of: self.speed_as_of }
+        TypeFreshness {
+            batch_as_of: self.published_as_of,
+            speed_as_of: self.speed_as_of,
+        }
     }
 }
 
@@ -100,37 +106,67 @@ impl ViewStore {
     pub async fn type_state(&self, resource_type: &str) -> Result<TypeState, StoreError> {
         let mut connection = self.pool.acquire().await.map_err(during("connecting"))?;
         let row = TypeRow::read(&mut connection, resource_type).await?;
-        Ok(TypeState { speed: row.speed(), published: row.published(), newest: row.newest })
+        Ok(TypeState {
+            speed: row.speed(),
+            published: row.published(),
+            newest: row.newest,
+        })
     }
 
     /// The version that is known of a resource (ledger, else the hidden column of batch rows, else 0) and the type's freshness, in one snapshot (rule 15).
-    pub async fn known_version(&self, resource_type: &str, id: &str) -> Result<(i64, TypeFreshness), StoreError> {
+    pub async fn known_version(
+        &self,
+        resource_type: &str,
+        id: &str,
+    ) -> Result<(i64, TypeFreshness), StoreError> {
         let mut views = self.type_views(resource_type).await?;
         for _ in 0..3 {
             match self.known_version_in(&views, id).await {
                 // A view was dropped in between: its table is gone.
-                Err(error) if sqlstate(&error).as_deref() == Some("42P01") => views = self.type_views(resource_type).await?,
+                Err(error) if sqlstate(&error).as_deref() == Some("42P01") => {
+                    views = self.type_views(resource_type).await?;
+                }
                 Err(error) => return Err(during("reading a known version")(error)),
                 Ok(known) => return Ok(known),
             }
         }
-        Err(StoreError::ViewsChanged { resource_type: resource_type.into() })
+        Err(StoreError::ViewsChanged {
+            resource_type: resource_type.into(),
+        })
     }
 
     /// One statement, so one snapshot.
-    async fn known_version_in(&self, views: &TypeViews, id: &str) -> Result<(i64, TypeFreshness), sqlx::Error> {
-        let mut candidates = vec!["(SELECT version FROM sqlonfhir_meta.ledger WHERE type = $1 AND id = $2)".to_owned()];
-        candidates.extend(
-            views.views.iter().map(|v| format!("(SELECT _version FROM {} WHERE _rid = $2 LIMIT 1)", Table::Base.of(v.name()))),
-        );
+    async fn known_version_in(
+        &self,
+        views: &TypeViews,
+        id: &str,
+    ) -> Result<(i64, TypeFreshness), sqlx::Error> {
+        let mut candidates =
+            vec!["(SELECT version FROM sqlonfhir_meta.ledger WHERE type = $1 AND id = $2)".to_owned()];
+        candidates.extend(views.views.iter().map(|v| {
+            format!(
+                "(SELECT _version FROM {} WHERE _rid = $2 LIMIT 1)",
+                Table::Base.of(v.name())
+            )
+        }));
         let sql = format!(
             "SELECT coalesce({}, 0::bigint), t.published_as_of, t.speed_as_of \
              FROM (SELECT) one LEFT JOIN sqlonfhir_meta.resource_type t ON t.type = $1",
             candidates.join(", ")
         );
         let (version, batch_as_of, speed_as_of): (i64, Option<DateTime<Utc>>, Option<DateTime<Utc>>) =
-            sqlx::query_as(AssertSqlSafe(sql)).bind(&views.resource_type).bind(id).fetch_one(&self.pool).await?;
-        Ok((version, TypeFreshness { batch_as_of, speed_as_of }))
+            sqlx::query_as(AssertSqlSafe(sql))
+                .bind(&views.resource_type)
+                .bind(id)
+                .fetch_one(&self.pool)
+                .await?;
+        Ok((
+            version,
+            TypeFreshness {
+                batch_as_of,
+                speed_as_of,
+            },
+        ))
     }
 
     /// Number of live ids of each type.

@@ -10,7 +10,10 @@ pub(crate) fn check(json: &str) -> Result<(), String> {
         at = match bytes[at] {
             b'"' => check_string(bytes, at + 1)?,
             b'-' | b'0'..=b'9' => {
-                let length = bytes[at..].iter().take_while(|b| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')).count();
+                let length = bytes[at..]
+                    .iter()
+                    .take_while(|b| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'))
+                    .count();
                 if !numeric::fits(&json[at..at + length]) {
                     return Err("holds a number out of the range of numeric".into());
                 }
@@ -67,14 +70,26 @@ mod tests {
 
     #[test]
     fn what_jsonb_cannot_hold_is_refused() {
-        for json in [r#"{"a":"\u0000"}"#, r#"["\ud83d"]"#, r#"["\ud83dx"]"#, r#"["\ude00"]"#, "[1e999999]", r#"["\\\u0000"]"#] {
+        for json in [
+            r#"{"a":"\u0000"}"#,
+            r#"["\ud83d"]"#,
+            r#"["\ud83dx"]"#,
+            r#"["\ude00"]"#,
+            "[1e999999]",
+            r#"["\\\u0000"]"#,
+        ] {
             assert!(check(json).is_err(), "{json}");
         }
     }
 
     #[test]
     fn what_it_can_is_taken() {
-        for json in [r#"{"a":"\\u0000","b":1.50e2}"#, r#"["\ud83d\ude00","\u00e4"]"#, r#"{"q\"":[true,null,-0.0]}"#, "[]"] {
+        for json in [
+            r#"{"a":"\\u0000","b":1.50e2}"#,
+            r#"["\ud83d\ude00","\u00e4"]"#,
+            r#"{"q\"":[true,null,-0.0]}"#,
+            "[]",
+        ] {
             assert_eq!(check(json), Ok(()), "{json}");
         }
     }

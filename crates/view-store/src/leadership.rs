@@ -16,10 +16,12 @@ impl ViewStore {
     /// Takes the lead, if nobody has it.
     pub async fn try_merge_leadership(&self) -> Result<Option<MergeLeadership>, StoreError> {
         let mut connection = self.own_connection().await?;
-        sqlx::raw_sql("SET tcp_keepalives_idle = 1; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2")
-            .execute(&mut connection)
-            .await
-            .map_err(during("preparing the lead"))?;
+        sqlx::raw_sql(
+            "SET tcp_keepalives_idle = 1; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2",
+        )
+        .execute(&mut connection)
+        .await
+        .map_err(during("preparing the lead"))?;
         let taken = locks::try_lock_lead(&mut connection).await?;
         Ok(taken.then_some(MergeLeadership { connection }))
     }
@@ -39,7 +41,10 @@ impl ViewStore {
 impl MergeLeadership {
     /// Fails if the lead is lost.
     pub async fn confirm(&mut self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&mut self.connection).await.map_err(during("keeping the lead"))?;
+        sqlx::query("SELECT 1")
+            .execute(&mut self.connection)
+            .await
+            .map_err(during("keeping the lead"))?;
         Ok(())
     }
 }

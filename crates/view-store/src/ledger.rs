@@ -30,8 +30,20 @@ pub(crate) async fn entries(
     Ok(rows
         .into_iter()
         .map(|(id, n, version, layer, received)| {
-            let layer = if layer == "live" { Layer::Live } else { Layer::Batch };
-            (id, Entry { n, version, layer, received })
+            let layer = if layer == "live" {
+                Layer::Live
+            } else {
+                Layer::Batch
+            };
+            (
+                id,
+                Entry {
+                    n,
+                    version,
+                    layer,
+                    received,
+                },
+            )
         })
         .collect())
 }

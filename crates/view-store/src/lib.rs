@@ -53,7 +53,12 @@ mod tests {
 
     /// Every future can be spawned. Compiled, never called.
     #[expect(dead_code, reason = "it only has to compile")]
-    fn futures_can_be_spawned(store: &ViewStore, session: &mut ApplySession, snapshot: &mut Snapshot, views: &TypeViews) {
+    fn futures_can_be_spawned(
+        store: &ViewStore,
+        session: &mut ApplySession,
+        snapshot: &mut Snapshot,
+        views: &TypeViews,
+    ) {
         send(store.migrate());
         send(store.type_views(""));
         send(store.drop_view(""));

@@ -37,11 +37,16 @@ pub(crate) fn patience() -> Instant {
 
 /// The type's lock, until the transaction ends.
 pub(crate) async fn lock_type(connection: &mut PgConnection, resource_type: &str) -> Result<(), StoreError> {
-    lock_type_raw(connection, resource_type).await.map_err(during("taking the type's lock"))
+    lock_type_raw(connection, resource_type)
+        .await
+        .map_err(during("taking the type's lock"))
 }
 
 /// [`lock_type`] with the driver's error, for callers that set `lock_timeout`.
-pub(crate) async fn lock_type_raw(connection: &mut PgConnection, resource_type: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn lock_type_raw(
+    connection: &mut PgConnection,
+    resource_type: &str,
+) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock($1, $2)")
         .bind(Class::Type as i32)
         .bind(key(resource_type))
@@ -51,7 +56,10 @@ pub(crate) async fn lock_type_raw(connection: &mut PgConnection, resource_type: 
 }
 
 /// Takes the type's run lock for the session, if nobody has it.
-pub(crate) async fn try_lock_run(connection: &mut PgConnection, resource_type: &str) -> Result<bool, StoreError> {
+pub(crate) async fn try_lock_run(
+    connection: &mut PgConnection,
+    resource_type: &str,
+) -> Result<bool, StoreError> {
     sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
         .bind(Class::Run as i32)
         .bind(key(resource_type))
@@ -91,8 +99,8 @@ pub(crate) async fn lock_migrations(connection: &mut PgConnection) -> Result<(),
 
 /// Second key: FNV-1a of the type's name. Two types with one key would only wait for each other; several are taken in the order of their keys.
 pub(crate) fn key(resource_type: &str) -> i32 {
-    let hash = resource_type
-        .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = resource_type.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
     hash.cast_signed()
 }

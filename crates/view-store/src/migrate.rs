@@ -30,19 +30,23 @@ impl ViewStore {
 /// Whether the schema is of this release.
 pub(crate) async fn check(connection: &mut PgConnection) -> Result<(), StoreError> {
     let what_to_do = "start batch-refresher of this release, which brings it up to date";
-    let applied: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM sqlonfhir_meta.migration WHERE success")
-        .fetch_one(connection)
-        .await
-        .map_err(|error| match sqlstate(&error).as_deref() {
-            // No such schema or table.
-            Some("3F000" | "42P01") => StoreError::NotMigrated(format!(
-                "the views' database has no schema of ResearchFlow yet; {what_to_do}"
-            )),
-            Some("42501") => StoreError::NotMigrated(
-                "this login may not see the schema of ResearchFlow; run: GRANT researchflow_merger TO <login>".into(),
-            ),
-            _ => during("checking the schema")(error),
-        })?;
+    let applied: Option<i64> =
+        sqlx::query_scalar("SELECT max(version) FROM sqlonfhir_meta.migration WHERE success")
+            .fetch_one(connection)
+            .await
+            .map_err(|error| {
+                match sqlstate(&error).as_deref() {
+        // No such schema or table.
+        Some("3F000" | "42P01") => StoreError::NotMigrated(format!(
+            "the views' database has no schema of ResearchFlow yet; {what_to_do}"
+        )),
+        Some("42501") => StoreError::NotMigrated(
+            "this login may not see the schema of ResearchFlow; run: GRANT researchflow_merger TO <login>"
+                .into(),
+        ),
+        _ => during("checking the schema")(error),
+    }
+            })?;
     let wanted = MIGRATIONS.iter().map(|m| m.version).max();
     if applied == wanted {
         return Ok(());
@@ -52,24 +56,37 @@ pub(crate) async fn check(connection: &mut PgConnection) -> Result<(), StoreErro
         "the views' database is at migration {}, this release needs {}; {}",
         number(applied),
         number(wanted),
-        if applied > wanted { "use the later release" } else { what_to_do }
+        if applied > wanted {
+            "use the later release"
+        } else {
+            what_to_do
+        }
     )))
 }
 
 async fn run_migrations(connection: &mut PgConnection) -> Result<(), StoreError> {
-    sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS sqlonfhir_meta").execute(&mut *connection).await.map_err(|error| {
-        if sqlstate(&error).as_deref() == Some("42501") {
-            StoreError::NotMigrated(
+    sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS sqlonfhir_meta")
+        .execute(&mut *connection)
+        .await
+        .map_err(|error| {
+            if sqlstate(&error).as_deref() == Some("42501") {
+                StoreError::NotMigrated(
                 "this login may not create schemas in the views' database; run as its owner or a superuser: \
                  GRANT CREATE ON DATABASE <database> TO <login>"
                     .into(),
             )
-        } else {
-            during("creating the schema")(error)
-        }
-    })?;
-    connection.ensure_migrations_table(MIGRATIONS_TABLE).await.map_err(failed)?;
-    let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await.map_err(failed)?;
+            } else {
+                during("creating the schema")(error)
+            }
+        })?;
+    connection
+        .ensure_migrations_table(MIGRATIONS_TABLE)
+        .await
+        .map_err(failed)?;
+    let applied = connection
+        .list_applied_migrations(MIGRATIONS_TABLE)
+        .await
+        .map_err(failed)?;
     if let Some(unknown) = applied.iter().find(|a| !MIGRATIONS.version_exists(a.version)) {
         return Err(StoreError::NotMigrated(format!(
             "the views' database has migration {} of a later release; use that release",
@@ -86,7 +103,10 @@ async fn run_migrations(connection: &mut PgConnection) -> Result<(), StoreError>
             }
             Some(_) => {}
             None => {
-                connection.apply(MIGRATIONS_TABLE, migration).await.map_err(failed)?;
+                connection
+                    .apply(MIGRATIONS_TABLE, migration)
+                    .await
+                    .map_err(failed)?;
             }
         }
     }
@@ -111,7 +131,10 @@ async fn create_roles(connection: &mut PgConnection) -> Result<(), StoreError> {
         if exists {
             continue;
         }
-        match sqlx::raw_sql(AssertSqlSafe(format!("CREATE ROLE {role} NOLOGIN"))).execute(&mut *connection).await {
+        match sqlx::raw_sql(AssertSqlSafe(format!("CREATE ROLE {role} NOLOGIN")))
+            .execute(&mut *connection)
+            .await
+        {
             Ok(_) => limit_idle_readers(connection, role).await,
             Err(error) => match sqlstate(&error).as_deref() {
                 // Roles belong to the whole cluster: another database's refresher was faster.
@@ -137,7 +160,9 @@ async fn limit_idle_readers(connection: &mut PgConnection, role: &str) {
     }
     let set = "ALTER ROLE researchflow_reader SET idle_in_transaction_session_timeout = '5min'";
     if sqlx::raw_sql(set).execute(connection).await.is_err() {
-        warn!("readers' idle transactions are not limited: this login may not alter the role researchflow_reader");
+        warn!(
+            "readers' idle transactions are not limited: this login may not alter the role researchflow_reader"
+        );
     }
 }
 

@@ -47,8 +47,17 @@ impl Decimal {
         }
         let length = i64::try_from(fraction.len()).map_err(|_| NumericError::OutOfRange)?;
         let exponent = exponent - length;
-        let digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).skip_while(|&b| b == b'0').collect();
-        Ok(Self { negative, digits, exponent, scale: (-exponent).max(0) })
+        let digits: Vec<u8> = whole
+            .bytes()
+            .chain(fraction.bytes())
+            .skip_while(|&b| b == b'0')
+            .collect();
+        Ok(Self {
+            negative,
+            digits,
+            exponent,
+            scale: (-exponent).max(0),
+        })
     }
 
     fn check_range(&self) -> Result<(), NumericError> {
@@ -105,13 +114,20 @@ impl Decimal {
         }
         // Groups of four, aligned at the point.
         let pad = self.exponent.rem_euclid(4);
-        self.digits.extend(std::iter::repeat_n(b'0', usize::try_from(pad).unwrap_or_default()));
+        self.digits.extend(std::iter::repeat_n(
+            b'0',
+            usize::try_from(pad).unwrap_or_default(),
+        ));
         let last_weight = (self.exponent - pad) / 4;
         let groups: Vec<u16> = self
             .digits
             .rchunks(4)
             .rev()
-            .map(|group| group.iter().fold(0, |value, &digit| value * 10 + u16::from(digit - b'0')))
+            .map(|group| {
+                group
+                    .iter()
+                    .fold(0, |value, &digit| value * 10 + u16::from(digit - b'0'))
+            })
             .collect();
         let weight = last_weight + i64::try_from(groups.len()).map_err(|_| NumericError::OutOfRange)? - 1;
         put(out, &groups, weight, self.negative, scale)
@@ -129,7 +145,13 @@ fn parse_exponent(text: &str) -> Result<i64, NumericError> {
     }
 }
 
-fn put(out: &mut Vec<u8>, groups: &[u16], weight: i64, negative: bool, scale: u16) -> Result<(), NumericError> {
+fn put(
+    out: &mut Vec<u8>,
+    groups: &[u16],
+    weight: i64,
+    negative: bool,
+    scale: u16,
+) -> Result<(), NumericError> {
     let count = i16::try_from(groups.len()).map_err(|_| NumericError::OutOfRange)?;
     let weight = i16::try_from(weight).map_err(|_| NumericError::OutOfRange)?;
     out.extend_from_slice(&count.to_be_bytes());
@@ -148,7 +170,12 @@ pub(crate) fn encode(text: &str, out: &mut Vec<u8>) -> Result<(), NumericError> 
 }
 
 /// Appends the binary form of a number for a column `numeric(precision, scale)`: rounded to its scale.
-pub(crate) fn encode_fitted(text: &str, precision: u16, scale: u16, out: &mut Vec<u8>) -> Result<(), NumericError> {
+pub(crate) fn encode_fitted(
+    text: &str,
+    precision: u16,
+    scale: u16,
+    out: &mut Vec<u8>,
+) -> Result<(), NumericError> {
     let mut decimal = Decimal::parse(text)?;
     decimal.check_range()?;
     decimal.fit(precision, scale)?;
@@ -164,7 +191,12 @@ pub(crate) fn fits(text: &str) -> bool {
 pub(crate) fn decode(bytes: &[u8]) -> Option<String> {
     let (head, groups) = bytes.split_at_checked(8)?;
     let word = |i: usize| u16::from_be_bytes([head[2 * i], head[2 * i + 1]]);
-    let (count, weight, sign, scale) = (usize::from(word(0)), i64::from(word(1).cast_signed()), word(2), i64::from(word(3)));
+    let (count, weight, sign, scale) = (
+        usize::from(word(0)),
+        i64::from(word(1).cast_signed()),
+        word(2),
+        i64::from(word(3)),
+    );
     if groups.len() != 2 * count {
         return None;
     }
@@ -177,7 +209,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<String> {
     }
     // The group of a weight; those that are not stored are zero.
     let group = |at: i64| {
-        usize::try_from(weight - at).ok().filter(|&i| i < count).map_or(0, |i| u16::from_be_bytes([groups[2 * i], groups[2 * i + 1]]))
+        usize::try_from(weight - at)
+            .ok()
+            .filter(|&i| i < count)
+            .map_or(0, |i| u16::from_be_bytes([groups[2 * i], groups[2 * i + 1]]))
     };
     let mut text = String::new();
     if sign == NEGATIVE {
@@ -215,8 +250,21 @@ mod tests {
     #[test]
     fn every_digit_and_the_scale_are_kept() {
         for text in [
-            "0", "0.0", "0.000000", "1", "10", "100.00", "1234.5600", "0.00001230", "-7.10", "99999999999999999999.000000001", "12345",
-            "10000", "10000.0001", "0.1234567890123456789", "5000000000000000000000000000",
+            "0",
+            "0.0",
+            "0.000000",
+            "1",
+            "10",
+            "100.00",
+            "1234.5600",
+            "0.00001230",
+            "-7.10",
+            "99999999999999999999.000000001",
+            "12345",
+            "10000",
+            "10000.0001",
+            "0.1234567890123456789",
+            "5000000000000000000000000000",
         ] {
             assert_eq!(through(text).as_deref(), Ok(text));
         }
@@ -225,8 +273,14 @@ mod tests {
     #[test]
     fn exponents_are_expanded_as_postgresql_does() {
         for (text, shown) in [
-            ("1.50e2", "150"), ("1.5E-3", "0.0015"), ("1e4", "10000"), ("12.3400e1", "123.400"), ("-0.0", "0.0"), ("-0e5", "0"),
-            ("1e-8", "0.00000001"), ("0.05e+2", "5"),
+            ("1.50e2", "150"),
+            ("1.5E-3", "0.0015"),
+            ("1e4", "10000"),
+            ("12.3400e1", "123.400"),
+            ("-0.0", "0.0"),
+            ("-0e5", "0"),
+            ("1e-8", "0.00000001"),
+            ("0.05e+2", "5"),
         ] {
             assert_eq!(through(text).as_deref(), Ok(shown), "{text}");
         }
@@ -234,7 +288,10 @@ mod tests {
 
     #[test]
     fn the_range_is_that_of_postgresql() {
-        assert_eq!(through("1e131071").expect("the largest power of ten").len(), 131_072);
+        assert_eq!(
+            through("1e131071").expect("the largest power of ten").len(),
+            131_072
+        );
         assert_eq!(through("1e131072"), Err(NumericError::OutOfRange));
         assert_eq!(through("1e-16383").expect("the longest scale").len(), 16_385);
         assert_eq!(through("1e-16384"), Err(NumericError::OutOfRange));
@@ -252,7 +309,8 @@ mod tests {
     fn a_fitted_number_is_rounded_half_away_from_zero() {
         let fitted = |text, precision, scale| {
             let mut bytes = Vec::new();
-            encode_fitted(text, precision, scale, &mut bytes).map(|()| decode(&bytes).expect("what was encoded"))
+            encode_fitted(text, precision, scale, &mut bytes)
+                .map(|()| decode(&bytes).expect("what was encoded"))
         };
         assert_eq!(fitted("1.005", 10, 2).as_deref(), Ok("1.01"));
         assert_eq!(fitted("-1.005", 10, 2).as_deref(), Ok("-1.01"));

@@ -18,7 +18,8 @@ pub struct Drawn {
 }
 
 /// Opening a snapshot takes milliseconds. A refresher that hangs there holds the row's lock, and so every other reading: it is ended.
-const LIMIT_OPENING: &str = "SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL synchronous_commit = on";
+const LIMIT_OPENING: &str =
+    "SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL synchronous_commit = on";
 
 impl ViewStore {
     /// `BEGIN; UPDATE reading SET n = n + 1 RETURNING n; open().await; COMMIT` with a synchronous commit: what `open` returns (the snapshot) is given
@@ -30,7 +31,10 @@ impl ViewStore {
     {
         let failed = |error| E::from(during("drawing a reading's number")(error));
         let mut transaction = self.begin().await?;
-        sqlx::raw_sql(LIMIT_OPENING).execute(&mut *transaction).await.map_err(failed)?;
+        sqlx::raw_sql(LIMIT_OPENING)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
         let n: i64 = sqlx::query_scalar("UPDATE sqlonfhir_meta.reading SET n = n + 1 RETURNING n")
             .fetch_one(&mut *transaction)
             .await
@@ -51,12 +55,28 @@ impl ViewStore {
         let snapshot = open().await?;
         transaction.commit().await.map_err(failed)?;
 
-        let published = asked.iter().map(|t| rows.iter().find(|r| r.is_of(t)).and_then(TypeRow::published)).collect();
+        let published = asked
+            .iter()
+            .map(|t| rows.iter().find(|r| r.is_of(t)).and_then(TypeRow::published))
+            .collect();
         let shown_previews = asked
             .iter()
-            .map(|t| previews.iter().filter(|(of, _)| of == t).map(|(_, id)| id.clone()).collect())
+            .map(|t| {
+                previews
+                    .iter()
+                    .filter(|(of, _)| of == t)
+                    .map(|(_, id)| id.clone())
+                    .collect()
+            })
             .collect();
-        Ok((Drawn { n, published, shown_previews }, snapshot))
+        Ok((
+            Drawn {
+                n,
+                published,
+                shown_previews,
+            },
+            snapshot,
+        ))
     }
 
     /// Ids of the type that are live now (rule 11): read them after the snapshot was opened.
@@ -70,4 +90,5 @@ impl ViewStore {
 }
 
 /// Ids of a type that are live.
-pub(crate) const LIVE_IDS: &str = "SELECT id FROM sqlonfhir_meta.ledger WHERE type = $1 AND layer = 'live' ORDER BY id";
+pub(crate) const LIVE_IDS: &str =
+    "SELECT id FROM sqlonfhir_meta.ledger WHERE type = $1 AND layer = 'live' ORDER BY id";

@@ -47,7 +47,11 @@ impl ViewState {
             "stale" => Self::Stale,
             "error" => Self::Error,
             "dropping" => Self::Dropping,
-            other => return Err(StoreError::Inconsistent(format!("a view is in the unknown state {other}"))),
+            other => {
+                return Err(StoreError::Inconsistent(format!(
+                    "a view is in the unknown state {other}"
+                )));
+            }
         })
     }
 }
@@ -113,13 +117,21 @@ const CACHED_DEFINITIONS: usize = 1000;
 
 impl ViewCache {
     /// The compiled form of a registered definition.
-    pub(crate) fn compiled(&self, name: &str, hash: &str, definition: &str) -> Result<Arc<CompiledView>, StoreError> {
+    pub(crate) fn compiled(
+        &self,
+        name: &str,
+        hash: &str,
+        definition: &str,
+    ) -> Result<Arc<CompiledView>, StoreError> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(view) = compiled.get(hash) {
             return Ok(view.clone());
         }
-        let view = CompiledView::from_json(definition)
-            .map_err(|e| StoreError::Inconsistent(format!("the definition of view {name} is not valid in this release: {e}")))?;
+        let view = CompiledView::from_json(definition).map_err(|e| {
+            StoreError::Inconsistent(format!(
+                "the definition of view {name} is not valid in this release: {e}"
+            ))
+        })?;
         if compiled.len() >= CACHED_DEFINITIONS {
             compiled.clear();
         }
@@ -138,6 +150,9 @@ struct Existing {
     state: String,
     pending_hash: Option<String>,
 }
+
+/// A type's generation with one of its materialised views: name, hash, definition; all null for a type without any.
+type DefinitionRow = (i64, Option<String>, Option<String>, Option<String>);
 
 #[derive(sqlx::FromRow)]
 struct RegistryRow {
@@ -193,19 +208,30 @@ impl ViewStore {
         self.type_views_on(&mut connection, resource_type).await
     }
 
-    pub(crate) async fn type_views_on(&self, connection: &mut PgConnection, resource_type: &str) -> Result<TypeViews, StoreError> {
-        let generation: i64 =
-            sqlx::query_scalar("SELECT coalesce((SELECT generation FROM sqlonfhir_meta.resource_type WHERE type = $1), 0)")
-                .bind(resource_type)
-                .fetch_one(&mut *connection)
-                .await
-                .map_err(during("reading a type's generation"))?;
-        let cached = self.cache.of_type.lock().unwrap_or_else(PoisonError::into_inner).get(resource_type).cloned();
+    pub(crate) async fn type_views_on(
+        &self,
+        connection: &mut PgConnection,
+        resource_type: &str,
+    ) -> Result<TypeViews, StoreError> {
+        let generation: i64 = sqlx::query_scalar(
+            "SELECT coalesce((SELECT generation FROM sqlonfhir_meta.resource_type WHERE type = $1), 0)",
+        )
+        .bind(resource_type)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(during("reading a type's generation"))?;
+        let cached = self
+            .cache
+            .of_type
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(resource_type)
+            .cloned();
         if let Some(views) = cached.filter(|v| v.generation == generation) {
             return Ok(views);
         }
         // Generation and definitions in one statement, so of one moment.
-        let rows: Vec<(i64, Option<String>, Option<String>, Option<String>)> = sqlx::query_as(
+        let rows: Vec<DefinitionRow> = sqlx::query_as(
             "SELECT t.generation, v.name, v.hash, v.definition FROM sqlonfhir_meta.resource_type t \
              LEFT JOIN sqlonfhir_meta.view v ON v.resource_type = t.type AND v.state IN ('active', 'stale') \
              WHERE t.type = $1 ORDER BY v.name",
@@ -220,7 +246,11 @@ impl ViewStore {
             .filter_map(|(_, name, hash, definition)| Some((name?, hash?, definition?)))
             .map(|(name, hash, definition)| self.cache.compiled(&name, &hash, &definition))
             .collect::<Result<_, _>>()?;
-        let views = TypeViews { resource_type: resource_type.to_owned(), generation, views };
+        let views = TypeViews {
+            resource_type: resource_type.to_owned(),
+            generation,
+            views,
+        };
         self.cache
             .of_type
             .lock()
@@ -231,7 +261,12 @@ impl ViewStore {
 
     /// Registers a definition (already compiled by the caller, who keeps the text). `force` allows dropped and retyped columns: the view, and what
     /// others have built on it, is then dropped at once and created anew with the next joining run; meanwhile it is not materialised.
-    pub async fn put_view(&self, view: &CompiledView, definition: &str, force: bool) -> Result<PutOutcome, StoreError> {
+    pub async fn put_view(
+        &self,
+        view: &CompiledView,
+        definition: &str,
+        force: bool,
+    ) -> Result<PutOutcome, StoreError> {
         tables::refuse_impossible(view)?;
         let hash = hex(&Sha256::digest(definition.as_bytes()));
         let deadline = locks::patience();
@@ -245,7 +280,13 @@ impl ViewStore {
         }
     }
 
-    async fn try_put_view(&self, view: &CompiledView, definition: &str, hash: &str, force: bool) -> Result<PutOutcome, StoreError> {
+    async fn try_put_view(
+        &self,
+        view: &CompiledView,
+        definition: &str,
+        hash: &str,
+        force: bool,
+    ) -> Result<PutOutcome, StoreError> {
         let doing = during("registering a view");
         let mut transaction = self.begin().await?;
         locks::lock_registry(&mut transaction).await?;
@@ -282,7 +323,8 @@ impl ViewStore {
                         None => PutOutcome::Replacing,
                         Some(reason) if !force => return Err(StoreError::Incompatible(reason)),
                         Some(_) => {
-                            self.drop_within(&mut transaction, view.name(), &existing.resource_type, true).await?;
+                            self.drop_within(&mut transaction, view.name(), &existing.resource_type, true)
+                                .await?;
                             PutOutcome::Created
                         }
                     }
@@ -328,7 +370,8 @@ impl ViewStore {
 
     /// Why a definition cannot take the place of a materialised one with its columns, if it cannot.
     fn incompatibility(&self, view: &CompiledView, existing: &Existing) -> Option<String> {
-        let advice = "give the view a new name, or force the replacement, which drops what others have built on it";
+        let advice =
+            "give the view a new name, or force the replacement, which drops what others have built on it";
         if existing.resource_type != view.resource_type() {
             return Some(format!(
                 "view {} is over {}, the new definition over {}; {advice}",
@@ -337,21 +380,38 @@ impl ViewStore {
                 view.resource_type()
             ));
         }
-        let Ok(old) = self.cache.compiled(view.name(), &existing.hash, &existing.definition) else {
-            return Some(format!("the present definition of view {} cannot be read by this release; {advice}", view.name()));
+        let Ok(old) = self
+            .cache
+            .compiled(view.name(), &existing.hash, &existing.definition)
+        else {
+            return Some(format!(
+                "the present definition of view {} cannot be read by this release; {advice}",
+                view.name()
+            ));
         };
         let broken: Vec<String> = old
             .columns()
             .iter()
-            .filter_map(|column| match view.columns().iter().find(|c| c.name == column.name) {
-                None => Some(format!("column {} is dropped", column.name)),
-                Some(new) if new.sql_type() != column.sql_type() => {
-                    Some(format!("column {} changes from {} to {}", column.name, column.sql_type(), new.sql_type()))
-                }
-                Some(_) => None,
-            })
+            .filter_map(
+                |column| match view.columns().iter().find(|c| c.name == column.name) {
+                    None => Some(format!("column {} is dropped", column.name)),
+                    Some(new) if new.sql_type() != column.sql_type() => Some(format!(
+                        "column {} changes from {} to {}",
+                        column.name,
+                        column.sql_type(),
+                        new.sql_type()
+                    )),
+                    Some(_) => None,
+                },
+            )
             .collect();
-        (!broken.is_empty()).then(|| format!("the new definition of view {} does not fit: {}; {advice}", view.name(), broken.join(", ")))
+        (!broken.is_empty()).then(|| {
+            format!(
+                "the new definition of view {} does not fit: {}; {advice}",
+                view.name(),
+                broken.join(", ")
+            )
+        })
     }
 
     /// Drops a view and its tables. Refused while others' views are built on it.
@@ -372,32 +432,54 @@ impl ViewStore {
         let doing = during("dropping a view");
         let mut transaction = self.begin().await?;
         locks::lock_registry(&mut transaction).await?;
-        let resource_type: Option<String> = sqlx::query_scalar("SELECT resource_type FROM sqlonfhir_meta.view WHERE name = $1")
-            .bind(name)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(doing)?;
+        let resource_type: Option<String> =
+            sqlx::query_scalar("SELECT resource_type FROM sqlonfhir_meta.view WHERE name = $1")
+                .bind(name)
+                .fetch_optional(&mut *transaction)
+                .await
+                .map_err(doing)?;
         let Some(resource_type) = resource_type else {
             return Err(unknown_view(&mut transaction, name).await);
         };
-        self.drop_within(&mut transaction, name, &resource_type, false).await?;
+        self.drop_within(&mut transaction, name, &resource_type, false)
+            .await?;
         bump_registry(&mut transaction).await?;
         transaction.commit().await.map_err(doing)
     }
 
     /// Under the type's lock and with a short `lock_timeout`: tables and public views go, the registry's row with its errors, the generation moves.
-    async fn drop_within(&self, connection: &mut PgConnection, name: &str, resource_type: &str, cascade: bool) -> Result<(), StoreError> {
+    async fn drop_within(
+        &self,
+        connection: &mut PgConnection,
+        name: &str,
+        resource_type: &str,
+        cascade: bool,
+    ) -> Result<(), StoreError> {
         let doing = during("dropping a view");
-        tables::execute(connection, format!("SET LOCAL lock_timeout = '{}'", locks::EXCLUSIVE_WAIT), "dropping a view").await?;
+        tables::execute(
+            connection,
+            format!("SET LOCAL lock_timeout = '{}'", locks::EXCLUSIVE_WAIT),
+            "dropping a view",
+        )
+        .await?;
         locks::lock_type(connection, resource_type).await?;
-        tables::drop_all(connection, name, cascade).await.map_err(|error| match sqlstate(&error).as_deref() {
-            Some("2BP01") => StoreError::Incompatible(format!(
-                "view {name} cannot be dropped: other database objects are built on it; drop these first"
-            )),
-            _ => doing(error),
-        })?;
-        for delete in ["DELETE FROM sqlonfhir_meta.error WHERE view = $1", "DELETE FROM sqlonfhir_meta.view WHERE name = $1"] {
-            sqlx::query(delete).bind(name).execute(&mut *connection).await.map_err(doing)?;
+        tables::drop_all(connection, name, cascade)
+            .await
+            .map_err(|error| match sqlstate(&error).as_deref() {
+                Some("2BP01") => StoreError::Incompatible(format!(
+                    "view {name} cannot be dropped: other database objects are built on it; drop these first"
+                )),
+                _ => doing(error),
+            })?;
+        for delete in [
+            "DELETE FROM sqlonfhir_meta.error WHERE view = $1",
+            "DELETE FROM sqlonfhir_meta.view WHERE name = $1",
+        ] {
+            sqlx::query(delete)
+                .bind(name)
+                .execute(&mut *connection)
+                .await
+                .map_err(doing)?;
         }
         bump_type(connection, resource_type).await
     }
@@ -422,7 +504,7 @@ impl ViewStore {
         transaction.commit().await.map_err(doing)
     }
 
-    /// Moves with every change of the registry (views, states, watermarks' publication not included): what WatchViews polls cheaply.
+    /// Moves with every change of the registry (views, states, watermarks' publication not included): what `WatchViews` polls cheaply.
     pub async fn registry_generation(&self) -> Result<i64, StoreError> {
         sqlx::query_scalar("SELECT generation FROM sqlonfhir_meta.registry")
             .fetch_one(&self.pool)
@@ -457,13 +539,22 @@ impl ViewStore {
         let doing = during("replacing a public view");
         let mut transaction = self.begin().await?;
         let timeout = format!("SET LOCAL lock_timeout = '{}'", locks::EXCLUSIVE_WAIT);
-        sqlx::raw_sql(AssertSqlSafe(timeout)).execute(&mut *transaction).await.map_err(doing)?;
+        sqlx::raw_sql(AssertSqlSafe(timeout))
+            .execute(&mut *transaction)
+            .await
+            .map_err(doing)?;
         // PostgreSQL only appends to a view: the old columns keep their places.
         let mut columns = tables::public_columns(&mut transaction, view.name()).await?;
-        let added: Vec<String> =
-            view.columns().iter().map(|c| c.name.clone()).filter(|name| !columns.contains(name)).collect();
+        let added: Vec<String> = view
+            .columns()
+            .iter()
+            .map(|c| c.name.clone())
+            .filter(|name| !columns.contains(name))
+            .collect();
         columns.extend(added);
-        tables::create_public_views(&mut transaction, view.name(), view.description(), &columns).await.map_err(doing)?;
+        tables::create_public_views(&mut transaction, view.name(), view.description(), &columns)
+            .await
+            .map_err(doing)?;
         sqlx::query("UPDATE sqlonfhir_meta.view SET public_outdated = false WHERE name = $1")
             .bind(view.name())
             .execute(&mut *transaction)
@@ -478,12 +569,17 @@ pub(crate) fn check_generation(views: &TypeViews, row: &TypeRow) -> Result<(), S
     if views.generation == row.generation {
         Ok(())
     } else {
-        Err(StoreError::ViewsChanged { resource_type: views.resource_type.clone() })
+        Err(StoreError::ViewsChanged {
+            resource_type: views.resource_type.clone(),
+        })
     }
 }
 
 /// Makes the type's row, if it is new.
-pub(crate) async fn ensure_type(connection: &mut PgConnection, resource_type: &str) -> Result<(), StoreError> {
+pub(crate) async fn ensure_type(
+    connection: &mut PgConnection,
+    resource_type: &str,
+) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO sqlonfhir_meta.resource_type (type) VALUES ($1) ON CONFLICT DO NOTHING")
         .bind(resource_type)
         .execute(connection)
@@ -513,8 +609,14 @@ pub(crate) async fn bump_registry(connection: &mut PgConnection) -> Result<(), S
 
 /// The error that names the views that there are.
 pub(crate) async fn unknown_view(connection: &mut PgConnection, name: &str) -> StoreError {
-    match sqlx::query_scalar::<_, String>("SELECT name FROM sqlonfhir_meta.view ORDER BY name").fetch_all(connection).await {
-        Ok(names) => StoreError::UnknownView { name: name.into(), known: names.join(", ") },
+    match sqlx::query_scalar::<_, String>("SELECT name FROM sqlonfhir_meta.view ORDER BY name")
+        .fetch_all(connection)
+        .await
+    {
+        Ok(names) => StoreError::UnknownView {
+            name: name.into(),
+            known: names.join(", "),
+        },
         Err(error) => during("reading the registry")(error),
     }
 }

@@ -21,7 +21,10 @@ impl ViewStore {
     /// Opens the connection for one answer of the speed store.
     pub async fn apply_session(&self) -> Result<ApplySession, StoreError> {
         let connection = self.pool.acquire().await.map_err(during("connecting"))?;
-        Ok(ApplySession { connection, skew: self.skew })
+        Ok(ApplySession {
+            connection,
+            skew: self.skew,
+        })
     }
 }
 

@@ -52,7 +52,12 @@ impl ViewStore {
             .connect_with(options.clone())
             .await
             .map_err(during("connecting"))?;
-        Ok(Self { pool, options: Arc::new(options), skew: settings.skew, cache: Arc::default() })
+        Ok(Self {
+            pool,
+            options: Arc::new(options),
+            skew: settings.skew,
+            cache: Arc::default(),
+        })
     }
 
     /// Whether the schema is there and of this release; `StoreError::NotMigrated` says what to do.
@@ -64,7 +69,9 @@ impl ViewStore {
     /// A connection outside the pool, that lives as long as a run.
     pub(crate) async fn own_connection(&self) -> Result<PgConnection, StoreError> {
         let options = self.options.as_ref().clone().application_name("researchflow run");
-        PgConnection::connect_with(&options).await.map_err(during("connecting"))
+        PgConnection::connect_with(&options)
+            .await
+            .map_err(during("connecting"))
     }
 
     /// A transaction on a pooled connection.

@@ -70,7 +70,11 @@ const MAX_COLUMNS: usize = 1600 - 4;
 
 /// What a valid definition may still ask that PostgreSQL cannot hold.
 pub(crate) fn refuse_impossible(view: &CompiledView) -> Result<(), StoreError> {
-    if let Some(column) = view.columns().iter().find(|c| SYSTEM_COLUMNS.contains(&c.name.as_str())) {
+    if let Some(column) = view
+        .columns()
+        .iter()
+        .find(|c| SYSTEM_COLUMNS.contains(&c.name.as_str()))
+    {
         return Err(StoreError::Incompatible(format!(
             "column {} of view {}: PostgreSQL keeps this name for itself; choose another",
             column.name,
@@ -88,12 +92,22 @@ pub(crate) fn refuse_impossible(view: &CompiledView) -> Result<(), StoreError> {
 }
 
 /// Drops what an earlier attempt left, and makes the three tables, empty and invisible. The base table gets its index when it is loaded.
-pub(crate) async fn create_tables(connection: &mut PgConnection, view: &CompiledView) -> Result<(), StoreError> {
+pub(crate) async fn create_tables(
+    connection: &mut PgConnection,
+    view: &CompiledView,
+) -> Result<(), StoreError> {
     let mut ddl = String::new();
     for table in Table::ALL {
         let name = table.of(view.name());
-        let _ = write!(ddl, "DROP TABLE IF EXISTS {name}; CREATE TABLE {name} ({}); ", shape(view.columns()));
-        let _ = write!(ddl, "GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO researchflow_merger; ");
+        let _ = write!(
+            ddl,
+            "DROP TABLE IF EXISTS {name}; CREATE TABLE {name} ({}); ",
+            shape(view.columns())
+        );
+        let _ = write!(
+            ddl,
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO researchflow_merger; "
+        );
         if table != Table::Base {
             let _ = write!(ddl, "CREATE INDEX ON {name} (_rid); ");
         }
@@ -104,7 +118,12 @@ pub(crate) async fn create_tables(connection: &mut PgConnection, view: &Compiled
 /// The base table's key: a resource's rows are never doubled.
 pub(crate) async fn index_base(connection: &mut PgConnection, view: &str) -> Result<(), StoreError> {
     let base = Table::Base.of(view);
-    execute(connection, format!("ALTER TABLE {base} ADD PRIMARY KEY (_rid, _row); ANALYZE {base}"), "indexing a view").await
+    execute(
+        connection,
+        format!("ALTER TABLE {base} ADD PRIMARY KEY (_rid, _row); ANALYZE {base}"),
+        "indexing a view",
+    )
+    .await
 }
 
 /// The public views, over the three tables by name. `columns` in the order in which readers see them.
@@ -115,7 +134,11 @@ pub(crate) async fn create_public_views(
     columns: &[String],
 ) -> Result<(), sqlx::Error> {
     let list = columns.iter().map(|c| quoted(c)).collect::<Vec<_>>().join(", ");
-    let (base, live, shadowed) = (Table::Base.of(view), Table::Live.of(view), Table::Shadowed.of(view));
+    let (base, live, shadowed) = (
+        Table::Base.of(view),
+        Table::Live.of(view),
+        Table::Shadowed.of(view),
+    );
     let mut ddl = String::new();
     for (schema, other) in [("sqlonfhir", live), ("sqlonfhir_batch", shadowed)] {
         let name = format!("{schema}.{}", quoted(view));
@@ -128,11 +151,17 @@ pub(crate) async fn create_public_views(
             let _ = write!(ddl, "COMMENT ON VIEW {name} IS {}; ", literal(text));
         }
     }
-    sqlx::raw_sql(AssertSqlSafe(ddl)).execute(connection).await.map(|_| ())
+    sqlx::raw_sql(AssertSqlSafe(ddl))
+        .execute(connection)
+        .await
+        .map(|_| ())
 }
 
 /// The columns of the public view as it is, in order; empty if there is none.
-pub(crate) async fn public_columns(connection: &mut PgConnection, view: &str) -> Result<Vec<String>, StoreError> {
+pub(crate) async fn public_columns(
+    connection: &mut PgConnection,
+    view: &str,
+) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar(
         "SELECT a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace s ON s.oid = c.relnamespace \
          WHERE s.nspname = 'sqlonfhir' AND c.relname = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
@@ -144,25 +173,44 @@ pub(crate) async fn public_columns(connection: &mut PgConnection, view: &str) ->
 }
 
 /// Drops the public views and the tables. With `cascade` also what others have built on the public views.
-pub(crate) async fn drop_all(connection: &mut PgConnection, view: &str, cascade: bool) -> Result<(), sqlx::Error> {
+pub(crate) async fn drop_all(
+    connection: &mut PgConnection,
+    view: &str,
+    cascade: bool,
+) -> Result<(), sqlx::Error> {
     let how = if cascade { "CASCADE" } else { "RESTRICT" };
     let name = quoted(view);
-    let mut ddl = format!("DROP VIEW IF EXISTS sqlonfhir.{name} {how}; DROP VIEW IF EXISTS sqlonfhir_batch.{name} {how}; ");
+    let mut ddl = format!(
+        "DROP VIEW IF EXISTS sqlonfhir.{name} {how}; DROP VIEW IF EXISTS sqlonfhir_batch.{name} {how}; "
+    );
     for table in Table::ALL {
         let _ = write!(ddl, "DROP TABLE IF EXISTS {}; ", table.of(view));
     }
-    sqlx::raw_sql(AssertSqlSafe(ddl)).execute(connection).await.map(|_| ())
+    sqlx::raw_sql(AssertSqlSafe(ddl))
+        .execute(connection)
+        .await
+        .map(|_| ())
 }
 
 /// Runs statements that were built from quoted names alone.
-pub(crate) async fn execute(connection: &mut PgConnection, sql: String, doing: &'static str) -> Result<(), StoreError> {
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map_err(during(doing))?;
+pub(crate) async fn execute(
+    connection: &mut PgConnection,
+    sql: String,
+    doing: &'static str,
+) -> Result<(), StoreError> {
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(connection)
+        .await
+        .map_err(during(doing))?;
     Ok(())
 }
 
 /// A string literal: `E''` whatever `standard_conforming_strings` says.
 fn literal(text: &str) -> String {
-    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''").replace('\0', ""))
+    format!(
+        "E'{}'",
+        text.replace('\\', "\\\\").replace('\'', "''").replace('\0', "")
+    )
 }
 
 #[cfg(test)]

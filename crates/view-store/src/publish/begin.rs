@@ -44,7 +44,12 @@ impl ViewStore {
         if !locks::try_lock_run(&mut connection, resource_type).await? {
             return Ok(None);
         }
-        tables::execute(&mut connection, format!("{SESSION}; {STAGING}"), "beginning a run").await?;
+        tables::execute(
+            &mut connection,
+            format!("{SESSION}; {STAGING}"),
+            "beginning a run",
+        )
+        .await?;
         if let Err(error) = self.repair_public_views().await {
             warn!(%error, "a public view still lacks new columns");
         }
@@ -54,7 +59,11 @@ impl ViewStore {
             connection,
             skew: self.skew,
             kind,
-            views: TypeViews { resource_type: resource_type.to_owned(), generation, views: Vec::new() },
+            views: TypeViews {
+                resource_type: resource_type.to_owned(),
+                generation,
+                views: Vec::new(),
+            },
             targets: Vec::new(),
             staged: 0,
             published: 0,
@@ -121,7 +130,9 @@ impl Run {
         let shown = self.store.cache.compiled(&row.name, &row.hash, &row.definition)?;
         if row.state == "populating" {
             tables::create_tables(&mut self.connection, &shown).await?;
-            return self.add_target(shown, Part::Joins, Table::Base.of(&row.name), row.hash).await;
+            return self
+                .add_target(shown, Part::Joins, Table::Base.of(&row.name), row.hash)
+                .await;
         }
         let staged = format!("pg_temp.rows_{}", self.targets.len());
         match (row.pending_hash, row.pending_definition) {
@@ -134,19 +145,34 @@ impl Run {
         }
     }
 
-    async fn add_target(&mut self, view: Arc<CompiledView>, part: Part, table: String, hash: String) -> Result<(), StoreError> {
+    async fn add_target(
+        &mut self,
+        view: Arc<CompiledView>,
+        part: Part,
+        table: String,
+        hash: String,
+    ) -> Result<(), StoreError> {
         if part != Part::Joins {
-            let ddl = format!("CREATE TEMP TABLE rows_{} ({})", self.targets.len(), tables::shape(view.columns()));
+            let ddl = format!(
+                "CREATE TEMP TABLE rows_{} ({})",
+                self.targets.len(),
+                tables::shape(view.columns())
+            );
             tables::execute(&mut self.connection, ddl, "making the tables of a run").await?;
         }
-        self.targets.push(Target::new(view.name(), part, view.columns(), table, hash));
+        self.targets
+            .push(Target::new(view.name(), part, view.columns(), table, hash));
         self.views.views.push(view);
         Ok(())
     }
 }
 
 /// The columns that a replacement adds, empty so far: nobody names them before the join. What an earlier attempt added is taken away first.
-async fn add_columns(connection: &mut PgConnection, old: &CompiledView, new: &CompiledView) -> Result<(), StoreError> {
+async fn add_columns(
+    connection: &mut PgConnection,
+    old: &CompiledView,
+    new: &CompiledView,
+) -> Result<(), StoreError> {
     let doing = during("adding columns");
     let present: Vec<String> = sqlx::query_scalar(
         "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped",
@@ -160,10 +186,19 @@ async fn add_columns(connection: &mut PgConnection, old: &CompiledView, new: &Co
     for table in Table::ALL {
         let table = table.of(old.name());
         for left_over in present.iter().filter(|name| !is_old(name)) {
-            let _ = write!(ddl, "ALTER TABLE {table} DROP COLUMN {}; ", tables::quoted(left_over));
+            let _ = write!(
+                ddl,
+                "ALTER TABLE {table} DROP COLUMN {}; ",
+                tables::quoted(left_over)
+            );
         }
         for column in new.columns().iter().filter(|c| !is_old(&c.name)) {
-            let _ = write!(ddl, "ALTER TABLE {table} ADD COLUMN {} {}; ", tables::quoted(&column.name), column.sql_type());
+            let _ = write!(
+                ddl,
+                "ALTER TABLE {table} ADD COLUMN {} {}; ",
+                tables::quoted(&column.name),
+                column.sql_type()
+            );
         }
     }
     if ddl.is_empty() {

@@ -30,7 +30,9 @@ impl Run {
         self.mark_differences().await?;
         let deadline = Instant::now() + LOCK_PATIENCE;
         loop {
-            transaction::begin(&mut self.connection, None).await.map_err(doing)?;
+            transaction::begin(&mut self.connection, None)
+                .await
+                .map_err(doing)?;
             let timeout = format!("SET LOCAL lock_timeout = '{}'", locks::EXCLUSIVE_WAIT);
             tables::execute(&mut self.connection, timeout, "taking the type's lock for a join").await?;
             match locks::lock_type_raw(&mut self.connection, &self.views.resource_type).await {
@@ -42,7 +44,12 @@ impl Run {
                 Err(error) => return Err(doing(error)),
             }
         }
-        tables::execute(&mut self.connection, "SET LOCAL lock_timeout = 0".into(), "taking the type's lock for a join").await?;
+        tables::execute(
+            &mut self.connection,
+            "SET LOCAL lock_timeout = 0".into(),
+            "taking the type's lock for a join",
+        )
+        .await?;
         let row = TypeRow::read(&mut self.connection, &self.views.resource_type).await?;
         check_generation(&self.views, &row)
     }
@@ -58,7 +65,10 @@ impl Run {
         self.index().await?;
         self.mark_differences().await?;
         self.check_registered().await?;
-        let published = Published { n: position.n, as_of: None };
+        let published = Published {
+            n: position.n,
+            as_of: None,
+        };
         loop {
             let picked = self.pick(CHUNK, false).await?;
             let Some(last) = picked.last() else { break };
@@ -76,7 +86,8 @@ impl Run {
         self.finish(position, published, &row).await?;
         if !self.live_ids().await?.is_empty() {
             return Err(StoreError::Inconsistent(
-                "ids are live that the joining run has not read: the live ids must be read after the lock".into(),
+                "ids are live that the joining run has not read: the live ids must be read after the lock"
+                    .into(),
             ));
         }
         bump_type(&mut self.connection, &self.views.resource_type).await?;
@@ -105,7 +116,9 @@ impl Run {
         if registered.len() == joining.len() {
             Ok(())
         } else {
-            Err(StoreError::ViewsChanged { resource_type: self.views.resource_type.clone() })
+            Err(StoreError::ViewsChanged {
+                resource_type: self.views.resource_type.clone(),
+            })
         }
     }
 
@@ -144,12 +157,14 @@ impl Run {
     async fn activate(&mut self, index: usize) -> Result<(), StoreError> {
         let doing = during("activating a view");
         let target = &self.targets[index];
-        sqlx::query("UPDATE sqlonfhir_meta.view SET state = 'active', reason = NULL, row_count = $2 WHERE name = $1")
-            .bind(&target.name)
-            .bind(target.rows)
-            .execute(&mut self.connection)
-            .await
-            .map_err(doing)?;
+        sqlx::query(
+            "UPDATE sqlonfhir_meta.view SET state = 'active', reason = NULL, row_count = $2 WHERE name = $1",
+        )
+        .bind(&target.name)
+        .bind(target.rows)
+        .execute(&mut self.connection)
+        .await
+        .map_err(doing)?;
         sqlx::query("DELETE FROM sqlonfhir_meta.error WHERE view = $1")
             .bind(&target.name)
             .execute(&mut self.connection)

@@ -134,7 +134,9 @@ impl Run {
     /// Gives the run lock back; also done by dropping the run.
     pub async fn end(self) -> Result<(), StoreError> {
         // The session's end gives back the lock and drops the staged rows.
-        sqlx::Connection::close(self.connection).await.map_err(during("ending a run"))
+        sqlx::Connection::close(self.connection)
+            .await
+            .map_err(during("ending a run"))
     }
 
     /// The views whose tables are changed by resources.
@@ -149,6 +151,13 @@ impl Run {
 
 impl Target {
     fn new(name: &str, part: Part, columns: &[Column], table: String, hash: String) -> Self {
-        Self { name: name.to_owned(), part, columns: crate::tables::all_columns(columns), table, rows: 0, hash }
+        Self {
+            name: name.to_owned(),
+            part,
+            columns: crate::tables::all_columns(columns),
+            table,
+            rows: 0,
+            hash,
+        }
     }
 }

@@ -28,7 +28,11 @@ pub(super) struct Published {
 
 impl Run {
     /// Publishes the next slice, or the last (rules 11 to 13), of the reading at `position`, in one transaction with a synchronous commit.
-    pub async fn publish_slice(&mut self, position: &Position, plan: SlicePlan) -> Result<SliceOutcome, StoreError> {
+    pub async fn publish_slice(
+        &mut self,
+        position: &Position,
+        plan: SlicePlan,
+    ) -> Result<SliceOutcome, StoreError> {
         let doing = during("publishing a slice");
         self.index().await?;
         if !self.compared && self.kind != RunKind::Incremental {
@@ -38,7 +42,9 @@ impl Run {
             }
             self.mark_differences().await?;
         }
-        transaction::begin(&mut self.connection, None).await.map_err(doing)?;
+        transaction::begin(&mut self.connection, None)
+            .await
+            .map_err(doing)?;
         let outcome = self.slice(position, plan).await;
         if let Ok(SliceOutcome::More | SliceOutcome::Finished) = outcome {
             transaction::commit(&mut self.connection).await.map_err(doing)?;
@@ -59,7 +65,10 @@ impl Run {
         let mut picked = self.pick(limit + 1, plan.unchanged_too).await?;
         let more = i64::try_from(picked.len()).is_ok_and(|length| length > limit);
         picked.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        let published = Published { n: position.n, as_of: Some(position.as_of) };
+        let published = Published {
+            n: position.n,
+            as_of: Some(position.as_of),
+        };
         self.publish(&picked, published, &row).await?;
         set_newest(&mut self.connection, &self.views.resource_type, position.n).await?;
         if let Some(last) = picked.pop() {
@@ -102,7 +111,12 @@ impl Run {
     }
 
     /// Rule 11: each becomes the batch's state, and the shown one, unless what is live is later.
-    pub(super) async fn publish(&mut self, picked: &[Picked], at: Published, row: &TypeRow) -> Result<(), StoreError> {
+    pub(super) async fn publish(
+        &mut self,
+        picked: &[Picked],
+        at: Published,
+        row: &TypeRow,
+    ) -> Result<(), StoreError> {
         let picked: Vec<&Picked> = picked.iter().filter(|p| p.to_publish).collect();
         if picked.is_empty() {
             return Ok(());
@@ -111,9 +125,16 @@ impl Run {
         let resource_type = &self.views.resource_type;
         let ids: Vec<&str> = picked.iter().map(|p| p.id.as_str()).collect();
         let entries = ledger::entries(&mut self.connection, resource_type, &ids).await?;
-        let (hidden, shown): (Vec<&Picked>, Vec<&Picked>) = picked
-            .iter()
-            .partition(|p| live_stays(entries.get(&p.id), row.published_n(), at.n, at.as_of, p.version, self.skew));
+        let (hidden, shown): (Vec<&Picked>, Vec<&Picked>) = picked.iter().partition(|p| {
+            live_stays(
+                entries.get(&p.id),
+                row.published_n(),
+                at.n,
+                at.as_of,
+                p.version,
+                self.skew,
+            )
+        });
         let hidden_ids: Vec<&str> = hidden.iter().map(|p| p.id.as_str()).collect();
         let shown_ids: Vec<&str> = shown.iter().map(|p| p.id.as_str()).collect();
 
@@ -121,8 +142,9 @@ impl Run {
             let [base, live, shadowed] = Table::ALL.map(|table| table.of(&target.name));
             let (columns, staged) = (&target.columns, &target.table);
             let delete = |from: &str| format!("DELETE FROM {from} WHERE _rid = ANY ($1)");
-            let insert =
-                |into: &str| format!("INSERT INTO {into} ({columns}) SELECT {columns} FROM {staged} WHERE _rid = ANY ($1)");
+            let insert = |into: &str| {
+                format!("INSERT INTO {into} ({columns}) SELECT {columns} FROM {staged} WHERE _rid = ANY ($1)")
+            };
             let mut batch_rows = 0;
             for (sql, ids, sign) in [
                 (delete(&base), &ids, -1),
@@ -132,23 +154,38 @@ impl Run {
                 (insert(&shadowed), &hidden_ids, 1),
             ] {
                 if !ids.is_empty() {
-                    let done =
-                        sqlx::query(AssertSqlSafe(sql)).bind(ids).execute(&mut self.connection).await.map_err(doing)?;
+                    let done = sqlx::query(AssertSqlSafe(sql))
+                        .bind(ids)
+                        .execute(&mut self.connection)
+                        .await
+                        .map_err(doing)?;
                     batch_rows += sign * done.rows_affected().cast_signed();
                 }
             }
             if batch_rows != 0 {
-                sqlx::query("UPDATE sqlonfhir_meta.view SET row_count = coalesce(row_count, 0) + $2 WHERE name = $1")
-                    .bind(&target.name)
-                    .bind(batch_rows)
-                    .execute(&mut self.connection)
-                    .await
-                    .map_err(doing)?;
+                sqlx::query(
+                    "UPDATE sqlonfhir_meta.view SET row_count = coalesce(row_count, 0) + $2 WHERE name = $1",
+                )
+                .bind(&target.name)
+                .bind(batch_rows)
+                .execute(&mut self.connection)
+                .await
+                .map_err(doing)?;
             }
         }
         let entries: Vec<(&str, Entry)> = shown
             .iter()
-            .map(|p| (p.id.as_str(), Entry { n: at.n, version: p.version, layer: Layer::Batch, received: None }))
+            .map(|p| {
+                (
+                    p.id.as_str(),
+                    Entry {
+                        n: at.n,
+                        version: p.version,
+                        layer: Layer::Batch,
+                        received: None,
+                    },
+                )
+            })
             .collect();
         let entries: Vec<(&str, &Entry)> = entries.iter().map(|(id, entry)| (*id, entry)).collect();
         ledger::put(&mut self.connection, resource_type, &entries).await?;
@@ -184,7 +221,12 @@ impl Run {
     }
 
     /// Rule 13: what is live now and was staged is published once more, the watermark moves, entries of earlier runs go.
-    pub(super) async fn finish(&mut self, position: &Position, at: Published, row: &TypeRow) -> Result<(), StoreError> {
+    pub(super) async fn finish(
+        &mut self,
+        position: &Position,
+        at: Published,
+        row: &TypeRow,
+    ) -> Result<(), StoreError> {
         let doing = during("finishing a run");
         let live: Vec<Picked> = sqlx::query_as(
             "SELECT s.id, s.version, true AS to_publish FROM sqlonfhir_meta.ledger l JOIN pg_temp.staged s USING (id) \
@@ -225,7 +267,11 @@ impl Run {
 }
 
 /// The fence: an older run ends at its next slice.
-pub(super) async fn set_newest(connection: &mut PgConnection, resource_type: &str, n: i64) -> Result<(), StoreError> {
+pub(super) async fn set_newest(
+    connection: &mut PgConnection,
+    resource_type: &str,
+    n: i64,
+) -> Result<(), StoreError> {
     sqlx::query("UPDATE sqlonfhir_meta.resource_type SET newest = $2 WHERE type = $1")
         .bind(resource_type)
         .bind(n)

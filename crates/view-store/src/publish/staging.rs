@@ -23,9 +23,17 @@ impl Run {
             self.index().await?;
         }
         // Of an id that comes twice the last state counts.
-        let last: HashMap<&str, usize> = states.iter().enumerate().map(|(i, s)| (s.id.as_str(), i)).collect();
-        let states: Vec<&EvaluatedState> =
-            states.iter().enumerate().filter(|(i, s)| last.get(s.id.as_str()) == Some(i)).map(|(_, s)| s).collect();
+        let last: HashMap<&str, usize> = states
+            .iter()
+            .enumerate()
+            .map(|(i, s)| (s.id.as_str(), i))
+            .collect();
+        let states: Vec<&EvaluatedState> = states
+            .iter()
+            .enumerate()
+            .filter(|(i, s)| last.get(s.id.as_str()) == Some(i))
+            .map(|(_, s)| s)
+            .collect();
         let ids: Vec<&str> = states.iter().map(|s| s.id.as_str()).collect();
 
         let doing = during("staging rows");
@@ -38,8 +46,11 @@ impl Run {
         if !again.is_empty() {
             for target in &mut self.targets {
                 let sql = format!("DELETE FROM {} WHERE _rid = ANY ($1)", target.table);
-                let deleted =
-                    sqlx::query(AssertSqlSafe(sql)).bind(&again).execute(&mut *transaction).await.map_err(doing)?;
+                let deleted = sqlx::query(AssertSqlSafe(sql))
+                    .bind(&again)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(doing)?;
                 target.rows -= deleted.rows_affected().cast_signed();
             }
             sqlx::query("DELETE FROM pg_temp.failed WHERE id = ANY ($1)")
@@ -114,7 +125,12 @@ impl Run {
                 tables::execute(&mut self.connection, sql, "indexing staged rows").await?;
             }
         }
-        tables::execute(&mut self.connection, "ANALYZE pg_temp.staged".into(), "indexing staged rows").await
+        tables::execute(
+            &mut self.connection,
+            "ANALYZE pg_temp.staged".into(),
+            "indexing staged rows",
+        )
+        .await
     }
 
     /// Marks the staged states whose rows differ from what the batch shows, byte by byte (a number's scale counts). Without the type's
@@ -135,20 +151,20 @@ impl Run {
             .map(|target| {
                 let [base, _, shadowed] = Table::ALL.map(|table| table.of(&target.name));
                 let (columns, staged) = (&target.columns, &target.table);
-                let of = |side: &str| columns.split(", ").map(|c| format!("{side}.{c}")).collect::<Vec<_>>().join(", ");
                 format!(
                     "UPDATE pg_temp.staged s SET differs = true WHERE {only} NOT s.changed AND NOT s.differs AND s.id IN ( \
                        SELECT coalesce(b._rid, r._rid) \
                        FROM (SELECT {columns} FROM {base} UNION ALL SELECT {columns} FROM {shadowed}) b \
-                       FULL JOIN {staged} r ON b._rid = r._rid AND b._row = r._row \
-                       WHERE ROW({}) *<> ROW({}))",
-                    of("b"),
-                    of("r")
+                       FULL JOIN (SELECT {columns} FROM {staged}) r ON b._rid = r._rid AND b._row = r._row \
+                       WHERE (b *<> r) IS NOT FALSE)"
                 )
             })
             .collect();
         for sql in statements {
-            sqlx::query(AssertSqlSafe(sql)).execute(&mut self.connection).await.map_err(doing)?;
+            sqlx::query(AssertSqlSafe(sql))
+                .execute(&mut self.connection)
+                .await
+                .map_err(doing)?;
         }
         Ok(())
     }

@@ -8,7 +8,9 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Arguments as _, AssertSqlSafe, Connection as _, Postgres, Row as _, SqlSafeStr as _, ValueRef as _};
+use sqlx::{
+    Arguments as _, AssertSqlSafe, Connection as _, Postgres, Row as _, SqlSafeStr as _, ValueRef as _,
+};
 
 use self::statement::{Argument, Source, Statement, ValueCheck};
 use crate::copy::copy_in;
@@ -144,14 +146,23 @@ impl ViewStore {
     pub async fn snapshot(&self, view: Option<&str>) -> Result<Snapshot, StoreError> {
         let doing = during("opening a snapshot");
         let connection = self.pool.acquire().await.map_err(doing)?;
-        let mut snapshot = Snapshot { store: self.clone(), connection, streaming: false };
+        let mut snapshot = Snapshot {
+            store: self.clone(),
+            connection,
+            streaming: false,
+        };
         let sql = if view.is_some() { READ_ONLY } else { BEGIN };
-        transaction::begin(&mut snapshot.connection, Some(sql.into_sql_str())).await.map_err(doing)?;
+        transaction::begin(&mut snapshot.connection, Some(sql.into_sql_str()))
+            .await
+            .map_err(doing)?;
         let Some(name) = view else { return Ok(snapshot) };
         // The lock before the first query: a table that is replaced or dropped in between would look empty in an older snapshot.
         let tables = Table::ALL.map(|table| table.of(name)).join(", ");
         let lock = format!("LOCK TABLE {tables} IN ACCESS SHARE MODE");
-        match sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *snapshot.connection).await {
+        match sqlx::raw_sql(AssertSqlSafe(lock))
+            .execute(&mut *snapshot.connection)
+            .await
+        {
             Ok(_) => Ok(snapshot),
             Err(error) if sqlstate(&error).as_deref() == Some("42P01") => {
                 drop(snapshot);
@@ -166,11 +177,16 @@ impl ViewStore {
 impl Snapshot {
     /// Freshness of a type in this snapshot.
     pub async fn freshness(&mut self, resource_type: &str) -> Result<TypeFreshness, StoreError> {
-        Ok(TypeRow::read(&mut self.connection, resource_type).await?.freshness())
+        Ok(TypeRow::read(&mut self.connection, resource_type)
+            .await?
+            .freshness())
     }
 
     /// The columns of the answer, and its rows, streamed.
-    pub async fn select(&mut self, select: &Select) -> Result<(Vec<Column>, BoxStream<'_, Result<Answer, StoreError>>), StoreError> {
+    pub async fn select(
+        &mut self,
+        select: &Select,
+    ) -> Result<(Vec<Column>, BoxStream<'_, Result<Answer, StoreError>>), StoreError> {
         let (columns, source) = self.source(&select.relation).await?;
         let statement = Statement::build(select, &columns, &source)?;
         for check in &statement.checks {
@@ -186,23 +202,31 @@ impl Snapshot {
             }
             .map_err(|_| StoreError::InvalidSelect("a value is too long".into()))?;
         }
-        let Statement { sql, columns, with_layer, .. } = statement;
+        let Statement {
+            sql,
+            columns,
+            with_layer,
+            ..
+        } = statement;
         let with_resource = with_layer && select.max_resources.is_some();
         self.streaming = true;
         let streaming = &mut self.streaming;
         let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch(&mut *self.connection);
         let wanted = columns.clone();
-        let answers = stream::unfold((rows, streaming, wanted), move |(mut rows, streaming, wanted)| async move {
-            let answer = match rows.next().await {
-                None => {
-                    *streaming = false;
-                    return None;
-                }
-                Some(Err(error)) => Err(during("reading rows")(error)),
-                Some(Ok(row)) => answer(&row, &wanted, with_layer, with_resource),
-            };
-            Some((answer, (rows, streaming, wanted)))
-        });
+        let answers = stream::unfold(
+            (rows, streaming, wanted),
+            move |(mut rows, streaming, wanted)| async move {
+                let answer = match rows.next().await {
+                    None => {
+                        *streaming = false;
+                        return None;
+                    }
+                    Some(Err(error)) => Err(during("reading rows")(error)),
+                    Some(Ok(row)) => answer(&row, &wanted, with_layer, with_resource),
+                };
+                Some((answer, (rows, streaming, wanted)))
+            },
+        );
         Ok((columns, answers.boxed()))
     }
 
@@ -228,15 +252,28 @@ impl Snapshot {
             return Err(unknown_view(&mut self.connection, name).await);
         };
         let view = self.store.cache.compiled(name, &hash, &definition)?;
-        let source = Source::two(&Table::Base.of(name), &other.of(name), other == Table::Live, &format!("view {name}"));
+        let source = Source::two(
+            &Table::Base.of(name),
+            &other.of(name),
+            other == Table::Live,
+            &format!("view {name}"),
+        );
         Ok((view.columns().to_vec(), source))
     }
 
     /// Rows of the caller, into a temporary table that ends with the transaction.
     async fn take_in(&mut self, columns: &[Column], tuples: &[u8]) -> Result<(), StoreError> {
-        let ddl = format!("DROP TABLE IF EXISTS pg_temp.given; CREATE TEMP TABLE given ({}) ON COMMIT DROP", tables::shape(columns));
+        let ddl = format!(
+            "DROP TABLE IF EXISTS pg_temp.given; CREATE TEMP TABLE given ({}) ON COMMIT DROP",
+            tables::shape(columns)
+        );
         tables::execute(&mut self.connection, ddl, "taking in given rows").await?;
-        copy_in(&mut self.connection, &format!("pg_temp.given ({})", tables::all_columns(columns)), &[tuples]).await?;
+        copy_in(
+            &mut self.connection,
+            &format!("pg_temp.given ({})", tables::all_columns(columns)),
+            &[tuples],
+        )
+        .await?;
         Ok(())
     }
 
@@ -245,7 +282,10 @@ impl Snapshot {
         let doing = during("checking a condition's values");
         let mut savepoint = self.connection.begin().await.map_err(doing)?;
         let sql = format!("SELECT ($1::text[])::{}[] IS NULL", check.sql_type);
-        let checked = sqlx::query(AssertSqlSafe(sql)).bind(&check.values).execute(&mut *savepoint).await;
+        let checked = sqlx::query(AssertSqlSafe(sql))
+            .bind(&check.values)
+            .execute(&mut *savepoint)
+            .await;
         match checked {
             Ok(_) => savepoint.commit().await.map_err(doing),
             Err(error) if sqlstate(&error).is_some_and(|code| code.starts_with("22")) => {
@@ -270,19 +310,38 @@ impl Drop for Snapshot {
     }
 }
 
-fn answer(row: &PgRow, columns: &[Column], with_layer: bool, with_resource: bool) -> Result<Answer, StoreError> {
+fn answer(
+    row: &PgRow,
+    columns: &[Column],
+    with_layer: bool,
+    with_resource: bool,
+) -> Result<Answer, StoreError> {
     let failed = during("reading a row");
     let bytes = |index| {
         let value = row.try_get_raw(index).map_err(failed)?;
         if value.is_null() {
             return Ok(None);
         }
-        value.as_bytes().map(Some).map_err(|_| StoreError::Inconsistent("a row came in an unknown form".into()))
+        value
+            .as_bytes()
+            .map(Some)
+            .map_err(|_| StoreError::Inconsistent("a row came in an unknown form".into()))
     };
-    let cells =
-        columns.iter().enumerate().map(|(i, column)| decode::cell(column, bytes(i)?)).collect::<Result<_, StoreError>>()?;
+    let cells = columns
+        .iter()
+        .enumerate()
+        .map(|(i, column)| decode::cell(column, bytes(i)?))
+        .collect::<Result<_, StoreError>>()?;
     let live = with_layer && bytes(columns.len())? == Some(&[1]);
-    let resource = if with_resource { bytes(columns.len() + 1)? } else { None };
+    let resource = if with_resource {
+        bytes(columns.len() + 1)?
+    } else {
+        None
+    };
     let resource = resource.map(|id| String::from_utf8_lossy(id).into_owned());
-    Ok(Answer { cells, live, resource })
+    Ok(Answer {
+        cells,
+        live,
+        resource,
+    })
 }

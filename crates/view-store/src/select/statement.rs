@@ -35,11 +35,17 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn one(table: &str, what: &str) -> Self {
-        Self { parts: vec![(table.into(), false)], what: what.into() }
+        Self {
+            parts: vec![(table.into(), false)],
+            what: what.into(),
+        }
     }
 
     pub(super) fn two(base: &str, other: &str, other_is_live: bool, what: &str) -> Self {
-        Self { parts: vec![(base.into(), false), (other.into(), other_is_live)], what: what.into() }
+        Self {
+            parts: vec![(base.into(), false), (other.into(), other_is_live)],
+            what: what.into(),
+        }
     }
 }
 
@@ -64,17 +70,29 @@ struct Builder<'a> {
 
 impl Statement {
     pub(super) fn build(select: &Select, columns: &[Column], source: &Source) -> Result<Self, StoreError> {
-        let mut builder = Builder { columns, what: &source.what, arguments: Vec::new(), checks: Vec::new() };
+        let mut builder = Builder {
+            columns,
+            what: &source.what,
+            arguments: Vec::new(),
+            checks: Vec::new(),
+        };
         let wanted = if select.columns.is_empty() {
             columns.to_vec()
         } else {
-            select.columns.iter().map(|name| builder.column(name).cloned()).collect::<Result<_, _>>()?
+            select
+                .columns
+                .iter()
+                .map(|name| builder.column(name).cloned())
+                .collect::<Result<_, _>>()?
         };
         let condition = match &select.condition {
             Some(condition) => format!(" WHERE {}", builder.condition(condition)?),
             None => String::new(),
         };
-        let mut with = format!("WITH picked AS NOT MATERIALIZED ({}{condition})", rows_of(source, columns));
+        let mut with = format!(
+            "WITH picked AS NOT MATERIALIZED ({}{condition})",
+            rows_of(source, columns)
+        );
         let mut from = "picked".to_owned();
         if let Some(max) = select.max_resources {
             let limit = builder.argument(Argument::Number(max.max(0)));
@@ -98,7 +116,11 @@ impl Statement {
             list
         });
         // Whoever limits the resources wants to know whether the limit was met.
-        let resource = if select.max_resources.is_some() { ", _rid" } else { "" };
+        let resource = if select.max_resources.is_some() {
+            ", _rid"
+        } else {
+            ""
+        };
         let sql = format!("{with} SELECT {list}_live{resource} FROM {from}{order}{limit}");
         Ok(builder.finish(sql, wanted, true))
     }
@@ -107,8 +129,11 @@ impl Statement {
 /// All rows of a source, with their layer.
 fn rows_of(source: &Source, columns: &[Column]) -> String {
     let list = tables::all_columns(columns);
-    let parts: Vec<String> =
-        source.parts.iter().map(|(table, live)| format!("SELECT {list}, {live} AS _live FROM {table}")).collect();
+    let parts: Vec<String> = source
+        .parts
+        .iter()
+        .map(|(table, live)| format!("SELECT {list}, {live} AS _live FROM {table}"))
+        .collect();
     format!("SELECT * FROM ({}) source", parts.join(" UNION ALL "))
 }
 
@@ -126,7 +151,13 @@ fn count_column() -> Column {
 
 impl Builder<'_> {
     fn finish(self, sql: String, columns: Vec<Column>, with_layer: bool) -> Statement {
-        Statement { sql, arguments: self.arguments, checks: self.checks, columns, with_layer }
+        Statement {
+            sql,
+            arguments: self.arguments,
+            checks: self.checks,
+            columns,
+            with_layer,
+        }
     }
 
     fn argument(&mut self, argument: Argument) -> String {
@@ -137,7 +168,11 @@ impl Builder<'_> {
     fn column(&self, name: &str) -> Result<&Column, StoreError> {
         self.columns.iter().find(|c| c.name == name).ok_or_else(|| {
             let known: Vec<&str> = self.columns.iter().map(|c| c.name.as_str()).collect();
-            StoreError::InvalidSelect(format!("{} has no column {name}; it has: {}", self.what, known.join(", ")))
+            StoreError::InvalidSelect(format!(
+                "{} has no column {name}; it has: {}",
+                self.what,
+                known.join(", ")
+            ))
         })
     }
 
@@ -145,7 +180,10 @@ impl Builder<'_> {
         let mut keys = Vec::new();
         for by in &select.order {
             let column = tables::quoted(&self.column(&by.column)?.name);
-            keys.push(format!("{column} {} NULLS LAST", if by.descending { "DESC" } else { "ASC" }));
+            keys.push(format!(
+                "{column} {} NULLS LAST",
+                if by.descending { "DESC" } else { "ASC" }
+            ));
         }
         // The most recently updated resources come first where nothing else is asked.
         if keys.is_empty() && select.max_resources.is_some() {
@@ -160,8 +198,15 @@ impl Builder<'_> {
 
     fn condition(&mut self, condition: &Condition) -> Result<String, StoreError> {
         Ok(match condition {
-            Condition::Compare { column, operator, values } => self.compare(column, *operator, values)?,
-            Condition::ResourceId(ids) => format!("_rid = ANY ({}::text[])", self.argument(Argument::Texts(ids.clone()))),
+            Condition::Compare {
+                column,
+                operator,
+                values,
+            } => self.compare(column, *operator, values)?,
+            Condition::ResourceId(ids) => format!(
+                "_rid = ANY ({}::text[])",
+                self.argument(Argument::Texts(ids.clone()))
+            ),
             Condition::UpdatedSince(at) => format!("_updated >= {}", self.argument(Argument::Time(*at))),
             Condition::All(conditions) => self.joined(conditions, " AND ", "true")?,
             Condition::Any(conditions) => self.joined(conditions, " OR ", "false")?,
@@ -170,8 +215,15 @@ impl Builder<'_> {
     }
 
     fn joined(&mut self, conditions: &[Condition], word: &str, none: &str) -> Result<String, StoreError> {
-        let parts: Vec<String> = conditions.iter().map(|c| self.condition(c)).collect::<Result<_, _>>()?;
-        Ok(if parts.is_empty() { none.into() } else { format!("({})", parts.join(word)) })
+        let parts: Vec<String> = conditions
+            .iter()
+            .map(|c| self.condition(c))
+            .collect::<Result<_, _>>()?;
+        Ok(if parts.is_empty() {
+            none.into()
+        } else {
+            format!("({})", parts.join(word))
+        })
     }
 
     fn compare(&mut self, name: &str, operator: Operator, values: &[String]) -> Result<String, StoreError> {
@@ -195,7 +247,9 @@ impl Builder<'_> {
             )));
         }
         if values.iter().any(|v| v.contains('\0')) {
-            return Err(StoreError::InvalidSelect(format!("a value for column {name} holds a NUL character")));
+            return Err(StoreError::InvalidSelect(format!(
+                "a value for column {name} holds a NUL character"
+            )));
         }
         self.check_later(&column, values);
         let value = match operator {
@@ -203,7 +257,11 @@ impl Builder<'_> {
             _ => self.argument(Argument::Text(values[0].clone())),
         };
         let sql_type = comparison_type(column.kind);
-        let operand = if column.collection { "member" } else { quoted.as_str() };
+        let operand = if column.collection {
+            "member"
+        } else {
+            quoted.as_str()
+        };
         let comparison = match operator {
             Operator::Equal => format!("{operand} = {value}::text::{sql_type}"),
             Operator::NotEqual => format!("{operand} <> {value}::text::{sql_type}"),
@@ -214,9 +272,15 @@ impl Builder<'_> {
             Operator::In => format!("{operand} = ANY ({value}::text[]::{sql_type}[])"),
             Operator::Like => format!("{operand} LIKE {value}::text"),
             Operator::ContainsText => format!("position(lower({value}::text) IN lower({operand})) > 0"),
-            Operator::IsNull | Operator::IsNotNull => return Err(StoreError::InvalidSelect("unreachable".into())),
+            Operator::IsNull | Operator::IsNotNull => {
+                return Err(StoreError::InvalidSelect("unreachable".into()));
+            }
         };
-        Ok(if column.collection { format!("EXISTS (SELECT FROM unnest({quoted}) member WHERE {comparison})") } else { comparison })
+        Ok(if column.collection {
+            format!("EXISTS (SELECT FROM unnest({quoted}) member WHERE {comparison})")
+        } else {
+            comparison
+        })
     }
 
     /// Asks PostgreSQL about values where it is not plain that it will take them.
@@ -231,7 +295,11 @@ impl Builder<'_> {
         };
         if !values.iter().all(plain) {
             let sql_type = comparison_type(column.kind);
-            self.checks.push(ValueCheck { column: column.name.clone(), sql_type, values: values.to_vec() });
+            self.checks.push(ValueCheck {
+                column: column.name.clone(),
+                sql_type,
+                values: values.to_vec(),
+            });
         }
     }
 }
@@ -250,12 +318,20 @@ mod tests {
     use crate::Relation;
 
     fn column(name: &str, kind: ColumnKind, collection: bool) -> Column {
-        Column { name: name.into(), kind, collection, ..count_column() }
+        Column {
+            name: name.into(),
+            kind,
+            collection,
+            ..count_column()
+        }
     }
 
     fn build(condition: Condition) -> Result<Statement, StoreError> {
-        let columns =
-            [column("Name", ColumnKind::Text, false), column("n", ColumnKind::Integer, false), column("codes", ColumnKind::Text, true)];
+        let columns = [
+            column("Name", ColumnKind::Text, false),
+            column("n", ColumnKind::Integer, false),
+            column("codes", ColumnKind::Text, true),
+        ];
         let select = Select {
             relation: Relation::Merged("v".into()),
             columns: vec![],
@@ -269,7 +345,11 @@ mod tests {
     }
 
     fn compare(column: &str, operator: Operator, values: &[&str]) -> Condition {
-        Condition::Compare { column: column.into(), operator, values: values.iter().map(ToString::to_string).collect() }
+        Condition::Compare {
+            column: column.into(),
+            operator,
+            values: values.iter().map(ToString::to_string).collect(),
+        }
     }
 
     #[test]
@@ -288,13 +368,27 @@ mod tests {
     #[test]
     fn unknown_columns_are_named_with_those_that_exist() {
         let error = build(compare("nme", Operator::Equal, &["x"])).expect_err("unknown");
-        assert_eq!(error.to_string(), "view v has no column nme; it has: Name, n, codes");
+        assert_eq!(
+            error.to_string(),
+            "view v has no column nme; it has: Name, n, codes"
+        );
     }
 
     #[test]
     fn values_that_are_not_plain_are_checked_first() {
-        assert!(build(compare("n", Operator::Equal, &["12"])).expect("a statement").checks.is_empty());
-        assert_eq!(build(compare("n", Operator::Equal, &["x"])).expect("a statement").checks.len(), 1);
+        assert!(
+            build(compare("n", Operator::Equal, &["12"]))
+                .expect("a statement")
+                .checks
+                .is_empty()
+        );
+        assert_eq!(
+            build(compare("n", Operator::Equal, &["x"]))
+                .expect("a statement")
+                .checks
+                .len(),
+            1
+        );
         assert!(build(compare("n", Operator::Like, &["1%"])).is_err());
         assert!(build(compare("n", Operator::Equal, &[])).is_err());
     }
