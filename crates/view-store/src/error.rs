@@ -59,7 +59,12 @@ pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<String> {
 }
 
 /// Lock not to be had within `lock_timeout`.
-pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// Whether an error says that a lock could not be had within `lock_timeout`.
+pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    sqlstate(error).as_deref() == Some(LOCK_NOT_AVAILABLE)
+}
 
 fn reason(error: &sqlx::Error) -> String {
     let Some(database) = error.as_database_error() else {

@@ -9,9 +9,9 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tracing::warn;
 
 use super::{Part, Run, RunKind, Target};
-use crate::error::during;
+use crate::error::{during, is_lock_timeout};
 use crate::freshness::TypeRow;
-use crate::registry::{bump_registry, is_lock_timeout};
+use crate::registry::bump_registry;
 use crate::tables::{self, Table};
 use crate::{StoreError, TypeViews, ViewStore, locks};
 
