@@ -41,7 +41,7 @@ class RecordedHapi(Hapi):
 
 
 def state(s):
-    return dict(id=s.rid, version=s.version, updated=s.updated, deleted=s.deleted, content=s.content)
+    return dict(id=s.rid, version=s.version, updated=s.updated, deleted=s.deleted, content=s.content, life=s.life)
 
 
 def position(p):
@@ -55,6 +55,17 @@ class RecordedRefresher(Refresher):
         if name == "run" and value is not None:
             self.w.begun = value.kind
         super().__setattr__(name, value)
+
+    def catch_up(self, run):
+        """What is neither in HAPI nor shown makes no slice: the real run does not know of it."""
+        ended = super().catch_up(run)
+        if not ended:
+            run.todo = [rid for rid in run.todo if run.load[rid].version or rid in run.changed or self.is_shown(rid)]
+        return ended
+
+    def is_shown(self, rid):
+        db = self.w.db
+        return rid in db.ledger or any(v.base.get(rid) or v.live.get(rid) or v.shadowed.get(rid) for v in db.views.values())
 
 
 class Recorded(Play):

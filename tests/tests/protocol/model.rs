@@ -32,27 +32,62 @@ pub struct Step {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum Deed {
-    Begin { tx: u8, start: i64 },
-    Write { tx: u8, savepoint: bool, state: State },
-    Commit { tx: u8 },
-    Abort { tx: u8 },
-    HapiRestore { timeline: i64, rows: BTreeMap<String, Vec<State>> },
-    Webhook { state: State, received: i64 },
+    Begin {
+        tx: u8,
+        start: i64,
+    },
+    Write {
+        tx: u8,
+        savepoint: bool,
+        state: State,
+    },
+    Commit {
+        tx: u8,
+    },
+    Abort {
+        tx: u8,
+    },
+    HapiRestore {
+        timeline: i64,
+        rows: BTreeMap<String, Vec<State>>,
+    },
+    Webhook {
+        state: State,
+        received: i64,
+    },
     WebhookDelete,
-    Tail { which: usize, capped: bool },
-    TailRestart { which: usize },
-    Merge { which: usize, size: usize },
-    MergerForget { which: usize },
-    Refresh { begins: Option<Kind> },
+    Tail {
+        which: usize,
+        capped: bool,
+    },
+    TailRestart {
+        which: usize,
+    },
+    Merge {
+        which: usize,
+        size: usize,
+    },
+    MergerForget {
+        which: usize,
+    },
+    Refresh {
+        begins: Option<Kind>,
+    },
     RefresherCrash,
     RefresherDrop,
     Zombie,
-    AtLeast { id: String, version: i64, asked: i64 },
+    AtLeast {
+        id: String,
+        version: i64,
+        asked: i64,
+    },
     Flush,
     DbCrash,
     StoreFsync,
     StoreSave,
-    StoreCrash { to: Backup },
+    StoreCrash {
+        to: Backup,
+    },
     Expire,
 }
 
@@ -82,6 +117,8 @@ pub struct State {
     pub updated: i64,
     pub deleted: bool,
     pub content: i64,
+    /// Tells re-creations apart: HAPI's internal row.
+    pub life: i64,
 }
 
 /// What the model holds: compared with the real tables and keys.
@@ -161,7 +198,10 @@ impl Model {
             .spawn()
             .context("the model needs Python 3.11: apt-get install python3")?;
         let out = child.stdout.take().context("the model has no output")?;
-        Ok(Self { child, lines: BufReader::new(out).lines() })
+        Ok(Self {
+            child,
+            lines: BufReader::new(out).lines(),
+        })
     }
 
     /// The next schedule.
