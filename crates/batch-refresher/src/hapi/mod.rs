@@ -46,6 +46,10 @@ pub use zone::Zone;
 /// By this name our own backends are known: they do not write to HAPI's tables, and hold no bound back.
 pub const APPLICATION_NAME: &str = "researchflow-batch";
 
+/// How long a transaction may have been open before it was prepared: PostgreSQL forgets when it began. Far above any time-out of a transaction manager;
+/// it costs only a wider scan, and only while one is prepared.
+const BEFORE_PREPARED: TimeDelta = TimeDelta::hours(1);
+
 /// The oldest PostgreSQL with `pg_current_snapshot()`.
 const OLDEST_SERVER: i32 = 130_000;
 
@@ -100,10 +104,12 @@ const TIMELINE: &str = "SELECT system_identifier::text || '/' || greatest(timeli
 impl Hapi {
     /// Connects and looks whether this database and this role will do; `Refused` says what to change.
     pub async fn connect(settings: HapiSettings) -> Result<Self, HapiError> {
-        let options = PgConnectOptions::from_str(&settings.url)
-            .map_err(|_| {
+        let options = Some(&settings.url)
+            .filter(|url| url.starts_with("postgresql://") || url.starts_with("postgres://"))
+            .and_then(|url| PgConnectOptions::from_str(url).ok())
+            .ok_or_else(|| {
                 HapiError::Refused(
-                    "hapi.url is not a PostgreSQL URL (postgres://user:password@host:port/database)"
+                    "hapi.url is not a PostgreSQL URL (postgresql://user:password@host:port/database)"
                         .to_owned(),
                 )
             })?
@@ -169,9 +175,10 @@ impl Hapi {
                  SELECT min(xact_start) AS oldest FROM pg_stat_activity
                  WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> $1 AND c.t IS NOT NULL) a
              CROSS JOIN LATERAL (
-                 SELECT min(prepared) AS oldest FROM pg_prepared_xacts WHERE database = current_database() AND c.t IS NOT NULL) p",
+                 SELECT min(prepared) - $2 AS oldest FROM pg_prepared_xacts WHERE database = current_database() AND c.t IS NOT NULL) p",
         )
         .bind(APPLICATION_NAME)
+        .bind(BEFORE_PREPARED)
         .fetch_one(&self.inner.pool)
         .await
         .map_err(HapiError::of("reading the clock"))?;

@@ -1,0 +1,201 @@
+//! A database with HAPI's tables, a writer that does as HAPI does, and the views' database beside it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use anyhow::Context as _;
+use batch_refresher::{
+    hapi::{Hapi, HapiSettings, Partition, Zone},
+    run::{RefreshRun, RunSettings, Step},
+};
+use chrono::{NaiveDateTime, TimeDelta};
+use e2e::postgres::Postgres;
+use fhir_core::view::CompiledView;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
+use view_store::{RunKind, StoreSettings, ViewStore};
+
+pub const PATIENT_VIEW: &str = r#"{
+    "resourceType": "ViewDefinition", "name": "patient_names", "status": "active", "resource": "Patient",
+    "select": [
+        {"column": [{"name": "id", "path": "getResourceKey()", "type": "string"}, {"name": "gender", "path": "gender", "type": "code"}]},
+        {"forEachOrNull": "name", "column": [{"name": "family", "path": "family", "type": "string"}]}
+    ]}"#;
+
+pub const ANOTHER_VIEW: &str = r#"{
+    "resourceType": "ViewDefinition", "name": "patient_gender", "status": "active", "resource": "Patient",
+    "select": [{"column": [{"name": "gender", "path": "gender", "type": "code"}]}]}"#;
+
+/// HAPI's row numbers and times: as HAPI, the writer takes both before it begins to write.
+static NEXT: AtomicI64 = AtomicI64::new(1);
+
+pub struct Played {
+    pub server: Postgres,
+    pub writer: PgPool,
+    pub views_url: String,
+    pub store: ViewStore,
+}
+
+impl Played {
+    pub async fn start() -> anyhow::Result<Self> {
+        let server = Postgres::start().await?;
+        let hapi = server.create_database("hapi").await?;
+        server
+            .execute("hapi", include_str!("../../fixtures/hapi-8.8.0.sql"))
+            .await?;
+        server
+            .execute("hapi", "CREATE ROLE source LOGIN; GRANT pg_read_all_stats TO source; GRANT SELECT ON ALL TABLES IN SCHEMA public TO source")
+            .await?;
+        let views_url = server.create_database("views").await?;
+        let store = ViewStore::connect(StoreSettings {
+            url: views_url.clone(),
+            max_connections: 8,
+            skew: TimeDelta::seconds(1),
+        })
+        .await?;
+        store.migrate().await?;
+        let writer = sqlx::postgres::PgPoolOptions::new()
+            .max_connections(20)
+            .connect(&hapi)
+            .await?;
+        Ok(Self {
+            server,
+            writer,
+            views_url,
+            store,
+        })
+    }
+
+    pub fn settings(&self) -> HapiSettings {
+        HapiSettings {
+            url: self.server.url_as("source", "", "hapi"),
+            zone: Zone::UTC,
+            margin: TimeDelta::seconds(90),
+            partition: Partition::Only,
+            max_connections: 8,
+        }
+    }
+
+    pub async fn hapi(&self) -> anyhow::Result<Hapi> {
+        Ok(Hapi::connect(self.settings()).await?)
+    }
+
+    pub async fn put(&self, definition: &str) -> anyhow::Result<()> {
+        let view = CompiledView::from_json(definition)?;
+        self.store.put_view(&view, definition, false).await?;
+        Ok(())
+    }
+
+    /// Runs until the watermark has moved.
+    pub async fn refresh(&self, hapi: &Hapi, kind: RunKind) -> anyhow::Result<RunKind> {
+        let run = RefreshRun::start(hapi, &self.store, "Patient", kind, RunSettings::default()).await?;
+        let mut run = run.context("no other run is under way")?;
+        let done = run.kind();
+        loop {
+            match run.step().await? {
+                Step::More => {}
+                Step::Finished => break,
+                other => anyhow::bail!("the run ended: {other:?}"),
+            }
+        }
+        run.end().await?;
+        Ok(done)
+    }
+
+    /// Rows of a query in the views' database, as text.
+    pub async fn shown(&self, query: &str) -> anyhow::Result<Vec<String>> {
+        let pool = PgPool::connect(&self.views_url).await?;
+        let sql = format!("SELECT t::text FROM ({query}) t");
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&pool).await?;
+        pool.close().await;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Rows of `patient_names`, sorted.
+    pub async fn names(&self) -> anyhow::Result<Vec<String>> {
+        self.shown("SELECT id, gender, family FROM sqlonfhir.patient_names ORDER BY id, family")
+            .await
+    }
+}
+
+/// The clock of HAPI's JVM.
+pub async fn now(connection: &mut PgConnection) -> anyhow::Result<NaiveDateTime> {
+    Ok(
+        sqlx::query_scalar("SELECT date_trunc('milliseconds', clock_timestamp() AT TIME ZONE 'UTC')")
+            .fetch_one(connection)
+            .await?,
+    )
+}
+
+/// Writes the next version of a patient as HAPI does; `None` deletes.
+pub async fn write(
+    connection: &mut PgConnection,
+    id: &str,
+    updated: NaiveDateTime,
+    stored: Option<&str>,
+) -> anyhow::Result<i64> {
+    let found: Option<(i64, i64)> =
+        sqlx::query_as("SELECT res_id, res_ver FROM hfj_resource WHERE fhir_id = $1")
+            .bind(id)
+            .fetch_optional(&mut *connection)
+            .await?;
+    let (res_id, version) = match found {
+        Some((res_id, version)) => {
+            sqlx::query("UPDATE hfj_resource SET res_ver = $2, res_updated = $3, res_deleted_at = CASE WHEN $4 THEN $3 END WHERE res_id = $1")
+                .bind(res_id)
+                .bind(version + 1)
+                .bind(updated)
+                .bind(stored.is_none())
+                .execute(&mut *connection)
+                .await?;
+            (res_id, version + 1)
+        }
+        None => {
+            let res_id = NEXT.fetch_add(1, Ordering::Relaxed);
+            sqlx::query(
+                "INSERT INTO hfj_resource (res_id, fhir_id, res_type, res_ver, res_published, res_updated, res_version, has_tags, sp_has_links, \
+                 sp_coords_present, sp_date_present, sp_number_present, sp_quantity_nrml_present, sp_quantity_present, sp_string_present, \
+                 sp_token_present, sp_uri_present) \
+                 VALUES ($1, $2, 'Patient', 1, $3, $3, 'R4', false, false, false, false, false, false, false, false, false, false)",
+            )
+            .bind(res_id)
+            .bind(id)
+            .bind(updated)
+            .execute(&mut *connection)
+            .await?;
+            (res_id, 1)
+        }
+    };
+    sqlx::query(
+        "INSERT INTO hfj_res_ver (pid, res_id, res_type, res_ver, res_published, res_updated, res_version, has_tags, res_encoding, res_text_vc, \
+         res_deleted_at, request_id) VALUES ($1, $2, 'Patient', $3, $4, $4, 'R4', false, $5, $6, CASE WHEN $6 IS NULL THEN $4 END, 'Rq1')",
+    )
+    .bind(NEXT.fetch_add(1, Ordering::Relaxed))
+    .bind(res_id)
+    .bind(version)
+    .bind(updated)
+    .bind(if stored.is_some() { "JSON" } else { "DEL" })
+    .bind(stored)
+    .execute(&mut *connection)
+    .await?;
+    Ok(version)
+}
+
+/// A stored patient.
+pub fn patient(family: &str) -> String {
+    format!(r#"{{"resourceType":"Patient","name":[{{"family":"{family}"}}],"gender":"female"}}"#)
+}
+
+impl Played {
+    /// A transaction at a stroke.
+    pub async fn write(&self, id: &str, stored: Option<&str>) -> anyhow::Result<i64> {
+        let mut connection = self.writer.acquire().await?;
+        let updated = now(&mut connection).await?;
+        write(&mut connection, id, updated, stored).await
+    }
+
+    pub async fn execute(&self, sql: &str) -> anyhow::Result<()> {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,327 @@
+//! BatchService over its own gRPC, the schedule running.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use api::proto::batch::{
+    self as proto, batch_service_client::BatchServiceClient, read_changes_response::Part as ChangesPart,
+    run_view_request, run_view_response::Part as ViewPart,
+};
+use batch_refresher::{
+    config::{self, BatchConfig},
+    start::start,
+};
+use daemon::{
+    Context, Shutdown, SystemClock, admin::Readiness, announce::Announcement, grpc::GrpcServer,
+    metrics::Metrics,
+};
+use e2e::deadline;
+use tokio::net::TcpListener;
+use tonic::{Code, transport::Channel};
+
+use crate::played::{ANOTHER_VIEW, PATIENT_VIEW, Played, patient};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+struct Served {
+    client: BatchServiceClient<Channel>,
+    shutdown: Shutdown,
+    metrics: Metrics,
+}
+
+/// The daemon's own start, over the played database.
+async fn serve(played: &Played, views: &std::path::Path) -> anyhow::Result<Served> {
+    let file = views.join("config.toml");
+    let text = format!(
+        "[hapi]\nurl = \"{}\"\n[views]\nurl = \"{}\"\nfolder = \"{}\"\n[refresh]\ninterval_seconds = 0\n[readings]\nmax_changes = 3\n",
+        played.settings().url,
+        played.views_url,
+        views.display()
+    );
+    std::fs::write(&file, text)?;
+    let config = daemon::config::load::<BatchConfig>(config::DEFAULTS, Some(&file), "RF_BATCH_TEST")?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let (shutdown, metrics, readiness) = (Shutdown::new(), Metrics::new(), Readiness::default());
+    start(Context {
+        config,
+        shutdown: shutdown.clone(),
+        metrics: metrics.clone(),
+        readiness: readiness.clone(),
+        clock: Arc::new(SystemClock),
+        grpc: GrpcServer {
+            listener,
+            reflection: true,
+            readiness: readiness.clone(),
+        },
+        announcement: Announcement::new(None),
+    })
+    .await?;
+    assert!(readiness.missing().is_empty());
+    let client = BatchServiceClient::connect(format!("http://{address}")).await?;
+    Ok(Served {
+        client,
+        shutdown,
+        metrics,
+    })
+}
+
+async fn active(client: &BatchServiceClient<Channel>, name: &str) -> anyhow::Result<proto::View> {
+    deadline::until("the view to be active", LIMIT, || async {
+        let views = client
+            .clone()
+            .list_views(proto::ListViewsRequest {})
+            .await
+            .ok()?
+            .into_inner()
+            .views;
+        views
+            .into_iter()
+            .find(|v| v.name == name && v.state() == proto::ViewState::Active)
+    })
+    .await
+}
+
+/// One reading: states and the type's footer.
+async fn read(
+    client: &mut BatchServiceClient<Channel>,
+    position: Option<proto::Position>,
+    window: Option<Duration>,
+) -> anyhow::Result<(Vec<proto::ResourceState>, proto::TypeReading)> {
+    let request = proto::ReadChangesRequest {
+        since: vec![proto::TypePosition {
+            resource_type: "Patient".into(),
+            position,
+        }],
+        window: window.map(|w| prost_types::Duration {
+            seconds: w.as_secs().try_into().unwrap(),
+            nanos: w.subsec_nanos().try_into().unwrap(),
+        }),
+    };
+    let mut stream = client.read_changes(request).await?.into_inner();
+    let (mut states, mut footer) = (Vec::new(), None);
+    let mut header = false;
+    while let Some(message) = stream.message().await? {
+        match message.part.context("a part")? {
+            ChangesPart::Header(_) => header = true,
+            ChangesPart::States(chunk) => states.extend(chunk.states),
+            ChangesPart::Footer(f) => footer = f.types.into_iter().next(),
+        }
+    }
+    assert!(header);
+    Ok((states, footer.context("a footer")?))
+}
+
+async fn run_view(
+    client: &mut BatchServiceClient<Channel>,
+    request: proto::RunViewRequest,
+) -> anyhow::Result<(Vec<proto::ViewRow>, proto::RunViewFooter)> {
+    let mut stream = client.run_view(request).await?.into_inner();
+    let (mut rows, mut footer) = (Vec::new(), None);
+    while let Some(message) = stream.message().await? {
+        match message.part.context("a part")? {
+            ViewPart::Header(header) => assert!(header.as_of.is_some() && !header.columns.is_empty()),
+            ViewPart::Rows(chunk) => rows.extend(chunk.rows),
+            ViewPart::Footer(f) => footer = Some(f),
+        }
+    }
+    Ok((rows, footer.context("a footer")?))
+}
+
+async fn refresh(
+    client: &mut BatchServiceClient<Channel>,
+    kind: proto::RefreshKind,
+) -> anyhow::Result<proto::RefreshResponse> {
+    let request = proto::RefreshRequest {
+        resource_types: vec!["Patient".into()],
+        kind: kind.into(),
+    };
+    let mut stream = client.refresh(request).await?.into_inner();
+    let mut last = None;
+    while let Some(message) = stream.message().await? {
+        last = Some(message);
+    }
+    last.context("progress")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_keeps_views_reads_changes_and_runs_views() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    for id in ["a", "b"] {
+        played.write(id, Some(&patient(id))).await?;
+    }
+    let folder = tempfile::tempdir()?;
+    std::fs::write(
+        folder.path().join("1-broken.json"),
+        PATIENT_VIEW.replace("\"path\": \"gender\"", "\"path\": \"gender..x\""),
+    )?;
+    std::fs::write(folder.path().join("2-names.json"), PATIENT_VIEW)?;
+    let Served {
+        mut client,
+        shutdown,
+        metrics,
+    } = serve(&played, folder.path()).await?;
+
+    // the folder: one view is populated at once, the other is named with its place
+    let view = active(&client, "patient_names").await?;
+    assert_eq!((view.resource_type.as_str(), view.row_count), ("Patient", 2));
+    let status = client.get_status(proto::GetStatusRequest {}).await?.into_inner();
+    assert!(
+        status
+            .schema_notes
+            .iter()
+            .any(|n| n.contains("1-broken.json") && n.contains("select[0].column[1].path")),
+        "{:?}",
+        status.schema_notes
+    );
+
+    // readings
+    let (states, first) = read(&mut client, None, None).await?;
+    assert!(first.published_n > 0 && first.position.is_some() && !first.full_refresh_needed);
+    assert!(
+        states.len() <= 2,
+        "nothing but what the watermark may not have seen"
+    );
+    played.write("a", Some(&patient("Later"))).await?;
+    let (states, second) = read(&mut client, first.position.clone(), None).await?;
+    let state = states.iter().find(|s| s.id == "a").context("what has changed")?;
+    assert!(state.version == 2 && String::from_utf8(state.body.clone())?.contains("Later"));
+    let (_, capped) = read(&mut client, first.position.clone(), Some(Duration::from_secs(1))).await?;
+    assert!(capped.position.is_none(), "a capped window promises nothing");
+    let mut foreign = second.position.clone().context("a position")?;
+    foreign.timeline = "elsewhere".into();
+    let (states, foreign) = read(&mut client, Some(foreign), None).await?;
+    assert!(foreign.full_refresh_needed && foreign.position.is_none() && states.is_empty());
+
+    // more than a reading takes: a refresh comes instead
+    for i in 0..6 {
+        played.write(&format!("bulk{i}"), Some(&patient("Bulk"))).await?;
+    }
+    let (states, nudged) = read(&mut client, second.position.clone(), None).await?;
+    assert!(nudged.refresh_nudged && nudged.position.is_none() && states.is_empty());
+    e2e::postgres::until_true(
+        &played.views_url,
+        "SELECT count(*) = 8 FROM sqlonfhir_batch.patient_names",
+        LIMIT,
+    )
+    .await?;
+
+    // refreshes
+    let done = refresh(&mut client, proto::RefreshKind::Full).await?;
+    assert_eq!(done.phase(), proto::RefreshPhase::Done);
+    assert!(done.batch_as_of.is_some() && done.resources_read >= 8, "{done:?}");
+    let unknown = proto::RefreshRequest {
+        resource_types: vec!["Basic".into()],
+        kind: 0,
+    };
+    let refused = client.refresh(unknown).await.err().context("no view needs it")?;
+    assert!(
+        refused.code() == Code::InvalidArgument && refused.message().contains("Patient"),
+        "{refused}"
+    );
+
+    // views over gRPC; watchers hear of it
+    let mut watch = client
+        .watch_views(proto::WatchViewsRequest {})
+        .await?
+        .into_inner();
+    assert_eq!(watch.message().await?.context("at once")?.views.len(), 1);
+    client
+        .put_view(proto::PutViewRequest {
+            definition_json: ANOTHER_VIEW.into(),
+            force: false,
+        })
+        .await?;
+    assert_eq!(watch.message().await?.context("after a change")?.views.len(), 2);
+    active(&client, "patient_gender").await?;
+    let invalid = client
+        .put_view(proto::PutViewRequest {
+            definition_json: "{\"resource\":1}".into(),
+            force: false,
+        })
+        .await;
+    assert_eq!(invalid.err().context("invalid")?.code(), Code::InvalidArgument);
+    client
+        .drop_view(proto::DropViewRequest {
+            name: "patient_gender".into(),
+        })
+        .await?;
+    let missing = client
+        .drop_view(proto::DropViewRequest {
+            name: "patient_gender".into(),
+        })
+        .await
+        .err()
+        .context("gone")?;
+    assert!(
+        missing.code() == Code::NotFound && missing.message().contains("patient_names"),
+        "{missing}"
+    );
+
+    // straight over HAPI
+    let by_definition = |ids: &[&str], max_resources| proto::RunViewRequest {
+        view: Some(run_view_request::View::DefinitionJson(PATIENT_VIEW.into())),
+        ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        since: None,
+        max_resources,
+    };
+    played.write("b", None).await?;
+    let (rows, footer) = run_view(&mut client, by_definition(&[], 0)).await?;
+    assert_eq!(
+        (rows.len(), footer.resources_read, footer.truncated),
+        (7, 7, false)
+    );
+    let (rows, _) = run_view(&mut client, by_definition(&["a", "b", "it's"], 0)).await?;
+    assert_eq!(
+        rows.iter().map(|r| r.values_json.as_str()).collect::<Vec<_>>(),
+        [r#"["a","female","Later"]"#]
+    );
+    let (rows, footer) = run_view(&mut client, by_definition(&[], 2)).await?;
+    assert_eq!((rows.len(), footer.truncated), (2, true));
+    assert_eq!(rows[0].resource_id, "bulk5", "the most recently updated first");
+
+    let reference = |id: &str| proto::read_resources_request::Reference {
+        resource_type: "Patient".into(),
+        id: id.into(),
+    };
+    let asked = proto::ReadResourcesRequest {
+        references: vec![reference("a"), reference("b"), reference("never")],
+    };
+    let answer = client
+        .read_resources(asked)
+        .await?
+        .into_inner()
+        .message()
+        .await?
+        .context("states")?;
+    let versions: Vec<_> = answer
+        .states
+        .iter()
+        .map(|s| (s.id.as_str(), s.version, s.deleted))
+        .collect();
+    assert_eq!(versions, [("a", 2, false), ("b", 2, true), ("never", 0, true)]);
+
+    let text = metrics.encode()?;
+    for metric in [
+        "researchflow_batch_refresh_duration_seconds_count",
+        "researchflow_batch_readings_total",
+        "researchflow_batch_watermark_margin_left_seconds",
+    ] {
+        assert!(text.contains(metric), "{metric} is missing");
+    }
+
+    // the stop ends open streams and everything else
+    shutdown.stop();
+    let ended = tokio::time::timeout(Duration::from_secs(5), async {
+        loop {
+            match watch.message().await {
+                Ok(Some(_)) => {}
+                other => break other,
+            }
+        }
+    });
+    assert_eq!(ended.await?.err().map(|s| s.code()), Some(Code::Unavailable));
+    drop((client, watch));
+    assert!(shutdown.drain(Duration::from_secs(5)).await);
+    Ok(())
+}
