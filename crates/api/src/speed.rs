@@ -34,7 +34,7 @@ pub struct Preview {
 pub struct TypeChanges {
     /// The mark, as it was before the readings were read.
     pub mark: Option<Mark>,
-    /// All held with n above the cursor, in the order of n.
+    /// All held with n above the cursor, in the order of ids.
     pub readings: Vec<Reading>,
     /// Taken; in the order in which they came.
     pub previews: Vec<Preview>,

@@ -26,13 +26,14 @@ pub async fn watch_views(
     tail: TailState,
     shutdown: Shutdown,
 ) {
-    if let Ok(kept) = store.kept_types().await
-        && !kept.is_empty()
-    {
-        needed.set(kept);
-    }
     let mut reachable = true;
     loop {
+        if needed.types().is_none()
+            && let Ok(kept) = store.kept_types().await
+            && !kept.is_empty()
+        {
+            needed.set(kept);
+        }
         let watch = async {
             let mut views = batch.watch_views().await?;
             reachable = true;

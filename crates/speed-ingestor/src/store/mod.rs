@@ -22,6 +22,7 @@
 
 mod changes;
 mod codec;
+mod connection;
 mod error;
 mod health;
 mod leaving;
@@ -33,6 +34,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tokio::sync::watch;
+
+use connection::Connection;
 
 pub use changes::{ChangesRead, Recent};
 pub use error::StoreError;
@@ -81,9 +84,9 @@ pub struct Life(String);
 #[derive(Clone)]
 pub struct SpeedStore {
     /// For what is small and urgent: webhooks, the tail.
-    writes: ConnectionManager,
+    writes: Connection,
     /// For answers that may be large, so that no webhook waits behind one.
-    reads: ConnectionManager,
+    reads: Connection,
     settings: StoreSettings,
     changed: watch::Sender<u64>,
 }
@@ -97,11 +100,13 @@ impl SpeedStore {
             .set_number_of_retries(0)
             .set_connection_timeout(Some(settings.connect_timeout))
             .set_response_timeout(Some(settings.response_timeout));
+        let connection = || {
+            let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone());
+            manager.map(Connection).map_err(|_| StoreError::Address)
+        };
         Ok(Self {
-            writes: ConnectionManager::new_lazy_with_config(client.clone(), config.clone())
-                .map_err(|_| StoreError::Address)?,
-            reads: ConnectionManager::new_lazy_with_config(client, config)
-                .map_err(|_| StoreError::Address)?,
+            writes: connection()?,
+            reads: connection()?,
             settings,
             changed: watch::Sender::new(0),
         })

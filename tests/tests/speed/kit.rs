@@ -1,0 +1,320 @@
+//! What these tests share: states, a private Redis with a store over it, a reader of HAPI that says what it is told.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use api::{
+    ServiceError,
+    batch::{TypeReading, TypedState},
+    speed::Reading,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use daemon::{Clock, Secret, Shutdown, SystemClock};
+use e2e::redis::Redis;
+use fhir_core::{
+    merge::{Mark, Position},
+    resource::{Content, State},
+};
+use speed_ingestor::{
+    auth::SharedSecret,
+    measures::Measures,
+    needed::Needed,
+    rounds::{RoundSettings, Rounds, TailState},
+    store::{SpeedStore, StoreSettings},
+    tail::{ChangesReader, OpenedReading, ReadingPart},
+    webhook::{Accepted, Gate, Limits, Webhook},
+};
+
+/// Second `seconds` of the tests' own time.
+pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+}
+
+pub(crate) fn state(id: &str, version: i64) -> State {
+    let body =
+        format!(r#"{{"resourceType":"Patient","id":"{id}","meta":{{"versionId":"{version}"}},"x":1.50}}"#);
+    State {
+        id: id.into(),
+        version,
+        last_updated: at(version),
+        content: Content::Body(body.into_bytes()),
+    }
+}
+
+pub(crate) fn deleted(id: &str, version: i64) -> State {
+    State {
+        content: Content::Deleted,
+        ..state(id, version)
+    }
+}
+
+pub(crate) fn reading(state: State, n: i64) -> Reading {
+    Reading {
+        state,
+        n,
+        as_of: at(n),
+    }
+}
+
+pub(crate) fn position(n: i64) -> Position {
+    Position {
+        n,
+        as_of: at(n),
+        bound: at(n - 90),
+        xmin: 700,
+        timeline: "7300/1".into(),
+    }
+}
+
+pub(crate) async fn redis() -> (Redis, SpeedStore) {
+    let redis = Redis::start().await.unwrap();
+    let store = store(&redis);
+    (redis, store)
+}
+
+pub(crate) fn store(redis: &Redis) -> SpeedStore {
+    SpeedStore::open(StoreSettings {
+        url: redis.url(),
+        ..StoreSettings::default()
+    })
+    .unwrap()
+}
+
+/// All readings later than a cursor, as (id, version, n).
+pub(crate) async fn held(store: &SpeedStore, cursor: i64) -> Vec<(String, i64, i64)> {
+    let mut read = store.read_changes("Patient", cursor).await.unwrap();
+    let mut all = Vec::new();
+    while let Some(readings) = store.next_readings(&mut read).await.unwrap() {
+        all.extend(readings.into_iter().map(|r| (r.state.id, r.state.version, r.n)));
+    }
+    all
+}
+
+/// Says what it is told: the next reading's number, states and what may be concluded.
+#[derive(Clone, Default)]
+pub(crate) struct FakeHapi(Arc<Mutex<Told>>);
+
+#[derive(Default)]
+struct Told {
+    n: i64,
+    states: Vec<State>,
+    failing: bool,
+    concludes_nothing: bool,
+    full_refresh_needed: bool,
+    published_n: i64,
+    asked: Vec<Vec<(String, Option<Position>)>>,
+}
+
+impl FakeHapi {
+    /// What the next readings find.
+    pub(crate) fn finds(&self, states: &[State]) {
+        self.0.lock().unwrap().states = states.to_vec();
+    }
+    pub(crate) fn fails(&self, failing: bool) {
+        self.0.lock().unwrap().failing = failing;
+    }
+    /// The window is capped, so nothing may be concluded.
+    pub(crate) fn concludes_nothing(&self, nothing: bool) {
+        self.0.lock().unwrap().concludes_nothing = nothing;
+    }
+    pub(crate) fn needs_full_refresh(&self) {
+        self.0.lock().unwrap().full_refresh_needed = true;
+    }
+    pub(crate) fn published(&self, n: i64) {
+        self.0.lock().unwrap().published_n = n;
+    }
+    /// From where the last reading was to go on.
+    pub(crate) fn asked(&self) -> Vec<(String, Option<Position>)> {
+        self.0.lock().unwrap().asked.last().cloned().unwrap()
+    }
+    /// How many readings were opened.
+    pub(crate) fn readings(&self) -> usize {
+        self.0.lock().unwrap().asked.len()
+    }
+}
+
+pub(crate) struct FakeReading {
+    n: i64,
+    states: Vec<State>,
+    end: Vec<TypeReading>,
+}
+
+impl ChangesReader for FakeHapi {
+    type Begun = ();
+    type Opened = FakeReading;
+
+    async fn begin(&self) -> Result<(), ServiceError> {
+        Ok(())
+    }
+
+    async fn open(
+        &self,
+        (): (),
+        since: Vec<(String, Option<Position>)>,
+        _window: Option<TimeDelta>,
+    ) -> Result<Option<FakeReading>, ServiceError> {
+        let mut told = self.0.lock().unwrap();
+        if told.failing {
+            return Err(ServiceError::new(
+                api::Code::Unavailable,
+                "hapi's database is away",
+            ));
+        }
+        told.n += 1;
+        let n = told.n;
+        let concluded = (!told.concludes_nothing && !told.full_refresh_needed).then(|| position(n));
+        let end = since.iter().map(|(resource_type, _)| TypeReading {
+            resource_type: resource_type.clone(),
+            position: concluded.clone(),
+            full_refresh_needed: told.full_refresh_needed,
+            published_n: told.published_n,
+            refresh_nudged: false,
+        });
+        let end = end.collect();
+        told.asked.push(since);
+        Ok(Some(FakeReading {
+            n,
+            states: told.states.iter().rev().cloned().collect(),
+            end,
+        }))
+    }
+}
+
+impl OpenedReading for FakeReading {
+    fn mark(&self) -> Mark {
+        Mark {
+            n: self.n,
+            as_of: at(self.n),
+        }
+    }
+
+    async fn next(&mut self) -> Result<ReadingPart, ServiceError> {
+        Ok(match self.states.pop() {
+            Some(state) => ReadingPart::States(vec![TypedState {
+                resource_type: "Patient".into(),
+                state,
+            }]),
+            None => ReadingPart::End(std::mem::take(&mut self.end)),
+        })
+    }
+}
+
+/// The parts of the ingestor around a real Redis, with a tail that reads what it is told.
+pub(crate) struct Ingestor {
+    pub(crate) redis: Redis,
+    pub(crate) store: SpeedStore,
+    pub(crate) hapi: FakeHapi,
+    pub(crate) needed: Needed,
+    pub(crate) tail: TailState,
+    pub(crate) accepted: Accepted,
+    pub(crate) shutdown: Shutdown,
+    /// Base of the webhook.
+    pub(crate) base: String,
+}
+
+pub(crate) const SECRET: &str = "s3cret";
+
+impl Ingestor {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Limits {
+            body_bytes: 16 << 20,
+            depth: 200,
+            body_time: Duration::from_secs(10),
+        })
+        .await
+    }
+
+    pub(crate) async fn start_with(limits: Limits) -> Self {
+        let (redis, store) = redis().await;
+        let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
+        needed.set(vec!["Patient".into(), "Condition".into(), "Observation".into()]);
+        let (hapi, shutdown, measures) = (FakeHapi::default(), Shutdown::new(), Measures::default());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let rounds = Rounds {
+            reader: hapi.clone(),
+            store: store.clone(),
+            needed: needed.clone(),
+            state: tail.clone(),
+            measures: measures.clone(),
+            clock: clock.clone(),
+            settings: RoundSettings {
+                interval: Duration::from_millis(200),
+                window: TimeDelta::minutes(10),
+                sweep: Duration::from_secs(30),
+            },
+        };
+        shutdown.spawn(rounds.run(shutdown.clone()));
+        let gate = Gate::closed("not checked");
+        gate.set(None);
+        let webhook = Webhook {
+            store: store.clone(),
+            tail: tail.clone(),
+            needed: needed.clone(),
+            gate,
+            secret: SharedSecret::new(reqwest::header::AUTHORIZATION, &Secret::new(SECRET), None),
+            limits,
+            in_flight: Arc::new(tokio::sync::Semaphore::new(64)),
+            accepted: accepted.clone(),
+            measures,
+            clock,
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let serving = speed_ingestor::routes::serve(listener, webhook, shutdown.clone());
+        shutdown.spawn(async move { serving.await.unwrap() });
+        tail.finish_one().await;
+        Self {
+            redis,
+            store,
+            hapi,
+            needed,
+            tail,
+            accepted,
+            shutdown,
+            base,
+        }
+    }
+
+    /// All keys of Redis and what they hold, but for dead letters and the mark of the running tail.
+    pub(crate) async fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        let client = redis::Client::open(self.redis.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let keys: Vec<String> = redis::cmd("KEYS")
+            .arg("*")
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        let mut contents = BTreeMap::new();
+        for key in keys
+            .into_iter()
+            .filter(|key| !matches!(key.as_str(), "fhir:dead" | "fhir:mark"))
+        {
+            let dump: Option<Vec<u8>> = redis::cmd("DUMP")
+                .arg(&key)
+                .query_async(&mut connection)
+                .await
+                .unwrap();
+            contents.insert(key, dump.unwrap_or_default());
+        }
+        contents
+    }
+}
+
+impl Drop for Ingestor {
+    fn drop(&mut self) {
+        self.shutdown.stop();
+    }
+}
+
+/// A client of HTTP.
+pub(crate) fn http() -> reqwest::Client {
+    // Another test of this program may have been first.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .timeout(Duration::from_secs(30))
+        .build()
+        .unwrap()
+}

@@ -1,0 +1,7 @@
+//! The speed layer on a real Redis: store, tail, webhook, service.
+
+mod kit;
+mod service;
+mod store;
+mod tail;
+mod webhook;
