@@ -26,6 +26,8 @@ install_debian_packages() {
     has cc || missing="$missing build-essential"
     has pkg-config || missing="$missing pkg-config"
     has git || missing="$missing git"
+    # The protocol's model, which the property test plays beside the real parts.
+    has python3 || missing="$missing python3"
     if [ "${1:-}" = with-python ] && ! python3 -c 'import ensurepip' 2>/dev/null; then
         missing="$missing python3-venv"
     fi
