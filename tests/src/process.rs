@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -73,17 +74,18 @@ impl Daemon {
     pub async fn ready(&mut self) -> anyhow::Result<()> {
         let url = format!("http://{}/readyz", self.address("admin")?);
         let client = http_client()?;
-        self.server
-            .ready(START_LIMIT, || async {
-                let answer = client
-                    .get(&url)
-                    .timeout(Duration::from_secs(2))
-                    .send()
-                    .await
-                    .ok()?;
-                answer.status().is_success().then_some(())
-            })
-            .await
+        let said = Mutex::new(String::new());
+        let ready = self.server.ready(START_LIMIT, || async {
+            let answer = client.get(&url).timeout(Duration::from_secs(2)).send().await.ok()?;
+            let ready = answer.status().is_success();
+            if let (Ok(text), Ok(mut said)) = (answer.text().await, said.lock()) {
+                *said = text;
+            }
+            ready.then_some(())
+        });
+        let ready = ready.await;
+        let said = said.lock().map(|said| said.trim().to_owned()).unwrap_or_default();
+        ready.with_context(|| format!("{} is not ready: {said}", self.plan.name))
     }
 
     /// The bound address of `grpc`, `admin` or `http`, as `host:port`.

@@ -48,6 +48,9 @@ pub enum GatewayError {
         /// Configuration key.
         key: &'static str,
     },
+    /// The addresses that were bound cannot be announced.
+    #[error("the addresses that were bound cannot be announced: {0}")]
+    Announce(#[from] std::io::Error),
 }
 
 /// Starts everything. What is not there yet (the views' database, other services) is waited for: the health service says so meanwhile.
@@ -59,8 +62,9 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         readiness,
         clock,
         grpc,
-        announcement: _,
+        announcement,
     } = context;
+    announcement.publish()?;
     let ready = readiness.latch("the views' database");
     let metrics = ServingMetrics::register(&metrics);
     let batch = BatchServiceClient::new(channel("services.batch", &config.services.batch)?)
