@@ -1,4 +1,4 @@
-//! ReadChanges: one reading for the speed layer's tail (rules 1 to 3 and 5).
+//! `ReadChanges`: one reading for the speed layer's tail (rules 1 to 3 and 5).
 //!
 //! For each type the reading goes on from the later of the caller's position and the batch's watermark, and takes in the ids whose shown state is a
 //! preview. What it cannot promise it says: no position where the window was capped, where HAPI's database is another one, or where so much

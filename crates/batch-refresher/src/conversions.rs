@@ -97,18 +97,18 @@ fn view_row(row: ViewRow) -> proto::ViewRow {
     }
 }
 
-pub(crate) fn hapi_error(error: HapiError) -> ServiceError {
-    match &error {
+pub(crate) fn hapi_error(error: &HapiError) -> ServiceError {
+    match error {
         HapiError::Database { transient: true, .. } => {
             ServiceError::new(Code::Unavailable, error.to_string())
         }
-        HapiError::Database { .. } => ServiceError::internal(&error),
+        HapiError::Database { .. } => ServiceError::internal(error),
         HapiError::Refused(_) => ServiceError::new(Code::Precondition, error.to_string()),
     }
 }
 
-pub(crate) fn store_error(error: StoreError) -> ServiceError {
-    match &error {
+pub(crate) fn store_error(error: &StoreError) -> ServiceError {
+    match error {
         StoreError::Database { transient: true, .. } | StoreError::ViewsChanged { .. } => {
             ServiceError::new(Code::Unavailable, error.to_string())
         }
@@ -117,11 +117,11 @@ pub(crate) fn store_error(error: StoreError) -> ServiceError {
             ServiceError::new(Code::Precondition, error.to_string())
         }
         StoreError::InvalidSelect(_) => ServiceError::new(Code::Invalid, error.to_string()),
-        StoreError::Database { .. } | StoreError::Inconsistent(_) => ServiceError::internal(&error),
+        StoreError::Database { .. } | StoreError::Inconsistent(_) => ServiceError::internal(error),
     }
 }
 
-pub(crate) fn reading_error(error: ReadingError) -> ServiceError {
+pub(crate) fn reading_error(error: &ReadingError) -> ServiceError {
     match error {
         ReadingError::Hapi(error) => hapi_error(error),
         ReadingError::Store(error) => store_error(error),

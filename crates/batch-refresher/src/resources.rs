@@ -1,4 +1,4 @@
-//! ReadResources: the current bodies of named resources, in one snapshot.
+//! `ReadResources`: the current bodies of named resources, in one snapshot.
 
 use api::batch::TypedState;
 use async_stream::try_stream;

@@ -1,4 +1,4 @@
-//! RunView: a view straight over HAPI's tables, in one snapshot: the fallback for one that is not materialised.
+//! `RunView`: a view straight over HAPI's tables, in one snapshot: the fallback for one that is not materialised.
 
 use std::sync::Arc;
 

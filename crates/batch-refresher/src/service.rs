@@ -24,7 +24,7 @@ use crate::{
     run_view::{self, RunView},
 };
 
-/// References that ReadResources takes at once.
+/// References that `ReadResources` takes at once.
 const MAX_REFERENCES: usize = 10_000;
 
 /// The service.
@@ -38,7 +38,7 @@ pub struct Batch {
     pub refresher: Refresher,
     /// Readings.
     pub changes: Changes,
-    /// Resources that RunView reads at most where the caller names no limit.
+    /// Resources that `RunView` reads at most where the caller names no limit.
     pub run_view_limit: i64,
     /// What the status tells besides: problems of the folder of views.
     pub notes: Arc<Vec<String>>,
@@ -70,7 +70,11 @@ impl Batch {
     }
 
     async fn views(&self) -> Result<Vec<proto::View>, Status> {
-        let views = self.store.views().await.map_err(conversions::store_error)?;
+        let views = self
+            .store
+            .views()
+            .await
+            .map_err(|e| conversions::store_error(&e))?;
         Ok(views.into_iter().map(conversions::view).collect())
     }
 
@@ -153,11 +157,11 @@ impl BatchService for Batch {
         self.store
             .put_view(&view, &definition_json, force)
             .await
-            .map_err(conversions::store_error)?;
+            .map_err(|e| conversions::store_error(&e))?;
         self.refresher
             .follow_registry()
             .await
-            .map_err(conversions::store_error)?;
+            .map_err(|e| conversions::store_error(&e))?;
         Ok(Response::new(proto::PutViewResponse {
             view: Some(self.view(view.name()).await?),
         }))
@@ -170,11 +174,11 @@ impl BatchService for Batch {
         self.store
             .drop_view(&request.into_inner().name)
             .await
-            .map_err(conversions::store_error)?;
+            .map_err(|e| conversions::store_error(&e))?;
         self.refresher
             .follow_registry()
             .await
-            .map_err(conversions::store_error)?;
+            .map_err(|e| conversions::store_error(&e))?;
         Ok(Response::new(proto::DropViewResponse {}))
     }
 
@@ -193,7 +197,7 @@ impl BatchService for Batch {
         self.refresher
             .follow_registry()
             .await
-            .map_err(conversions::store_error)?;
+            .map_err(|e| conversions::store_error(&e))?;
         let types = if request.resource_types.is_empty() {
             self.refresher.types()
         } else {
@@ -260,7 +264,7 @@ impl BatchService for Batch {
         Ok(self.answer(
             parts
                 .map_ok(move |part| conversions::run_view_part(part, &columns))
-                .map_err(|error| conversions::hapi_error(error).into()),
+                .map_err(|error| conversions::hapi_error(&error).into()),
         ))
     }
 
@@ -275,7 +279,7 @@ impl BatchService for Batch {
         Ok(self.answer(
             parts
                 .map_ok(Into::into)
-                .map_err(|error| conversions::reading_error(error).into()),
+                .map_err(|error| conversions::reading_error(&error).into()),
         ))
     }
 
@@ -303,7 +307,7 @@ impl BatchService for Batch {
                 .map_ok(|states| proto::ReadResourcesResponse {
                     states: states.into_iter().map(Into::into).collect(),
                 })
-                .map_err(|error| conversions::hapi_error(error).into()),
+                .map_err(|error| conversions::hapi_error(&error).into()),
         ))
     }
 
@@ -318,15 +322,23 @@ impl BatchService for Batch {
         &self,
         _: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::GetStatusResponse>, Status> {
-        let timeline = self.hapi.timeline().await.map_err(conversions::hapi_error)?;
-        let live = self.store.live_counts().await.map_err(conversions::store_error)?;
+        let timeline = self
+            .hapi
+            .timeline()
+            .await
+            .map_err(|e| conversions::hapi_error(&e))?;
+        let live = self
+            .store
+            .live_counts()
+            .await
+            .map_err(|e| conversions::store_error(&e))?;
         let mut types = Vec::new();
         for resource_type in self.refresher.types() {
             let state = self
                 .store
                 .type_state(&resource_type)
                 .await
-                .map_err(conversions::store_error)?;
+                .map_err(|e| conversions::store_error(&e))?;
             types.push(proto::TypeStatus {
                 batch_as_of: state.published.as_ref().map(|p| time::timestamp(p.as_of)),
                 speed_as_of: state.speed.map(|s| time::timestamp(s.as_of)),

@@ -311,15 +311,15 @@ mod tests {
         }
     }
 
-    fn text(stored: &str, columns: Columns<'_>) -> String {
-        String::from_utf8(compose(stored, &columns).unwrap()).unwrap()
+    fn text(stored: &str, columns: &Columns<'_>) -> String {
+        String::from_utf8(compose(stored, columns).unwrap()).unwrap()
     }
 
     #[test]
     fn id_and_meta_follow_the_type_as_delivered() {
         let stored = r#"{"resourceType":"Patient","gender":"male","multipleBirthInteger":1,"x":1.50}"#;
         assert_eq!(
-            text(stored, columns()),
+            text(stored, &columns()),
             r##"{"resourceType":"Patient","id":"probe-e","meta":{"versionId":"1","lastUpdated":"2026-11-22T10:19:08.150+00:00","source":"#MleuD6Y34EZfrBoA"},"gender":"male","multipleBirthInteger":1,"x":1.50}"##
         );
     }
@@ -335,7 +335,7 @@ mod tests {
             tag(TagKind::Profile, "own", "http://example.org/p1", None),
         ];
         assert_eq!(
-            text(stored, columns),
+            text(stored, &columns),
             r##"{"resourceType":"Patient","id":"probe-e","meta":{"extension":[{"url":"http://x","valueString":"kept"}],"versionId":"1","lastUpdated":"2026-11-22T10:19:08.150+00:00","source":"#MleuD6Y34EZfrBoA","profile":["http://example.org/p1"],"security":[{"system":"http://s","code":"R"}],"tag":[{"system":"http://t","code":"a","display":"A \"quoted\""},{"system":"http://t","code":"b"}]},"gender":"female","value":1.00}"##
         );
     }
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(
             text(
                 stored,
-                Columns {
+                &Columns {
                     request_id: None,
                     source_uri: Some("http://src#old"),
                     ..columns()
@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn the_word_meta_inside_is_not_a_member() {
         let stored = r#"{"resourceType":"Patient","contained":[{"resourceType":"Organization","meta":{"profile":["p"]}}],"name":[{"text":"\"meta\":{}"}]}"#;
-        let body = text(stored, columns());
+        let body = text(stored, &columns());
         let value: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(value["contained"][0]["meta"]["profile"][0], "p");
         assert_eq!(value["meta"]["versionId"], "1");
@@ -374,6 +374,6 @@ mod tests {
             compose("{\"resourceType\":\"Patient\",\"meta\":3}", &columns()),
             Err(BodyError::MetaNotAnObject)
         );
-        assert!(text("{\"resourceType\":\"Patient\"}", columns()).ends_with("}}"));
+        assert!(text("{\"resourceType\":\"Patient\"}", &columns()).ends_with("}}"));
     }
 }

@@ -34,83 +34,11 @@ const NUMERIC: &str = "(SELECT x::bigint FROM unnest($2::text[]) x WHERE x ~ '^[
 impl Schema {
     /// Looks at the tables; `Refused` if they are not HAPI's, or cannot be read.
     pub(super) async fn find(connection: &mut PgConnection, partition: Partition) -> Result<Self, HapiError> {
-        let rows = sqlx::query(
-            "SELECT c.relname::text AS name, a.attname::text AS col, has_table_privilege(c.oid, 'SELECT') AS readable
-             FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-             WHERE c.oid IN (to_regclass('hfj_resource'), to_regclass('hfj_res_ver'), to_regclass('hfj_res_tag'), to_regclass('hfj_tag_def'),
-                             to_regclass('hfj_forced_id'), to_regclass('hfj_res_ver_prov'), to_regclass('hfj_partition'))
-               AND a.attnum > 0 AND NOT a.attisdropped",
-        )
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(HapiError::of("looking at the schema"))?;
-        let mut columns = HashSet::new();
-        for row in &rows {
-            let get = |i: &str| {
-                row.try_get::<String, _>(i)
-                    .map_err(HapiError::of("looking at the schema"))
-            };
-            let (table, column) = (get("name")?, get("col")?);
-            if !row
-                .try_get::<bool, _>("readable")
-                .map_err(HapiError::of("looking at the schema"))?
-            {
-                return Err(HapiError::Refused(format!(
-                    "the role may not read {table}: GRANT SELECT ON ALL TABLES IN SCHEMA public TO it, in HAPI's database"
-                )));
-            }
-            columns.insert((table, column));
-        }
-        let has = |table: &str, column: &str| columns.contains(&(table.to_owned(), column.to_owned()));
-        for (table, column) in [
-            ("hfj_resource", "res_id"),
-            ("hfj_resource", "res_type"),
-            ("hfj_resource", "res_ver"),
-            ("hfj_resource", "res_updated"),
-            ("hfj_resource", "res_deleted_at"),
-            ("hfj_res_ver", "res_id"),
-            ("hfj_res_ver", "res_type"),
-            ("hfj_res_ver", "res_ver"),
-            ("hfj_res_ver", "res_updated"),
-            ("hfj_res_ver", "res_encoding"),
-            ("hfj_res_tag", "tag_id"),
-            ("hfj_tag_def", "tag_type"),
-        ] {
-            if !has(table, column) {
-                return Err(HapiError::Refused(format!(
-                    "there is no {table}.{column} in this database: hapi.url must lead to HAPI's own database, after HAPI has made its tables, \
-                     and its search_path to their schema"
-                )));
-            }
-        }
+        let columns = Columns::of(connection).await?;
+        columns.require()?;
+        let has = |table: &str, column: &str| columns.has(table, column);
         let mut notes = Vec::new();
-        let forced = has("hfj_forced_id", "forced_id");
-        let (id, id_join, id_in) = if has("hfj_resource", "fhir_id") {
-            (
-                "coalesce(r.fhir_id, r.res_id::text)",
-                "",
-                format!("(r.fhir_id = ANY($2) OR (r.fhir_id IS NULL AND r.res_id IN {NUMERIC}))"),
-            )
-        } else if forced {
-            notes.push(
-                "hfj_resource.fhir_id is missing (before HAPI 6.8): ids are taken from hfj_forced_id"
-                    .to_owned(),
-            );
-            (
-                "coalesce(f.forced_id, r.res_id::text)",
-                " LEFT JOIN hfj_forced_id f ON f.resource_pid = r.res_id",
-                format!(
-                    "(r.res_id IN (SELECT resource_pid FROM hfj_forced_id WHERE forced_id = ANY($2) AND resource_type = $1)
-                      OR (f.forced_id IS NULL AND r.res_id IN {NUMERIC}))"
-                ),
-            )
-        } else {
-            notes.push(
-                "there is neither hfj_resource.fhir_id nor hfj_forced_id: HAPI's row numbers are the ids"
-                    .to_owned(),
-            );
-            ("r.res_id::text", "", format!("r.res_id IN {NUMERIC}"))
-        };
+        let (id, id_join, id_in) = columns.ids(&mut notes);
         let mut or_null = |column: &str, present: &'static str, absent: &'static str, note: &str| {
             if has("hfj_res_ver", column) {
                 return present;
@@ -174,6 +102,102 @@ impl Schema {
             source_join,
             partition,
         })
+    }
+}
+
+/// The columns of HAPI's tables.
+struct Columns(HashSet<(String, String)>);
+
+impl Columns {
+    async fn of(connection: &mut PgConnection) -> Result<Self, HapiError> {
+        let rows = sqlx::query(
+            "SELECT c.relname::text AS name, a.attname::text AS col, has_table_privilege(c.oid, 'SELECT') AS readable
+             FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+             WHERE c.oid IN (to_regclass('hfj_resource'), to_regclass('hfj_res_ver'), to_regclass('hfj_res_tag'), to_regclass('hfj_tag_def'),
+                             to_regclass('hfj_forced_id'), to_regclass('hfj_res_ver_prov'), to_regclass('hfj_partition'))
+               AND a.attnum > 0 AND NOT a.attisdropped",
+        )
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(HapiError::of("looking at the schema"))?;
+        let mut columns = HashSet::new();
+        for row in &rows {
+            let get = |i: &str| {
+                row.try_get::<String, _>(i)
+                    .map_err(HapiError::of("looking at the schema"))
+            };
+            let (table, column) = (get("name")?, get("col")?);
+            if !row
+                .try_get::<bool, _>("readable")
+                .map_err(HapiError::of("looking at the schema"))?
+            {
+                return Err(HapiError::Refused(format!(
+                    "the role may not read {table}: GRANT SELECT ON ALL TABLES IN SCHEMA public TO it, in HAPI's database"
+                )));
+            }
+            columns.insert((table, column));
+        }
+        Ok(Self(columns))
+    }
+
+    fn has(&self, table: &str, column: &str) -> bool {
+        self.0.contains(&(table.to_owned(), column.to_owned()))
+    }
+
+    /// What no release of HAPI is without.
+    fn require(&self) -> Result<(), HapiError> {
+        for (table, column) in [
+            ("hfj_resource", "res_id"),
+            ("hfj_resource", "res_type"),
+            ("hfj_resource", "res_ver"),
+            ("hfj_resource", "res_updated"),
+            ("hfj_resource", "res_deleted_at"),
+            ("hfj_res_ver", "res_id"),
+            ("hfj_res_ver", "res_type"),
+            ("hfj_res_ver", "res_ver"),
+            ("hfj_res_ver", "res_updated"),
+            ("hfj_res_ver", "res_encoding"),
+            ("hfj_res_tag", "tag_id"),
+            ("hfj_tag_def", "tag_type"),
+        ] {
+            if !self.has(table, column) {
+                return Err(HapiError::Refused(format!(
+                    "there is no {table}.{column} in this database: hapi.url must lead to HAPI's own database, after HAPI has made its tables, \
+                     and its search_path to their schema"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The logical id of `r`, the joins that it needs, and the condition that it is one of `$2`.
+    fn ids(&self, notes: &mut Vec<String>) -> (&'static str, &'static str, String) {
+        if self.has("hfj_resource", "fhir_id") {
+            (
+                "coalesce(r.fhir_id, r.res_id::text)",
+                "",
+                format!("(r.fhir_id = ANY($2) OR (r.fhir_id IS NULL AND r.res_id IN {NUMERIC}))"),
+            )
+        } else if self.has("hfj_forced_id", "forced_id") {
+            notes.push(
+                "hfj_resource.fhir_id is missing (before HAPI 6.8): ids are taken from hfj_forced_id"
+                    .to_owned(),
+            );
+            (
+                "coalesce(f.forced_id, r.res_id::text)",
+                " LEFT JOIN hfj_forced_id f ON f.resource_pid = r.res_id",
+                format!(
+                    "(r.res_id IN (SELECT resource_pid FROM hfj_forced_id WHERE forced_id = ANY($2) AND resource_type = $1)
+                      OR (f.forced_id IS NULL AND r.res_id IN {NUMERIC}))"
+                ),
+            )
+        } else {
+            notes.push(
+                "there is neither hfj_resource.fhir_id nor hfj_forced_id: HAPI's row numbers are the ids"
+                    .to_owned(),
+            );
+            ("r.res_id::text", "", format!("r.res_id IN {NUMERIC}"))
+        }
     }
 }
 

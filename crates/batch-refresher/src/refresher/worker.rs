@@ -1,0 +1,322 @@
+//! What works for one type: one run at a time, on the interval and when asked to.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+use view_store::{RunKind, StoreError, ViewState};
+
+use super::{Inner, Request, RunStatus};
+use crate::{
+    measures::{ByRun, ByType},
+    progress::{Progress, RunPhase},
+    run::{RefreshRun, RunError, Step},
+};
+
+/// How often watchers hear of a run's progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// How long to wait for another replica's run before trying again.
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
+/// How long after a failure a run that must happen (a joining view, a restored HAPI) is tried again, at most.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// What works for one type.
+pub(super) struct Worker {
+    pub(super) inner: Arc<Inner>,
+    pub(super) resource_type: String,
+    pub(super) current: Arc<Mutex<Option<CancellationToken>>>,
+    pub(super) last: Arc<Mutex<Option<RunStatus>>>,
+    pub(super) stop: CancellationToken,
+}
+
+/// How a run came out.
+enum Ended {
+    Published(DateTime<Utc>),
+    /// Another replica is at it.
+    Busy,
+    /// Another run is called for: fenced, or HAPI is on another timeline.
+    Again,
+    Cancelled,
+}
+
+impl Worker {
+    pub(super) async fn work(self, mut requests: mpsc::UnboundedReceiver<Request>) {
+        let interval = self.inner.intervals.of(&self.resource_type);
+        // The first run comes at once: the watermark may be old.
+        let mut due = interval.map(|_| Instant::now());
+        loop {
+            let mut asked = Vec::new();
+            let next = async move {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                request = requests.recv() => match request {
+                    Some(request) => asked.push(request),
+                    None => return,
+                },
+                () = next => {}
+            }
+            // One run serves all that was asked for before it begins.
+            while let Ok(request) = requests.try_recv() {
+                asked.push(request);
+            }
+            let succeeded = self.run(&asked).await;
+            due = match (interval, succeeded) {
+                (Some(interval), true) => Some(Instant::now() + interval),
+                (Some(interval), false) => Some(Instant::now() + interval.min(RETRY_PAUSE)),
+                (None, true) => None,
+                (None, false) => Some(Instant::now() + RETRY_PAUSE),
+            };
+        }
+    }
+
+    /// One run, repeated where another one is called for; false if it failed.
+    async fn run(&self, asked: &[Request]) -> bool {
+        let wanted = asked.iter().map(|r| r.kind).fold(RunKind::Incremental, greater);
+        let watchers: Vec<_> = asked.iter().filter_map(|r| r.watcher.clone()).collect();
+        let cancel = self.stop.child_token();
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(cancel.clone());
+        let begun = Instant::now();
+        let mut report = Report {
+            worker: self,
+            watchers,
+            begun,
+            kind: wanted,
+            progress: Arc::default(),
+        };
+        report.send(RunPhase::Waiting, None, None);
+        let result = match cancel.run_until_cancelled(self.inner.slots.acquire()).await {
+            Some(Ok(_slot)) => self.repeat(&mut report, wanted, !asked.is_empty(), &cancel).await,
+            _ => Ok(Ended::Cancelled),
+        };
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let by_run = ByRun {
+            resource_type: self.resource_type.clone(),
+            kind: report.kind.into(),
+        };
+        let measures = &self.inner.measures;
+        match result {
+            Ok(Ended::Published(as_of)) => {
+                measures
+                    .refresh_duration
+                    .get_or_create(&by_run)
+                    .observe(begun.elapsed().as_secs_f64());
+                report.count(as_of);
+                report.send(RunPhase::Done, Some(as_of), None);
+                true
+            }
+            // Someone else's run does what this one was for.
+            Ok(Ended::Busy) => true,
+            Ok(Ended::Again) => {
+                report.send(
+                    RunPhase::Failed,
+                    None,
+                    Some(
+                        "newer runs went on publishing, or HAPI's database went on changing its timeline"
+                            .to_owned(),
+                    ),
+                );
+                false
+            }
+            Ok(Ended::Cancelled) => {
+                report.send(RunPhase::Failed, None, Some("cancelled".to_owned()));
+                true
+            }
+            Err(error) => {
+                measures.refresh_failures.get_or_create(&by_run).inc();
+                tracing::warn!(resource_type = %self.resource_type, kind = ?report.kind, %error, "refresh failed; what was shown is still shown");
+                report.send(RunPhase::Failed, None, Some(error.to_string()));
+                self.remember_failure(&error, report.kind).await;
+                false
+            }
+        }
+    }
+
+    async fn repeat(
+        &self,
+        report: &mut Report<'_>,
+        wanted: RunKind,
+        asked: bool,
+        cancel: &CancellationToken,
+    ) -> Result<Ended, RunError> {
+        let mut kind = wanted;
+        let mut tries = 0;
+        loop {
+            if kind == RunKind::Incremental && self.inner.store.needs_join(&self.resource_type).await? {
+                kind = RunKind::Join;
+            }
+            match Box::pin(self.once(report, kind, cancel)).await? {
+                Ended::Busy if asked => {
+                    let paused = cancel.run_until_cancelled(tokio::time::sleep(BUSY_PAUSE)).await;
+                    if paused.is_none() {
+                        return Ok(Ended::Cancelled);
+                    }
+                }
+                // The views that existed were brought onto a new timeline first, or a full run was asked for: now those that wait may join.
+                Ended::Published(as_of) if report.kind == RunKind::Full && tries < 3 => {
+                    if !self.inner.store.needs_join(&self.resource_type).await? {
+                        return Ok(Ended::Published(as_of));
+                    }
+                    kind = RunKind::Join;
+                    tries += 1;
+                }
+                Ended::Again if tries < 3 => tries += 1,
+                ended => return Ok(ended),
+            }
+        }
+    }
+
+    async fn once(
+        &self,
+        report: &mut Report<'_>,
+        kind: RunKind,
+        cancel: &CancellationToken,
+    ) -> Result<Ended, RunError> {
+        let Inner {
+            hapi,
+            store,
+            settings,
+            ..
+        } = &*self.inner;
+        let started = RefreshRun::start(hapi, store, &self.resource_type, kind, settings.clone());
+        let Some(started) = cancel.run_until_cancelled(started).await else {
+            return Ok(Ended::Cancelled);
+        };
+        let Some(mut run) = started? else {
+            return Ok(Ended::Busy);
+        };
+        report.kind = run.kind();
+        report.progress = run.progress();
+        let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
+        let step = loop {
+            let mut step = std::pin::pin!(run.step());
+            let step = loop {
+                tokio::select! {
+                    step = &mut step => break step?,
+                    () = cancel.cancelled() => return Ok(Ended::Cancelled),
+                    _ = tick.tick() => report.send(report.progress.phase(), None, None),
+                }
+            };
+            if step != Step::More {
+                break step;
+            }
+        };
+        let as_of = run.position().map(|p| p.as_of);
+        run.end().await?;
+        if let Some(margin) = hapi.margin_left() {
+            self.inner.measures.margin_left.set(margin.as_seconds_f64());
+        }
+        Ok(match (step, as_of) {
+            (Step::Finished, Some(as_of)) => Ended::Published(as_of),
+            _ => Ended::Again,
+        })
+    }
+
+    /// A view that could not be populated says why in the registry; one that is only unreachable does not.
+    async fn remember_failure(&self, error: &RunError, kind: RunKind) {
+        let transient = match error {
+            RunError::Hapi(e) => e.is_transient(),
+            RunError::Store(StoreError::Database { transient, .. }) => *transient,
+            RunError::Store(StoreError::ViewsChanged { .. }) | RunError::Evaluation | RunError::Ended => true,
+            RunError::Store(_) => false,
+        };
+        if transient || kind != RunKind::Join {
+            return;
+        }
+        let store = &self.inner.store;
+        let Ok(views) = store.views().await else { return };
+        let joining = [ViewState::Creating, ViewState::Populating];
+        for view in views
+            .iter()
+            .filter(|v| v.resource_type == self.resource_type && joining.contains(&v.state))
+        {
+            if let Err(error) = store.fail_view(&view.name, &error.to_string()).await {
+                tracing::warn!(view = %view.name, %error, "the failure of a view cannot be recorded");
+            }
+        }
+    }
+}
+
+/// What a run does at least of what two requests want.
+fn greater(a: RunKind, b: RunKind) -> RunKind {
+    let rank = |kind| match kind {
+        RunKind::Incremental => 0,
+        RunKind::Join => 1,
+        RunKind::Full => 2,
+    };
+    if rank(b) > rank(a) { b } else { a }
+}
+
+/// Tells watchers, and the status, how a run goes.
+struct Report<'a> {
+    worker: &'a Worker,
+    watchers: Vec<mpsc::UnboundedSender<RunStatus>>,
+    begun: Instant,
+    kind: RunKind,
+    progress: Arc<Progress>,
+}
+
+impl Report<'_> {
+    fn send(&self, phase: RunPhase, batch_as_of: Option<DateTime<Utc>>, reason: Option<String>) {
+        let status = RunStatus {
+            resource_type: self.worker.resource_type.clone(),
+            kind: self.kind,
+            phase,
+            read: self.progress.read(),
+            published: self.progress.published(),
+            failed: self.progress.failed(),
+            elapsed: self.begun.elapsed(),
+            batch_as_of,
+            reason,
+        };
+        for watcher in &self.watchers {
+            // A watcher who has gone does not end the run.
+            let _gone = watcher.send(status.clone());
+        }
+        if status.is_over() {
+            *self.worker.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+        }
+    }
+
+    fn count(&self, as_of: DateTime<Utc>) {
+        let measures = &self.worker.inner.measures;
+        let by_type = ByType {
+            resource_type: self.worker.resource_type.clone(),
+        };
+        measures
+            .resources_read
+            .get_or_create(&by_type)
+            .inc_by(self.progress.read());
+        measures
+            .resources_published
+            .get_or_create(&by_type)
+            .inc_by(self.progress.published());
+        measures
+            .resources_failed
+            .get_or_create(&by_type)
+            .inc_by(self.progress.failed());
+        measures
+            .batch_as_of
+            .get_or_create(&by_type)
+            .set((as_of - DateTime::UNIX_EPOCH).as_seconds_f64());
+        let elapsed = self.begun.elapsed();
+        let (read, published) = (self.progress.read(), self.progress.published());
+        let resource_type = &self.worker.resource_type;
+        let (kind, failed) = (self.kind, self.progress.failed());
+        let duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        // A run that found nothing to do comes every interval.
+        if self.kind == RunKind::Incremental && published == 0 {
+            tracing::debug!(%resource_type, ?kind, read, published, failed, duration_ms, "refreshed");
+        } else {
+            tracing::info!(%resource_type, ?kind, read, published, failed, duration_ms, "refreshed");
+        }
+    }
+}
