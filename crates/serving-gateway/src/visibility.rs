@@ -7,7 +7,7 @@ use std::{pin::pin, time::Duration};
 
 use api::{
     Code, ServiceError,
-    proto::speed::PullRequest,
+    proto::speed::{PullRequest, TypeMark},
     query::{Layers, ResourceVersion},
     speed::{marks_of, speed_service_client::SpeedServiceClient},
 };
@@ -32,6 +32,8 @@ pub(crate) struct Wait<'a> {
     /// Moves whenever this gateway's merger has committed.
     pub(crate) applied: watch::Receiver<u64>,
     pub(crate) layers: Layers,
+    /// HAPI's time when it was asked.
+    pub(crate) since: DateTime<Utc>,
     pub(crate) deadline: Instant,
 }
 
@@ -62,9 +64,7 @@ impl Wait<'_> {
                 changed = self.applied.changed() => if changed.is_err() { tokio::time::sleep(LOOK_AGAIN).await },
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
                 pulled = async { match pulling.as_mut().as_pin_mut() { Some(pull) => pull.await, None => std::future::pending().await } } => {
-                    // All types of a round have one clock; the latest is right in any case.
-                    asked = pulled.ok().and_then(|response| marks_of(response.into_inner().marks).ok())
-                        .and_then(|marks| marks.into_iter().filter_map(|(_, mark)| Some(mark?.as_of)).max());
+                    asked = pulled.ok().and_then(|response| self.read_since(response.into_inner().marks));
                     pull_failed = asked.is_none();
                     pull_at = Instant::now() + PULL_AGAIN;
                     pulling.set(None);
@@ -76,6 +76,17 @@ impl Wait<'_> {
                 }
             }
         }
+    }
+
+    /// The clock of the pulled reading. All types of a round have one; the latest is right in any case. A mark from before the question promises
+    /// nothing of it: the round had to leave its window short.
+    fn read_since(&self, marks: Vec<TypeMark>) -> Option<DateTime<Utc>> {
+        let marks = marks_of(marks).ok()?;
+        marks
+            .into_iter()
+            .filter_map(|(_, mark)| Some(mark?.as_of))
+            .max()
+            .filter(|as_of| *as_of >= self.since)
     }
 
     async fn retain_open(

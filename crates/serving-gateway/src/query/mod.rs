@@ -155,6 +155,7 @@ async fn wait_for_versions(
         speed: core.speed.clone(),
         applied: core.applied.subscribe(),
         layers: plan.on.effective(),
+        since: plan.on.now,
         deadline,
     };
     wait.until_visible(versions).await

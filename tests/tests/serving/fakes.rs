@@ -1,0 +1,361 @@
+//! A speed layer and a batch layer that say what a test wants them to say, over real gRPC.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::proto::batch::batch_service_server::{BatchService, BatchServiceServer};
+use api::proto::speed::speed_service_server::{SpeedService, SpeedServiceServer};
+use api::proto::{batch, speed};
+use api::speed::{Changes, ChangesPart, Preview, Reading, TypeChanges, type_marks};
+use chrono::{DateTime, Utc};
+use fhir_core::merge::Mark;
+use fhir_core::resource::{Content, State};
+use fhir_core::row::{Cell, Rows};
+use fhir_core::view::CompiledView;
+use futures::{Stream, StreamExt as _, stream};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What the speed layer holds, and what it takes in when it is asked to pull.
+#[derive(Default)]
+struct Held {
+    types: HashMap<String, TypeChanges>,
+    at_pull: Option<(String, Vec<State>, i64)>,
+}
+
+/// SpeedService.
+#[derive(Clone)]
+pub struct FakeSpeed {
+    held: Arc<Mutex<Held>>,
+    moved: watch::Sender<u64>,
+}
+
+impl FakeSpeed {
+    pub fn new() -> Self {
+        Self {
+            held: Arc::default(),
+            moved: watch::Sender::new(0),
+        }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
+        let result = change(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        self.moved.send_modify(|n| *n += 1);
+        result
+    }
+
+    /// A tail round: readings, then the mark.
+    pub fn round(&self, resource_type: &str, states: Vec<State>, mark: Mark) {
+        let readings = states.into_iter().map(|state| Reading {
+            state,
+            n: mark.n,
+            as_of: mark.as_of,
+        });
+        self.with(|held| {
+            let of = held.types.entry(resource_type.into()).or_default();
+            for reading in readings {
+                of.readings.retain(|known| known.state.id != reading.state.id);
+                of.readings.push(reading);
+            }
+            of.mark = Some(mark);
+        });
+    }
+
+    /// A webhook.
+    pub fn preview(&self, resource_type: &str, state: State, received: DateTime<Utc>) {
+        self.with(|held| {
+            held.types
+                .entry(resource_type.into())
+                .or_default()
+                .previews
+                .push(Preview { state, received })
+        });
+    }
+
+    /// What the next pull finds in HAPI.
+    pub fn at_pull(&self, resource_type: &str, states: Vec<State>, n: i64) {
+        self.with(|held| held.at_pull = Some((resource_type.into(), states, n)));
+    }
+
+    /// The answer, and whether it holds anything later than the cursors.
+    fn answer(&self, request: &Changes) -> (Vec<ChangesPart>, bool) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut parts, mut marks, mut later) = (Vec::new(), Vec::new(), false);
+        for (name, cursor) in &request.cursors {
+            let of = held.types.entry(name.clone()).or_default();
+            let readings: Vec<Reading> = of
+                .readings
+                .iter()
+                .filter(|reading| reading.n > *cursor)
+                .cloned()
+                .collect();
+            let previews = std::mem::take(&mut of.previews);
+            later |=
+                !readings.is_empty() || !previews.is_empty() || of.mark.is_some_and(|mark| mark.n > *cursor);
+            marks.push((name.clone(), of.mark));
+            if !readings.is_empty() {
+                parts.push(ChangesPart::Readings(name.clone(), readings));
+            }
+            if !previews.is_empty() {
+                parts.push(ChangesPart::Previews(name.clone(), previews));
+            }
+        }
+        parts.push(ChangesPart::End(marks));
+        (parts, later)
+    }
+
+    pub async fn serve(&self) -> anyhow::Result<SocketAddr> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let server = Server::builder().add_service(SpeedServiceServer::new(self.clone()));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        Ok(address)
+    }
+}
+
+#[tonic::async_trait]
+impl SpeedService for FakeSpeed {
+    type ChangesStream = Parts<speed::ChangesResponse>;
+    type ScanRecentResourcesStream = Parts<speed::ScanRecentResourcesResponse>;
+
+    async fn changes(
+        &self,
+        request: Request<Streaming<speed::ChangesRequest>>,
+    ) -> Result<Response<Self::ChangesStream>, Status> {
+        let (sender, parts) = mpsc::channel(16);
+        let (this, mut requests) = (self.clone(), request.into_inner());
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = requests.message().await {
+                let request = Changes::try_from(request).expect("the gateway asks rightly");
+                let deadline = tokio::time::Instant::now() + request.wait.to_std().expect("a wait");
+                let mut moved = this.moved.subscribe();
+                let answer = loop {
+                    let (answer, later) = this.answer(&request);
+                    if later {
+                        break answer;
+                    }
+                    tokio::select! {
+                        // Whoever asked is gone: what comes is for another.
+                        () = sender.closed() => return,
+                        waited = tokio::time::timeout_at(deadline, moved.changed()) => {
+                            if waited.is_err() {
+                                break answer;
+                            }
+                        }
+                    }
+                };
+                for part in answer {
+                    if sender.send(Ok(part.into())).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
+    }
+
+    async fn pull(&self, _: Request<speed::PullRequest>) -> Result<Response<speed::PullResponse>, Status> {
+        let Some((name, states, n)) = self.with(|held| held.at_pull.take()) else {
+            return Err(Status::unavailable("no round"));
+        };
+        let mark = crate::fixture::mark(n);
+        self.round(&name, states, mark);
+        Ok(Response::new(speed::PullResponse {
+            marks: type_marks(vec![(name, Some(mark))]),
+        }))
+    }
+
+    async fn scan_recent_resources(
+        &self,
+        _: Request<speed::ScanRecentResourcesRequest>,
+    ) -> Result<Response<Self::ScanRecentResourcesStream>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn flush(&self, _: Request<speed::FlushRequest>) -> Result<Response<speed::FlushResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn register_subscriptions(
+        &self,
+        _: Request<speed::RegisterSubscriptionsRequest>,
+    ) -> Result<Response<speed::RegisterSubscriptionsResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<speed::GetStatusRequest>,
+    ) -> Result<Response<speed::GetStatusResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+}
+
+/// BatchService: runs views over the states that a test gives it.
+#[derive(Clone, Default)]
+pub struct FakeBatch {
+    states: Arc<Mutex<(DateTime<Utc>, Vec<State>)>>,
+}
+
+impl FakeBatch {
+    /// What HAPI holds, as of a reading.
+    pub fn hold(&self, as_of: DateTime<Utc>, states: Vec<State>) {
+        *self.states.lock().unwrap_or_else(PoisonError::into_inner) = (as_of, states);
+    }
+
+    pub async fn serve(&self) -> anyhow::Result<SocketAddr> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let server = Server::builder().add_service(BatchServiceServer::new(self.clone()));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        Ok(address)
+    }
+}
+
+fn json(cells: &[Cell<'_>]) -> String {
+    let value = |cell: &Cell<'_>| match cell {
+        Cell::Null => "null".to_owned(),
+        Cell::Boolean(value) => value.to_string(),
+        Cell::Decimal(value) => value.to_string(),
+        Cell::Text(value) => serde_json::Value::from(value.as_ref()).to_string(),
+        other => panic!("the test's views have no {other:?}"),
+    };
+    format!("[{}]", cells.iter().map(value).collect::<Vec<_>>().join(","))
+}
+
+#[tonic::async_trait]
+impl BatchService for FakeBatch {
+    type WatchViewsStream = Parts<batch::WatchViewsResponse>;
+    type RefreshStream = Parts<batch::RefreshResponse>;
+    type RunViewStream = Parts<batch::RunViewResponse>;
+    type ReadChangesStream = Parts<batch::ReadChangesResponse>;
+    type ReadResourcesStream = Parts<batch::ReadResourcesResponse>;
+    type VerifyStream = Parts<batch::VerifyResponse>;
+
+    async fn watch_views(
+        &self,
+        _: Request<batch::WatchViewsRequest>,
+    ) -> Result<Response<Self::WatchViewsStream>, Status> {
+        let first = stream::once(async { Ok(batch::WatchViewsResponse::default()) });
+        Ok(Response::new(Box::pin(first.chain(stream::pending()))))
+    }
+
+    async fn run_view(
+        &self,
+        request: Request<batch::RunViewRequest>,
+    ) -> Result<Response<Self::RunViewStream>, Status> {
+        use batch::run_view_response::Part;
+        let request = request.into_inner();
+        let Some(batch::run_view_request::View::DefinitionJson(definition)) = request.view else {
+            return Err(Status::invalid_argument("a definition is needed"));
+        };
+        let view =
+            CompiledView::from_json(&definition).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let (as_of, states) = self.states.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let header = batch::RunViewHeader {
+            columns: view.columns().iter().map(batch::Column::from).collect(),
+            as_of: Some(api::time::timestamp(as_of)),
+        };
+        let mut rows = Vec::new();
+        for state in states
+            .iter()
+            .filter(|state| request.ids.is_empty() || request.ids.contains(&state.id))
+        {
+            let Content::Body(body) = &state.content else {
+                continue;
+            };
+            let mut cells = Rows::default();
+            view.evaluate(body, &mut cells)
+                .map_err(|e| Status::internal(e.to_string()))?;
+            rows.extend(cells.0.iter().map(|cells| batch::ViewRow {
+                resource_id: state.id.clone(),
+                version: state.version,
+                last_updated: Some(api::time::timestamp(state.last_updated)),
+                values_json: json(cells),
+            }));
+        }
+        let parts = [
+            Part::Header(header),
+            Part::Rows(batch::RunViewRows { rows }),
+            Part::Footer(batch::RunViewFooter {
+                resources_read: 1,
+                resources_failed: 0,
+                truncated: false,
+            }),
+        ];
+        Ok(Response::new(Box::pin(stream::iter(
+            parts.map(|part| Ok(batch::RunViewResponse { part: Some(part) })),
+        ))))
+    }
+
+    async fn list_views(
+        &self,
+        _: Request<batch::ListViewsRequest>,
+    ) -> Result<Response<batch::ListViewsResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn put_view(
+        &self,
+        _: Request<batch::PutViewRequest>,
+    ) -> Result<Response<batch::PutViewResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn drop_view(
+        &self,
+        _: Request<batch::DropViewRequest>,
+    ) -> Result<Response<batch::DropViewResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn refresh(
+        &self,
+        _: Request<batch::RefreshRequest>,
+    ) -> Result<Response<Self::RefreshStream>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn cancel_refresh(
+        &self,
+        _: Request<batch::CancelRefreshRequest>,
+    ) -> Result<Response<batch::CancelRefreshResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn read_changes(
+        &self,
+        _: Request<batch::ReadChangesRequest>,
+    ) -> Result<Response<Self::ReadChangesStream>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn read_resources(
+        &self,
+        _: Request<batch::ReadResourcesRequest>,
+    ) -> Result<Response<Self::ReadResourcesStream>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn verify(&self, _: Request<batch::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<batch::GetStatusRequest>,
+    ) -> Result<Response<batch::GetStatusResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+}
+
+/// Long enough for a loaded machine; conditions that hold are seen at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
