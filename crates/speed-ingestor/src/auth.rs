@@ -18,9 +18,12 @@ pub struct SharedSecret {
 impl SharedSecret {
     /// In `Authorization` the secret stands behind `Bearer `, in any other header alone.
     pub fn new(header: HeaderName, current: &Secret, previous: Option<&Secret>) -> Self {
-        let value = |secret: &Secret| match header == header::AUTHORIZATION {
-            true => format!("Bearer {}", secret.expose()),
-            false => secret.expose().to_owned(),
+        let value = |secret: &Secret| {
+            if header == header::AUTHORIZATION {
+                format!("Bearer {}", secret.expose())
+            } else {
+                secret.expose().to_owned()
+            }
         };
         let accepted = [Some(current), previous]
             .into_iter()
@@ -56,9 +59,10 @@ impl SharedSecret {
 
     /// The header line that HAPI is to send, `Name: value`.
     pub fn header_line(&self) -> Secret {
-        let name = match self.header == header::AUTHORIZATION {
-            true => "Authorization",
-            false => self.header.as_str(),
+        let name = if self.header == header::AUTHORIZATION {
+            "Authorization"
+        } else {
+            self.header.as_str()
         };
         Secret::new(format!("{name}: {}", self.current.expose()))
     }

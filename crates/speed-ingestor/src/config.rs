@@ -72,6 +72,7 @@ struct BatchConfig {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the keys of the file say their unit")]
 struct TailConfig {
     #[serde(with = "seconds")]
     interval_seconds: Duration,

@@ -8,8 +8,10 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::service::Routes;
 
 use crate::{
+    accepted::Accepted,
     batch::BatchLayer,
     config::SpeedConfig,
+    gate::Gate,
     measures::Measures,
     needed::Needed,
     rounds::{Rounds, TailState},
@@ -18,7 +20,7 @@ use crate::{
     store::SpeedStore,
     subscriptions::Subscriptions,
     upkeep::{self, RedisUpkeep},
-    webhook::{Accepted, Gate, Webhook},
+    webhook::Webhook,
 };
 
 const SERVICE: &str = "researchflow.speed.v1.SpeedService";

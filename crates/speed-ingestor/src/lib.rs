@@ -12,11 +12,13 @@
 //!
 //! Read in this order: [`store`], [`tail`], [`rounds`], [`delivery`], [`webhook`], [`service`].
 
+pub mod accepted;
 pub mod answer;
 pub mod auth;
 pub mod batch;
 pub mod config;
 pub mod delivery;
+pub mod gate;
 mod ingest;
 pub mod measures;
 pub mod needed;

@@ -28,7 +28,7 @@ use crate::{
 /// Without a finished round for so long the tail is not healthy, whatever the last one said.
 const STALE_AFTER: TimeDelta = TimeDelta::seconds(10);
 /// Rounds that fail come at most so seldom: soon enough for whoever waits for the batch layer's return (everything is visible within 2 s).
-const LONGEST_PAUSE: Duration = Duration::from_millis(1_000);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Between the begin of two rounds, however many webhooks come: at most fifty snapshots a second in HAPI's database.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
@@ -162,21 +162,26 @@ impl<R: ChangesReader> Rounds<R> {
         let mut types_change = self.needed.changes();
         loop {
             let began = Instant::now();
-            let types = self.needed.types().unwrap_or_default();
-            if types.is_empty() {
-                // Nothing is needed, so nothing can be missing.
-                self.state.finished(&[], self.clock.now());
-                let changed = async { types_change.changed().await.is_ok() };
-                if shutdown.unless_stopped(changed).await != Some(true) {
+            let types = self.needed.types();
+            let Some(types) = types.as_ref().filter(|types| !types.is_empty()) else {
+                self.nothing_to_read(types.is_some());
+                let rest = async {
+                    tokio::select! {
+                        _ = types_change.changed() => {}
+                        () = self.state.0.wake.notified() => {}
+                        () = tokio::time::sleep(LONGEST_PAUSE) => {}
+                    }
+                };
+                if shutdown.unless_stopped(rest).await.is_none() {
                     return;
                 }
                 continue;
-            }
+            };
             let sweeps = swept.is_none_or(|at| began - at >= self.settings.sweep);
             let window = (!sweeps).then_some(self.settings.window);
             self.state.0.rounds.send_modify(|(begun, _)| *begun += 1);
             let Some(result) = shutdown
-                .unless_stopped(self.round(&mut tail, &types, window))
+                .unless_stopped(self.round(&mut tail, types, window))
                 .await
             else {
                 return;
@@ -198,10 +203,10 @@ impl<R: ChangesReader> Rounds<R> {
                 Err(error) => {
                     tail.restart();
                     failures = failures.saturating_add(1);
-                    self.failed(&error, failures, &types).await;
+                    self.failed(&error, failures, types).await;
                 }
             }
-            self.measure_lag(&types);
+            self.measure_lag(types);
             let pause = self
                 .settings
                 .interval
@@ -218,6 +223,19 @@ impl<R: ChangesReader> Rounds<R> {
             if shutdown.unless_stopped(rest).await.is_none() {
                 return;
             }
+        }
+    }
+
+    /// No view needs anything, so nothing can be missing; or it is not known yet what they need.
+    fn nothing_to_read(&self, known: bool) {
+        if known {
+            self.state.finished(&[], self.clock.now());
+            self.state.0.rounds.send_modify(|(begun, finished)| {
+                *begun += 1;
+                *finished = *begun;
+            });
+        } else {
+            self.state.seen().reason = Some("it is not known yet which resource types views need".to_owned());
         }
     }
 

@@ -20,11 +20,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    accepted::Accepted,
     needed::Needed,
     rounds::TailState,
     store::{SpeedStore, StoreError},
     subscriptions::Subscriptions,
-    webhook::Accepted,
 };
 
 /// Resources of one scan, where the request says nothing.

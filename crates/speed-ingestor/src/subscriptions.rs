@@ -345,6 +345,106 @@ mod tests {
         subscription(&wanted, &["Condition".into(), "Patient".into()])
     }
 
+    /// A HAPI that keeps one Subscription, and counts what is written.
+    #[derive(Clone, Default)]
+    struct FakeHapi(Arc<Mutex<(Option<Value>, usize)>>);
+
+    impl FakeHapi {
+        async fn serve(&self) -> String {
+            use axum::{Json, extract::State, http::StatusCode, routing::get};
+            let read = async |State(hapi): State<FakeHapi>| match hapi.0.lock().unwrap().0.clone() {
+                Some(found) => (StatusCode::OK, Json(found)),
+                None => (StatusCode::GONE, Json(Value::Null)),
+            };
+            let write = async |State(hapi): State<FakeHapi>, body: String| {
+                let mut kept = hapi.0.lock().unwrap();
+                *kept = (Some(serde_json::from_str(&body).unwrap()), kept.1 + 1);
+                body
+            };
+            let remove = async |State(hapi): State<FakeHapi>| hapi.0.lock().unwrap().0 = None;
+            let routes = axum::Router::new()
+                .route(
+                    "/fhir/Subscription/researchflow-one",
+                    get(read).put(write).delete(remove),
+                )
+                .with_state(self.clone());
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(axum::serve(listener, routes).into_future());
+            format!("http://{address}/fhir")
+        }
+
+        fn change(&self, pointer: &str, value: Value) {
+            *self
+                .0
+                .lock()
+                .unwrap()
+                .0
+                .as_mut()
+                .unwrap()
+                .pointer_mut(pointer)
+                .unwrap() = value;
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_happens_to_the_subscription_the_next_check_mends_it() {
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let (hapi, needed) = (FakeHapi::default(), Needed::default());
+        let wanted = Wanted {
+            hapi: hapi.serve().await,
+            authorization: Some(Secret::new("Bearer x")),
+            endpoint: "http://speed/fhir".into(),
+            installation: "one".into(),
+            header_line: Secret::new("Authorization: Bearer s"),
+        };
+        let ours = Subscriptions::new(wanted, needed.clone(), Measures::default()).unwrap();
+        let check = async || ours.check().await.unwrap();
+        assert_eq!(check().await.action, "nothing", "not known yet which types");
+        needed.set(vec!["Patient".into()]);
+        assert_eq!(check().await.action, "created");
+        hapi.change("/status", json!("active"));
+        let status = check().await;
+        assert_eq!(
+            (status.action.as_str(), status.status.as_str()),
+            ("nothing", "active")
+        );
+        hapi.change("/channel/endpoint", json!("http://elsewhere"));
+        assert_eq!(check().await.action, "repaired");
+        hapi.change("/status", json!("off"));
+        assert_eq!(check().await.action, "activated");
+        hapi.0.lock().unwrap().0 = None;
+        assert_eq!(check().await.action, "created");
+        needed.set(vec!["Patient".into(), "Goal".into()]);
+        assert_eq!(check().await.action, "repaired");
+        assert_eq!(hapi.0.lock().unwrap().1, 5);
+        needed.set(Vec::new());
+        assert_eq!(check().await.action, "removed");
+        assert_eq!(ours.last().unwrap().action, "removed");
+    }
+
+    #[tokio::test]
+    async fn a_hapi_that_is_away_is_a_reason_not_a_failure() {
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let needed = Needed::default();
+        needed.set(vec!["Patient".into()]);
+        let wanted = Wanted {
+            hapi: "http://user:pass@127.0.0.1:9".into(),
+            authorization: None,
+            endpoint: "http://speed/fhir".into(),
+            installation: "one".into(),
+            header_line: Secret::new("x: s"),
+        };
+        let ours = Subscriptions::new(wanted, needed, Measures::default()).unwrap();
+        let error = ours.check().await.unwrap_err();
+        assert_eq!(error.code, Code::Unavailable);
+        let reason = ours.last().unwrap().reason;
+        assert!(
+            reason.contains("cannot be reached") && !reason.contains("pass"),
+            "{reason}"
+        );
+    }
+
     #[test]
     fn one_subscription_covers_all_types_and_asks_for_deletes() {
         let wanted = wanted();

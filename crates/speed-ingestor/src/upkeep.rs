@@ -6,11 +6,11 @@ use daemon::{Clock, Shutdown, admin::Latch};
 
 use crate::{
     batch::{BatchLayer, needed_types},
+    gate::Gate,
     measures::{Measures, TypeLabel},
     needed::Needed,
     rounds::TailState,
     store::{SpeedStore, StoreError},
-    webhook::Gate,
 };
 
 /// How often Redis is looked at.

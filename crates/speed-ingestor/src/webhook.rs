@@ -5,10 +5,7 @@
 //!
 //! A PUT lies beside the readings as a preview. A DELETE carries no version and may be late: it only wakes the tail.
 
-use std::{
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use api::{Code, ServiceError};
 use axum::{
@@ -25,9 +22,11 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::{
+    accepted::Accepted,
     answer,
     auth::SharedSecret,
     delivery::{self, BundleEntry, Delivered},
+    gate::Gate,
     measures::{EventLabels, Measures, TypeLabel},
     needed::Needed,
     rounds::TailState,
@@ -72,50 +71,6 @@ pub struct Limits {
     pub depth: usize,
     /// How long a body may take to come.
     pub body_time: Duration,
-}
-
-/// Why Redis may not be written to now, if so: it was not checked yet, or it can lose what is acknowledged.
-#[derive(Debug, Clone)]
-pub struct Gate(Arc<RwLock<Option<String>>>);
-
-impl Gate {
-    /// Closed until it is opened.
-    pub fn closed(reason: impl Into<String>) -> Self {
-        Self(Arc::new(RwLock::new(Some(reason.into()))))
-    }
-
-    /// Opens, or closes for a reason.
-    pub fn set(&self, reason: Option<String>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = reason;
-    }
-
-    fn pass(&self) -> Result<(), ServiceError> {
-        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
-            None => Ok(()),
-            Some(reason) => Err(ServiceError::new(Code::Unavailable, reason.clone())),
-        }
-    }
-}
-
-/// Webhooks accepted of each type since the start, with the time of the last one. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Accepted(Arc<RwLock<std::collections::HashMap<String, (i64, chrono::DateTime<chrono::Utc>)>>>);
-
-impl Accepted {
-    /// How many, and when the last one came.
-    pub fn of_type(&self, resource_type: &str) -> Option<(i64, chrono::DateTime<chrono::Utc>)> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(resource_type)
-            .copied()
-    }
-
-    fn count(&self, label: &str, now: chrono::DateTime<chrono::Utc>) {
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let (count, last) = all.entry(label.to_owned()).or_insert((0, now));
-        (*count, *last) = (*count + 1, now);
-    }
 }
 
 /// What became of an accepted request.
@@ -451,10 +406,7 @@ fn too_large(most_bytes: usize) -> ServiceError {
 }
 
 fn refused(error: ServiceError, body: &Bytes) -> Refused {
-    let sha256 = Sha256::digest(body)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sha256 = format!("{:x}", Bytes::copy_from_slice(&Sha256::digest(body)));
     Refused {
         error,
         letter: Some(Letter {

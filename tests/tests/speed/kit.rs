@@ -19,13 +19,15 @@ use fhir_core::{
     resource::{Content, State},
 };
 use speed_ingestor::{
+    accepted::Accepted,
     auth::SharedSecret,
+    gate::Gate,
     measures::Measures,
     needed::Needed,
     rounds::{RoundSettings, Rounds, TailState},
     store::{SpeedStore, StoreSettings},
     tail::{ChangesReader, OpenedReading, ReadingPart},
-    webhook::{Accepted, Gate, Limits, Webhook},
+    webhook::{Limits, Webhook},
 };
 
 /// Second `seconds` of the tests' own time.
