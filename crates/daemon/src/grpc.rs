@@ -72,10 +72,10 @@ async fn report_health(
     readiness: Readiness,
     shutdown: Shutdown,
 ) {
-    let mut reported = None;
+    let mut said = None;
     loop {
         let serving = readiness.missing().is_empty() && !shutdown.is_stopping();
-        if reported != Some(serving) {
+        if said != Some(serving) {
             let status = if serving {
                 ServingStatus::Serving
             } else {
@@ -83,7 +83,7 @@ async fn report_health(
             };
             reporter.set_service_status(service, status).await;
             reporter.set_service_status("", status).await;
-            reported = Some(serving);
+            said = Some(serving);
         }
         if shutdown.is_stopping() {
             return;

@@ -10,7 +10,7 @@ use batch_refresher::{
     changes::plan,
     hapi::{Hapi, HapiSettings, Partition, Zone},
     reading::Reading,
-    run::{Ranges, RefreshRun, RunSettings, Step},
+    run::{Ranges, RefreshRun, RunError, RunSettings, Step},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use e2e::{postgres::Postgres, redis::Redis};
@@ -25,7 +25,7 @@ use speed_ingestor::{
     store::{SpeedStore, StoreSettings as SpeedSettings},
     tail::{ChangesReader, OpenedReading, ReadingPart, Tail},
 };
-use view_store::{RunKind, SlicePlan, StoreSettings, ViewStore};
+use view_store::{RunKind, SlicePlan, StoreError, StoreSettings, ViewStore};
 
 use super::{
     hapi::{PlayedHapi, at, delivered},
@@ -102,7 +102,11 @@ impl Real {
             played,
             views_db: ViewsDb::open(&url).await?,
             keyspace: Keyspace::open(&redis.url()).await?,
-            reader: Reader { hapi, views: views.clone(), now: at(0) },
+            reader: Reader {
+                hapi,
+                views: views.clone(),
+                now: at(0),
+            },
             tails: [Tail::default(), Tail::default()],
             mergers: [
                 Merger::new(views.clone(), PATIENT),
@@ -132,7 +136,7 @@ impl Real {
         self.played.reset().await?;
         if self.joined {
             match self.views.drop_view("view_b").await {
-                Ok(()) | Err(view_store::StoreError::UnknownView { .. }) => self.joined = false,
+                Ok(()) | Err(StoreError::UnknownView { .. }) => self.joined = false,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -196,9 +200,13 @@ impl Real {
             Deed::Zombie => {
                 if self.zombie.as_ref().is_some_and(RefreshRun::is_publishing)
                     && let Some(zombie) = &mut self.zombie
-                    && zombie.step().await? != Step::More
                 {
-                    self.zombie = None;
+                    match zombie.step().await {
+                        Ok(Step::More) => {}
+                        // A view has joined since: that run is newer, so this one is kept out either way.
+                        Ok(_) | Err(RunError::Store(StoreError::ViewsChanged { .. })) => self.zombie = None,
+                        Err(error) => return Err(error.into()),
+                    }
                 }
                 Ok(())
             }
