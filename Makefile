@@ -27,6 +27,9 @@ lint: ## all checks: format, clippy, licences, contracts
 	@scripts/setup.sh lint
 	@scripts/lint.sh
 
+conformance: ## a SQL on FHIR suite: SUITE=<folder>
+	@cargo run --locked --quiet --package fhir-core --example conformance -- "$(SUITE)"
+
 fmt: ## formats the code
 	cargo fmt --all
 
