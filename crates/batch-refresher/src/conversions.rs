@@ -9,6 +9,7 @@ use crate::{
     reading::ReadingError,
     refresher::RunStatus,
     run_view::{RunViewPart, ViewRow},
+    verify::Verified,
 };
 
 pub(crate) fn view(view: RegisteredView) -> proto::View {
@@ -94,6 +95,24 @@ fn view_row(row: ViewRow) -> proto::ViewRow {
         version: row.version,
         last_updated: Some(time::timestamp(row.last_updated)),
         values_json: row.values_json,
+    }
+}
+
+pub(crate) fn verified(verified: Verified) -> proto::VerifyResponse {
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let differences = verified
+        .differences
+        .into_iter()
+        .map(|d| proto::verify_response::Difference {
+            view: d.view,
+            resource_id: d.id,
+            version: d.version,
+        });
+    proto::VerifyResponse {
+        resources_compared: count(verified.compared),
+        differences_found: count(verified.found),
+        differences: differences.collect(),
+        done: verified.done,
     }
 }
 

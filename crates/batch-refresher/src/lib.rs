@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! HAPI's PostgreSQL ─► hapi ─► reading (n, T, position) ─┬─► run: evaluate, stage, publish ─► view-store
-//!                                                        └─► gRPC: ReadChanges, RunView, ReadResources
+//!                                                        └─► gRPC: ReadChanges, RunView, ReadResources, Verify
 //! ```
 //!
 //! [`hapi`] alone knows HAPI's tables; [`reading`] numbers its snapshots; [`run`] is the batch's half of the merge protocol, as a machine that a
@@ -23,3 +23,4 @@ pub mod run_view;
 pub mod service;
 pub mod start;
 pub mod values_json;
+pub mod verify;

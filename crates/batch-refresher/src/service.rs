@@ -1,9 +1,9 @@
 //! `researchflow.batch.v1.BatchService`: requests in, domain types through, answers out.
 
-use std::{pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use api::{
-    Code, InvalidField, ServiceError,
+    InvalidField, ServiceError,
     batch::{ReadChanges, batch_service_server::BatchService, resource_type},
     proto::batch as proto,
     time,
@@ -22,6 +22,7 @@ use crate::{
     refresher::Refresher,
     resources,
     run_view::{self, RunView},
+    verify::Verify,
 };
 
 /// References that `ReadResources` takes at once.
@@ -90,6 +91,37 @@ impl Batch {
             .into_iter()
             .find(|v| v.name == name)
             .ok_or_else(|| Status::not_found(message))
+    }
+
+    /// The asked views, or all that are materialised, by type.
+    async fn views_to_verify(&self, names: &[String]) -> Result<BTreeMap<String, Vec<String>>, Status> {
+        let materialised: Vec<proto::View> = self
+            .views()
+            .await?
+            .into_iter()
+            .filter(|v| matches!(v.state(), proto::ViewState::Active | proto::ViewState::Stale))
+            .collect();
+        if let Some(unknown) = names
+            .iter()
+            .find(|name| materialised.iter().all(|v| v.name != **name))
+        {
+            let known = materialised
+                .iter()
+                .map(|v| v.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ");
+            return Err(Status::not_found(format!(
+                "there is no materialised view {unknown}; there are: {known}"
+            )));
+        }
+        let mut by_type = BTreeMap::<_, Vec<_>>::new();
+        for view in materialised
+            .into_iter()
+            .filter(|v| names.is_empty() || names.contains(&v.name))
+        {
+            by_type.entry(view.resource_type).or_default().push(view.name);
+        }
+        Ok(by_type)
     }
 
     async fn view_to_run(&self, view: Option<proto::run_view_request::View>) -> Result<CompiledView, Status> {
@@ -313,9 +345,29 @@ impl BatchService for Batch {
 
     type VerifyStream = Answer<proto::VerifyResponse>;
 
-    async fn verify(&self, _: Request<proto::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
-        let message = "verify is not part of this release; a full refresh finds and mends every difference: Refresh with kind FULL";
-        Err(ServiceError::new(Code::Unimplemented, message).into())
+    async fn verify(
+        &self,
+        request: Request<proto::VerifyRequest>,
+    ) -> Result<Response<Self::VerifyStream>, Status> {
+        let request = request.into_inner();
+        let sample = match request.sample {
+            0.0 => 1.0,
+            share if share > 0.0 && share <= 1.0 => share,
+            _ => {
+                return Err(refuse(InvalidField::new(
+                    "sample",
+                    "must be above 0 and at most 1, or 0 for all",
+                )));
+            }
+        };
+        let views = self.views_to_verify(&request.views).await?;
+        let verify = Verify {
+            hapi: self.hapi.clone(),
+            store: self.store.clone(),
+            views,
+            sample,
+        };
+        Ok(self.answer(verify.run().map_ok(conversions::verified).map_err(Into::into)))
     }
 
     async fn get_status(

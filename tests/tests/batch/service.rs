@@ -193,6 +193,17 @@ async fn the_service_keeps_views_reads_changes_and_runs_views() -> anyhow::Resul
     let (states, foreign) = read(&mut client, Some(foreign), None).await?;
     assert!(foreign.full_refresh_needed && foreign.position.is_none() && states.is_empty());
 
+    // a tail asks five times a second: an idle round must be cheap
+    let mut rounds = Vec::new();
+    for _ in 0..50 {
+        let begun = std::time::Instant::now();
+        read(&mut client, second.position.clone(), None).await?;
+        rounds.push(begun.elapsed());
+    }
+    rounds.sort();
+    println!("an idle reading: p50 {:?}, p90 {:?}", rounds[25], rounds[45]);
+    assert!(rounds[25] < Duration::from_millis(100), "{rounds:?}");
+
     // more than a reading takes: a refresh comes instead
     for i in 0..6 {
         played.write(&format!("bulk{i}"), Some(&patient("Bulk"))).await?;
@@ -300,6 +311,44 @@ async fn the_service_keeps_views_reads_changes_and_runs_views() -> anyhow::Resul
         .map(|s| (s.id.as_str(), s.version, s.deleted))
         .collect();
     assert_eq!(versions, [("a", 2, false), ("b", 2, true), ("never", 0, true)]);
+
+    // a changed resource is the next refresh's; one that is wrong by no change is a difference
+    let verify = async |client: &mut BatchServiceClient<Channel>| -> anyhow::Result<proto::VerifyResponse> {
+        let mut stream = client.verify(proto::VerifyRequest::default()).await?.into_inner();
+        let (mut all, mut differences) = (proto::VerifyResponse::default(), Vec::new());
+        while let Some(message) = stream.message().await? {
+            differences.extend(message.differences.clone());
+            all = message;
+        }
+        all.differences = differences;
+        assert!(all.done);
+        Ok(all)
+    };
+    let verified = verify(&mut client).await?;
+    assert_eq!(
+        (verified.resources_compared, verified.differences_found),
+        (8, 0),
+        "{verified:?}"
+    );
+    refresh(&mut client, proto::RefreshKind::Incremental).await?;
+    let spoil = "UPDATE sqlonfhir_base.patient_names SET family = 'Spoilt' WHERE _rid = 'bulk1'; DELETE FROM sqlonfhir_base.patient_names WHERE _rid = 'bulk2'";
+    played.server.execute("views", spoil).await?;
+    // old enough not to be read again: the margin reaches 90 s back
+    played.execute("UPDATE hfj_res_ver SET res_updated = res_updated - interval '1 day'; UPDATE hfj_resource SET res_updated = res_updated - interval '1 day'").await?;
+    played.execute("DELETE FROM hfj_res_ver WHERE res_id = (SELECT res_id FROM hfj_resource WHERE fhir_id = 'bulk3'); DELETE FROM hfj_resource WHERE fhir_id = 'bulk3'").await?;
+    let verified = verify(&mut client).await?;
+    let ids: Vec<_> = verified
+        .differences
+        .iter()
+        .map(|d| (d.resource_id.as_str(), d.version))
+        .collect();
+    assert_eq!(ids, [("bulk1", 1), ("bulk2", 1), ("bulk3", 0)]);
+    refresh(&mut client, proto::RefreshKind::Full).await?;
+    assert_eq!(
+        verify(&mut client).await?.differences_found,
+        0,
+        "a full refresh mends every difference"
+    );
 
     let text = metrics.encode()?;
     for metric in [
