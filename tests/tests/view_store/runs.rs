@@ -1,0 +1,294 @@
+//! Runs of the batch: incremental, full and joining, while readers read and live changes come.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use fhir_core::resource::State;
+use fhir_core::view::CompiledView;
+use sqlx::Connection as _;
+use view_store::{PutOutcome, RunKind, SliceOutcome, SlicePlan, Staged, StoreError, ViewState};
+
+use super::fixture::{Fixture, OBSERVATION, PLAN, WITH_UNIT, at, observation, position, rows, stage};
+
+#[tokio::test]
+async fn live_changes_during_a_run_stay_and_the_batch_rows_wait_behind_them() -> anyhow::Result<()> {
+    let labs = Fixture::with_labs(&[observation("a", 1, "1"), observation("b", 1, "1")]).await?;
+    let mut run = labs.begin(RunKind::Incremental).await?;
+    stage(
+        &mut run,
+        &[observation("a", 2, "2"), observation("b", 2, "2")],
+        Staged::Changed,
+    )
+    .await?;
+    assert_eq!(
+        run.publish_slice(
+            &position(2),
+            SlicePlan {
+                resources: 1,
+                unchanged_too: false
+            }
+        )
+        .await?,
+        SliceOutcome::More
+    );
+    // Both become live by a later reading: `a` after its slice, `b` before it.
+    labs.apply(3, &[observation("a", 3, "3"), observation("b", 3, "3")])
+        .await?;
+    assert_eq!(
+        run.publish_slice(&position(2), PLAN).await?,
+        SliceOutcome::Finished
+    );
+    assert_eq!(labs.merged().await?, "a=3 b=3");
+    assert_eq!(labs.batch_only().await?, "a=2 b=2");
+    assert_eq!(labs.store.live_ids(OBSERVATION).await?, ["a", "b"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_run_publishes_differences_and_takes_away_what_is_gone() -> anyhow::Result<()> {
+    let labs = Fixture::with_labs(&[
+        observation("a", 1, "1"),
+        observation("b", 1, "1"),
+        observation("c", 1, "1"),
+    ])
+    .await?;
+    labs.apply(2, &[observation("d", 1, "1")]).await?;
+    let mut damaged = labs.connect().await?;
+    sqlx::raw_sql("UPDATE sqlonfhir_base.labs SET value = 1.0 WHERE id LIKE '%b'")
+        .execute(&mut damaged)
+        .await?;
+    let mut run = labs.begin(RunKind::Full).await?;
+    stage(
+        &mut run,
+        &[observation("a", 1, "1"), observation("b", 1, "1")],
+        Staged::Loaded,
+    )
+    .await?;
+    run.stage_gone(at(30)).await?;
+    while run.publish_slice(&position(3), PLAN).await? == SliceOutcome::More {}
+    // Of four, `b` differed by its scale, `c` and `d` are gone; d is live, so it is published again by the last slice.
+    assert_eq!(run.progress().0, 4);
+    assert_eq!(labs.merged().await?, "a=1 b=1");
+    assert_eq!(labs.layers().await?, (2, 0, 0));
+    let ledger: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlonfhir_meta.ledger WHERE id = 'a'")
+        .fetch_one(&mut damaged)
+        .await?;
+    assert_eq!(ledger, 0, "what does not differ is not published");
+    Ok(())
+}
+
+#[tokio::test]
+async fn law_8_a_reader_never_sees_half_of_a_refresh_nor_of_a_join() -> anyhow::Result<()> {
+    let old: Vec<State> = (0..20)
+        .map(|i| observation(&format!("p{i:02}"), 1, "1"))
+        .collect();
+    let new: Vec<State> = (0..20)
+        .map(|i| observation(&format!("p{i:02}"), 2, "2"))
+        .collect();
+    let labs = Fixture::with_labs(&old).await?;
+    let mut reader = labs.connect().await?;
+    let mut snapshot = reader.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
+    let before = rows(&mut snapshot, "sqlonfhir.labs").await?;
+
+    let mut run = labs.begin(RunKind::Full).await?;
+    stage(&mut run, &new, Staged::Loaded).await?;
+    loop {
+        let outcome = run
+            .publish_slice(
+                &position(2),
+                SlicePlan {
+                    resources: 3,
+                    unchanged_too: false,
+                },
+            )
+            .await?;
+        assert_eq!(rows(&mut snapshot, "sqlonfhir.labs").await?, before);
+        let doubled: i64 = sqlx::query_scalar("SELECT count(*) - count(DISTINCT id) FROM sqlonfhir.labs")
+            .fetch_one(&mut labs.connect().await?)
+            .await?;
+        assert_eq!(doubled, 0);
+        if outcome == SliceOutcome::Finished {
+            break;
+        }
+    }
+    run.end().await?;
+
+    // A replaced definition and a new view join while the reader is still there.
+    assert_eq!(labs.put("labs", WITH_UNIT).await?, PutOutcome::Replacing);
+    assert_eq!(labs.put("labs_too", "").await?, PutOutcome::Created);
+    assert!(labs.store.needs_join(OBSERVATION).await?);
+    let joined = {
+        let store = labs.store.clone();
+        let states = new.clone();
+        tokio::spawn(async move {
+            let mut run = store
+                .begin_run(OBSERVATION, RunKind::Join)
+                .await?
+                .context("the type is free")?;
+            stage(&mut run, &states, Staged::Loaded).await?;
+            run.lock_for_join().await?;
+            run.stage_gone(at(30)).await?;
+            run.join(&position(3)).await?;
+            anyhow::Ok(run.end().await?)
+        })
+    };
+    // Adding columns needs the reader to let go for a moment; until then it sees what it saw, and others are served.
+    for _ in 0..5 {
+        assert_eq!(rows(&mut snapshot, "sqlonfhir.labs").await?, before);
+        assert_eq!(labs.merged().await?.matches("=2").count(), 20);
+    }
+    snapshot.rollback().await?;
+    tokio::time::timeout(Duration::from_secs(30), joined).await???;
+    let mut connection = labs.connect().await?;
+    let units: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlonfhir.labs WHERE unit = 'mg'")
+        .fetch_one(&mut connection)
+        .await?;
+    assert_eq!(units, 20);
+    assert_eq!(
+        rows(&mut connection, "sqlonfhir.labs_too").await?,
+        labs.merged().await?
+    );
+    assert!(!labs.store.needs_join(OBSERVATION).await?);
+    assert!(
+        labs.store
+            .views()
+            .await?
+            .iter()
+            .all(|v| v.state == ViewState::Active && v.row_count == Some(20))
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_joining_view_is_not_seen_before_and_its_loader_may_die() -> anyhow::Result<()> {
+    let labs = Fixture::with_labs(&[observation("a", 1, "1")]).await?;
+    labs.put("later", WITH_UNIT).await?;
+    let before = labs.views().await?.generation;
+    {
+        let mut run = labs.begin(RunKind::Join).await?;
+        assert_eq!(run.views().views.len(), 2);
+        stage(
+            &mut run,
+            &[observation("a", 1, "1"), observation("left", 1, "1")],
+            Staged::Loaded,
+        )
+        .await?;
+        assert!(
+            labs.store
+                .begin_run(OBSERVATION, RunKind::Incremental)
+                .await?
+                .is_none(),
+            "one run of a type at a time"
+        );
+        assert!(matches!(
+            labs.store.snapshot(Some("later")).await.err(),
+            None | Some(StoreError::UnknownView { .. })
+        ));
+        assert_eq!(labs.views().await?.views.len(), 1);
+        run.lock_for_join().await?;
+    }
+    // The dead run's session ends a moment later, and with it its locks.
+    let run = answered(async || {
+        labs.store
+            .begin_run(OBSERVATION, RunKind::Join)
+            .await
+            .ok()
+            .flatten()
+    })
+    .await?;
+    run.end().await?;
+    answered(async || labs.apply(2, &[observation("a", 2, "2")]).await.ok()).await?;
+    labs.publish(RunKind::Incremental, 3, &[observation("a", 2, "2")])
+        .await?;
+
+    labs.join(4, &[observation("a", 2, "2")]).await?;
+    let mut connection = labs.connect().await?;
+    assert_eq!(rows(&mut connection, "sqlonfhir.later").await?, "a=2");
+    assert_eq!(labs.views().await?.generation, before + 1);
+    Ok(())
+}
+
+/// Asks until there is an answer.
+async fn answered<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(answer) = ask().await {
+            return Ok(answer);
+        }
+        anyhow::ensure!(std::time::Instant::now() < deadline, "no answer in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_older_run_is_fenced_off_by_its_number() -> anyhow::Result<()> {
+    let labs = Fixture::with_labs(&[observation("a", 1, "1"), observation("b", 1, "1")]).await?;
+    let mut old = labs.begin(RunKind::Incremental).await?;
+    stage(
+        &mut old,
+        &[observation("a", 2, "2"), observation("b", 2, "2")],
+        Staged::Changed,
+    )
+    .await?;
+    assert_eq!(
+        old.publish_slice(
+            &position(2),
+            SlicePlan {
+                resources: 1,
+                unchanged_too: false
+            }
+        )
+        .await?,
+        SliceOutcome::More
+    );
+    // A newer run has published: as if this one's session had lost the run lock.
+    let mut connection = labs.connect().await?;
+    sqlx::raw_sql("UPDATE sqlonfhir_meta.resource_type SET newest = 3")
+        .execute(&mut connection)
+        .await?;
+    assert_eq!(old.publish_slice(&position(2), PLAN).await?, SliceOutcome::Fenced);
+    assert_eq!(labs.merged().await?, "a=2 b=1");
+    assert_eq!(
+        labs.store.type_state(OBSERVATION).await?.published,
+        Some(position(1))
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_definition_that_drops_or_retypes_columns_needs_force() -> anyhow::Result<()> {
+    let labs = Fixture::with_labs(&[observation("a", 1, "1")]).await?;
+    assert_eq!(labs.put("labs", "").await?, PutOutcome::Unchanged);
+    let narrow = r#"{"resourceType":"ViewDefinition","name":"labs","resource":"Observation","status":"active",
+                     "select":[{"column":[{"name":"id","path":"getResourceKey()"},{"name":"value","path":"status"}]}]}"#;
+    let compiled = CompiledView::from_json(narrow)?;
+    let refused = labs
+        .store
+        .put_view(&compiled, narrow, false)
+        .await
+        .expect_err("columns go");
+    let message = refused.to_string();
+    assert!(
+        message.contains("column status is dropped") && message.contains("from numeric to text"),
+        "{message}"
+    );
+    assert_eq!(labs.merged().await?, "a=1");
+    assert_eq!(
+        labs.store.put_view(&compiled, narrow, true).await?,
+        PutOutcome::Created
+    );
+    assert!(labs.views().await?.views.is_empty());
+    labs.join(2, &[observation("a", 1, "1")]).await?;
+    assert_eq!(labs.merged().await?, "a=final");
+
+    // Users' own views keep a view from being dropped.
+    let mut connection = labs.connect().await?;
+    sqlx::raw_sql("CREATE VIEW public.mine AS SELECT * FROM sqlonfhir.labs")
+        .execute(&mut connection)
+        .await?;
+    assert!(matches!(
+        labs.store.drop_view("labs").await,
+        Err(StoreError::Incompatible(_))
+    ));
+    Ok(())
+}
