@@ -21,6 +21,7 @@ impl ViewStore {
         // Own connection: the lock goes with it, however this ends.
         let mut connection = self.own_connection().await?;
         locks::lock_migrations(&mut connection).await?;
+        check_encoding(&mut connection).await?;
         create_roles(&mut connection).await?;
         run_migrations(&mut connection).await?;
         grant(&mut connection).await
@@ -61,6 +62,20 @@ pub(crate) async fn check(connection: &mut PgConnection) -> Result<(), StoreErro
         } else {
             what_to_do
         }
+    )))
+}
+
+/// Rows come in UTF-8; a database of another encoding would refuse some of them, and with them a whole COPY.
+async fn check_encoding(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let encoding: String = sqlx::query_scalar("SELECT current_setting('server_encoding')")
+        .fetch_one(connection)
+        .await
+        .map_err(during("checking the encoding"))?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(StoreError::NotMigrated(format!(
+        "the views' database is encoded in {encoding}; create one with: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
     )))
 }
 

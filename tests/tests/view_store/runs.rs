@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use fhir_core::resource::State;
+use fhir_core::row::Cell;
 use fhir_core::view::CompiledView;
 use sqlx::Connection as _;
-use view_store::{PutOutcome, RunKind, SliceOutcome, SlicePlan, Staged, StoreError, ViewState};
+use view_store::{PutOutcome, RunKind, Select, SliceOutcome, SlicePlan, Staged, StoreError, ViewState};
 
-use super::fixture::{Fixture, OBSERVATION, PLAN, WITH_UNIT, at, observation, position, rows, stage};
+use super::fixture::{
+    Fixture, OBSERVATION, PLAN, WITH_UNIT, at, everything, observation, position, rows, stage,
+};
 
 #[tokio::test]
 async fn live_changes_during_a_run_stay_and_the_batch_rows_wait_behind_them() -> anyhow::Result<()> {
@@ -259,6 +262,11 @@ async fn an_older_run_is_fenced_off_by_its_number() -> anyhow::Result<()> {
 async fn a_definition_that_drops_or_retypes_columns_needs_force() -> anyhow::Result<()> {
     let labs = Fixture::with_labs(&[observation("a", 1, "1")]).await?;
     assert_eq!(labs.put("labs", "").await?, PutOutcome::Unchanged);
+    let values = Select {
+        columns: vec!["value".into()],
+        ..everything()
+    };
+    assert_eq!(labs.select(&values).await?.len(), 1);
     let narrow = r#"{"resourceType":"ViewDefinition","name":"labs","resource":"Observation","status":"active",
                      "select":[{"column":[{"name":"id","path":"getResourceKey()"},{"name":"value","path":"status"}]}]}"#;
     let compiled = CompiledView::from_json(narrow)?;
@@ -280,6 +288,8 @@ async fn a_definition_that_drops_or_retypes_columns_needs_force() -> anyhow::Res
     assert!(labs.views().await?.views.is_empty());
     labs.join(2, &[observation("a", 1, "1")]).await?;
     assert_eq!(labs.merged().await?, "a=final");
+    // The same question as before, over a connection that knows it, now has another type.
+    assert_eq!(labs.select(&values).await?, [[Cell::Text("final".into())]]);
 
     // Users' own views keep a view from being dropped.
     let mut connection = labs.connect().await?;

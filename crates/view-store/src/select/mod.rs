@@ -187,7 +187,7 @@ impl Snapshot {
         &mut self,
         select: &Select,
     ) -> Result<(Vec<Column>, BoxStream<'_, Result<Answer, StoreError>>), StoreError> {
-        let (columns, source) = self.source(&select.relation).await?;
+        let (columns, source, definition) = self.source(&select.relation).await?;
         let statement = Statement::build(select, &columns, &source)?;
         for check in &statement.checks {
             self.check_values(check).await?;
@@ -209,9 +209,15 @@ impl Snapshot {
             ..
         } = statement;
         let with_resource = with_layer && select.max_resources.is_some();
+        // A prepared statement must not outlive its columns' types: it carries the definition's hash, or is used once.
+        let sql = definition
+            .as_ref()
+            .map_or(sql.clone(), |hash| format!("/* {hash} */ {sql}"));
         self.streaming = true;
         let streaming = &mut self.streaming;
-        let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch(&mut *self.connection);
+        let rows = sqlx::query_with(AssertSqlSafe(sql), arguments)
+            .persistent(definition.is_some())
+            .fetch(&mut *self.connection);
         let wanted = columns.clone();
         let answers = stream::unfold(
             (rows, streaming, wanted),
@@ -230,14 +236,17 @@ impl Snapshot {
         Ok((columns, answers.boxed()))
     }
 
-    /// Columns of a relation, and an SQL relation with hidden and own columns and `_live`.
-    async fn source(&mut self, relation: &Relation) -> Result<(Vec<Column>, Source), StoreError> {
+    /// Columns of a relation, where its rows are, and the hash of its definition, if it has one.
+    async fn source(
+        &mut self,
+        relation: &Relation,
+    ) -> Result<(Vec<Column>, Source, Option<String>), StoreError> {
         let (name, other) = match relation {
             Relation::Merged(name) => (name, Table::Live),
             Relation::Batch(name) => (name, Table::Shadowed),
             Relation::Given { columns, tuples } => {
                 self.take_in(columns, tuples).await?;
-                return Ok((columns.clone(), Source::one("pg_temp.given", "the view")));
+                return Ok((columns.clone(), Source::one("pg_temp.given", "the view"), None));
             }
         };
         let doing = during("reading a view's definition");
@@ -258,7 +267,7 @@ impl Snapshot {
             other == Table::Live,
             &format!("view {name}"),
         );
-        Ok((view.columns().to_vec(), source))
+        Ok((view.columns().to_vec(), source, Some(hash)))
     }
 
     /// Rows of the caller, into a temporary table that ends with the transaction.
