@@ -19,7 +19,7 @@ use fhir_core::{
 use serde_json::Value;
 
 fn main() -> ExitCode {
-    let Some(folder) = env::args_os().nth(1).map(PathBuf::from) else {
+    let Some(folder) = env::args_os().nth(1).filter(|f| !f.is_empty()).map(PathBuf::from) else {
         println!("usage: conformance <folder of the suite>");
         return ExitCode::from(2);
     };
