@@ -114,6 +114,24 @@ impl Fhir {
         }
     }
 
+    /// Number of resources of a type, as HAPI counts them now.
+    pub async fn count(&self, resource_type: &str) -> anyhow::Result<i64> {
+        let url = format!("{}/{resource_type}?_summary=count", self.base);
+        // HAPI would answer from a search of a minute ago.
+        let answer = self
+            .client
+            .get(url)
+            .header("cache-control", "no-cache")
+            .send()
+            .await?
+            .error_for_status()?;
+        let bundle: Value = serde_json::from_slice(&answer.bytes().await?)?;
+        bundle["total"]
+            .to_string()
+            .parse()
+            .context("a count without a total")
+    }
+
     /// Puts resources in transactions of 100, in their order.
     pub async fn load(&self, resources: &[Value]) -> anyhow::Result<()> {
         for chunk in resources.chunks(TRANSACTION) {

@@ -76,7 +76,12 @@ impl Daemon {
         let client = http_client()?;
         let said = Mutex::new(String::new());
         let ready = self.server.ready(START_LIMIT, || async {
-            let answer = client.get(&url).timeout(Duration::from_secs(2)).send().await.ok()?;
+            let answer = client
+                .get(&url)
+                .timeout(Duration::from_secs(2))
+                .send()
+                .await
+                .ok()?;
             let ready = answer.status().is_success();
             if let (Ok(text), Ok(mut said)) = (answer.text().await, said.lock()) {
                 *said = text;

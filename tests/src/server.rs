@@ -68,6 +68,13 @@ impl Launch {
         self
     }
 
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, arguments: impl IntoIterator<Item = &'static str>) -> Self {
+        self.command.extend(arguments.into_iter().map(OsString::from));
+        self
+    }
+
     /// Adds a variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
