@@ -19,7 +19,7 @@ use crate::{metrics::ServingMetrics, search::Bindings};
 
 /// How often the registry's generation is looked at; a change of the registry is known within this.
 const POLL: Duration = Duration::from_millis(500);
-/// Pause before BatchService is asked again.
+/// Pause before `BatchService` is asked again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// A view that can be asked.
@@ -177,7 +177,7 @@ impl Catalog {
         Ok(views)
     }
 
-    /// Keeps the cache true until the stop: looks at the registry's generation twice a second, and at once when BatchService says that something has changed.
+    /// Keeps the cache true until the stop: looks at the registry's generation twice a second, and at once when `BatchService` says that something has changed.
     pub(crate) async fn keep(self, shutdown: Shutdown) {
         while !shutdown.is_stopping() {
             let known = self
@@ -202,7 +202,7 @@ impl Catalog {
         }
     }
 
-    /// Watches BatchService until the stop: what it says only wakes [`Catalog::keep`]; whether it answers is noted.
+    /// Watches `BatchService` until the stop: what it says only wakes [`Catalog::keep`]; whether it answers is noted.
     pub(crate) async fn watch(
         self,
         mut batch: BatchServiceClient<Channel>,
@@ -222,7 +222,7 @@ impl Catalog {
                 None => return,
                 Some(Ok(())) => tracing::info!("the batch layer has ended the watch of views"),
                 Some(Err(status)) => {
-                    tracing::info!(code = ?status.code(), "the batch layer cannot be watched")
+                    tracing::info!(code = ?status.code(), "the batch layer cannot be watched");
                 }
             }
             health.batch(false);
@@ -272,6 +272,10 @@ impl LayerHealth {
 }
 
 /// An error of the views' database, as callers get it.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is made for `map_err`, which hands the error over"
+)]
 pub(crate) fn store_error(error: StoreError) -> ServiceError {
     match &error {
         StoreError::InvalidSelect(message) => ServiceError::new(Code::Invalid, message.clone()),

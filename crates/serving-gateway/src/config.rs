@@ -42,9 +42,9 @@ pub struct Views {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Services {
-    /// URL of SpeedService.
+    /// URL of `SpeedService`.
     pub speed: String,
-    /// URL of BatchService.
+    /// URL of `BatchService`.
     pub batch: String,
 }
 

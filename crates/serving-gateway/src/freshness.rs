@@ -16,7 +16,7 @@ pub(crate) struct Circumstances {
     pub(crate) use_speed_layer: bool,
     /// As asked.
     pub(crate) layers: Layers,
-    /// SpeedService, BatchService are known to be down.
+    /// `SpeedService`, `BatchService` are known to be down.
     pub(crate) down: [bool; 2],
     /// When to call a layer behind.
     pub(crate) bounds: DegradationBounds,

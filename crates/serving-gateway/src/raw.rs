@@ -1,4 +1,4 @@
-//! A view that is not materialised runs straight over HAPI's tables: BatchService evaluates it, and its rows are put into a temporary table, so
+//! A view that is not materialised runs straight over HAPI's tables: `BatchService` evaluates it, and its rows are put into a temporary table, so
 //! that filters, order and limits mean the same as for any other view.
 
 use std::borrow::Cow;
@@ -28,11 +28,11 @@ pub(crate) struct RawRows {
     pub(crate) as_of: DateTime<Utc>,
     /// Resources whose rows are missing.
     pub(crate) failed: i64,
-    /// BatchService has stopped at its limit.
+    /// `BatchService` has stopped at its limit.
     pub(crate) truncated: bool,
 }
 
-/// What may be left out by BatchService already.
+/// What may be left out by `BatchService` already.
 #[derive(Debug, Default)]
 pub(crate) struct Pushdown {
     pub(crate) ids: Vec<String>,
@@ -179,7 +179,7 @@ fn single(kind: ColumnKind, json: &str) -> Option<Cell<'_>> {
     let text = || {
         serde_json::from_str::<Cow<'_, str>>(json)
             .ok()
-            .map(|text| text.into_owned())
+            .map(Cow::into_owned)
     };
     Some(match kind {
         ColumnKind::Boolean => Cell::Boolean(json.parse().ok()?),
@@ -196,7 +196,7 @@ fn single(kind: ColumnKind, json: &str) -> Option<Cell<'_>> {
     })
 }
 
-/// BatchService cannot be reached, or cannot do it now; what it says of the request itself is passed on.
+/// `BatchService` cannot be reached, or cannot do it now; what it says of the request itself is passed on.
 fn unreachable(status: &tonic::Status) -> ServiceError {
     let passed_on = ServiceError::from(status.clone());
     match passed_on.code {

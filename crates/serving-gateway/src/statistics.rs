@@ -1,4 +1,4 @@
-//! What this gateway has served: for GetStatistics and, in the same breath, as metrics.
+//! What this gateway has served: for `GetStatistics` and, in the same breath, as metrics.
 
 use std::{
     collections::BTreeMap,

@@ -33,13 +33,13 @@ struct Held {
 
 /// SpeedService.
 #[derive(Clone)]
-pub struct FakeSpeed {
+pub(crate) struct FakeSpeed {
     held: Arc<Mutex<Held>>,
     moved: watch::Sender<u64>,
 }
 
 impl FakeSpeed {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             held: Arc::default(),
             moved: watch::Sender::new(0),
@@ -53,7 +53,7 @@ impl FakeSpeed {
     }
 
     /// A tail round: readings, then the mark.
-    pub fn round(&self, resource_type: &str, states: Vec<State>, mark: Mark) {
+    pub(crate) fn round(&self, resource_type: &str, states: Vec<State>, mark: Mark) {
         let readings = states.into_iter().map(|state| Reading {
             state,
             n: mark.n,
@@ -70,7 +70,7 @@ impl FakeSpeed {
     }
 
     /// A webhook.
-    pub fn preview(&self, resource_type: &str, state: State, received: DateTime<Utc>) {
+    pub(crate) fn preview(&self, resource_type: &str, state: State, received: DateTime<Utc>) {
         self.with(|held| {
             held.types
                 .entry(resource_type.into())
@@ -81,7 +81,7 @@ impl FakeSpeed {
     }
 
     /// What the next pull finds in HAPI.
-    pub fn at_pull(&self, resource_type: &str, states: Vec<State>, n: i64) {
+    pub(crate) fn at_pull(&self, resource_type: &str, states: Vec<State>, n: i64) {
         self.with(|held| held.at_pull = Some((resource_type.into(), states, n)));
     }
 
@@ -112,7 +112,7 @@ impl FakeSpeed {
         (parts, later)
     }
 
-    pub async fn serve(&self) -> anyhow::Result<SocketAddr> {
+    pub(crate) async fn serve(&self) -> anyhow::Result<SocketAddr> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let server = Server::builder().add_service(SpeedServiceServer::new(self.clone()));
@@ -201,17 +201,17 @@ impl SpeedService for FakeSpeed {
 
 /// BatchService: runs views over the states that a test gives it.
 #[derive(Clone, Default)]
-pub struct FakeBatch {
+pub(crate) struct FakeBatch {
     states: Arc<Mutex<(DateTime<Utc>, Vec<State>)>>,
 }
 
 impl FakeBatch {
     /// What HAPI holds, as of a reading.
-    pub fn hold(&self, as_of: DateTime<Utc>, states: Vec<State>) {
+    pub(crate) fn hold(&self, as_of: DateTime<Utc>, states: Vec<State>) {
         *self.states.lock().unwrap_or_else(PoisonError::into_inner) = (as_of, states);
     }
 
-    pub async fn serve(&self) -> anyhow::Result<SocketAddr> {
+    pub(crate) async fn serve(&self) -> anyhow::Result<SocketAddr> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let server = Server::builder().add_service(BatchServiceServer::new(self.clone()));
@@ -358,4 +358,4 @@ impl BatchService for FakeBatch {
 }
 
 /// Long enough for a loaded machine; conditions that hold are seen at once.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

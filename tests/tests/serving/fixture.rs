@@ -1,6 +1,7 @@
 //! A gateway over a real PostgreSQL, between a speed layer and a batch layer that do as they are told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context as _;
 use api::proto::serving::query_response::Part;
@@ -22,14 +23,15 @@ use fhir_core::resource::{Content, State};
 use fhir_core::view::CompiledView;
 use serving_gateway::{Config, DEFAULTS};
 use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
 use tonic::transport::Channel;
 use view_store::{RunKind, SliceOutcome, Staged, StoreSettings, ViewStore, evaluate};
 
 use crate::fakes::{FakeBatch, FakeSpeed, PATIENCE};
 
-pub const CONDITION: &str = "Condition";
+pub(crate) const CONDITION: &str = "Condition";
 
-pub const COLUMNS: &str = r#"
+pub(crate) const COLUMNS: &str = r#"
     {"name": "id", "path": "getResourceKey()"},
     {"name": "patient_id", "path": "subject.getReferenceKey(Patient)"},
     {"name": "system", "path": "code.coding.first().system"},
@@ -39,7 +41,7 @@ pub const COLUMNS: &str = r#"
     {"name": "severity", "path": "extension('urn:severity').value.ofType(decimal).first()", "type": "decimal"}"#;
 
 /// A view over Condition.
-pub fn definition(name: &str) -> String {
+pub(crate) fn definition(name: &str) -> String {
     format!(
         r#"{{"resourceType": "ViewDefinition", "name": "{name}", "resource": "Condition", "status": "active",
             "description": "conditions of the test", "select": [{{"column": [{COLUMNS}]}}]}}"#
@@ -47,12 +49,19 @@ pub fn definition(name: &str) -> String {
 }
 
 /// Now, as PostgreSQL has it: to the microsecond.
-pub fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     SystemClock.now().trunc_subsecs(6)
 }
 
 /// A condition of patient `p-<patient>`.
-pub fn condition(id: &str, version: i64, patient: &str, code: &str, text: &str, severity: &str) -> State {
+pub(crate) fn condition(
+    id: &str,
+    version: i64,
+    patient: &str,
+    code: &str,
+    text: &str,
+    severity: &str,
+) -> State {
     let body = format!(
         r#"{{"resourceType":"Condition","id":"{id}","meta":{{"versionId":"{version}"}},"subject":{{"reference":"Patient/{patient}"}},
             "code":{{"coding":[{{"system":"urn:codes","code":"{code}"}}],"text":"{text}"}},"onsetDateTime":"2020-0{version}",
@@ -66,33 +75,66 @@ pub fn condition(id: &str, version: i64, patient: &str, code: &str, text: &str, 
     }
 }
 
-/// A gateway that runs in this process.
-pub struct Gateway {
-    pub client: ServingServiceClient<Channel>,
-    pub shutdown: Shutdown,
-    pub metrics: Metrics,
+pub(crate) fn three() -> Vec<State> {
+    vec![
+        condition("c-1", 1, "p-1", "100", "Diabetes mellitus", "1.50"),
+        condition("c-2", 2, "p-1", "200", "Asthma", "10"),
+        condition("c-3", 3, "p-2", "100", "Gestational diabetes", "2.0"),
+    ]
 }
 
-pub struct Fixture {
-    pub server: Postgres,
-    pub url: String,
-    pub owner: ViewStore,
-    pub speed: FakeSpeed,
-    pub batch: FakeBatch,
-    pub gateway: Gateway,
+/// A gateway that runs in this process.
+pub(crate) struct Gateway {
+    pub(crate) client: ServingServiceClient<Channel>,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) metrics: Metrics,
+}
+
+/// One PostgreSQL for all tests that do not harm it: a database for each.
+static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+pub(crate) struct Fixture {
+    pub(crate) url: String,
+    pub(crate) owner: ViewStore,
+    pub(crate) speed: FakeSpeed,
+    pub(crate) batch: FakeBatch,
+    pub(crate) gateway: Gateway,
     /// Where the fakes are.
     services: (String, String),
 }
 
+/// A PostgreSQL on which the gateway has its least rights.
+pub(crate) async fn server() -> anyhow::Result<Postgres> {
+    let server = Postgres::start().await?;
+    let roles = "CREATE ROLE researchflow_merger NOLOGIN; CREATE ROLE researchflow_reader NOLOGIN; \
+                 CREATE ROLE gateway LOGIN IN ROLE researchflow_merger";
+    server.execute("postgres", roles).await?;
+    Ok(server)
+}
+
 impl Fixture {
     /// With the view `conditions`, materialised over these states, and a gateway.
-    pub async fn over(states: &[State]) -> anyhow::Result<Self> {
+    pub(crate) async fn over(states: &[State]) -> anyhow::Result<Self> {
         Self::with_settings(states, |_| {}).await
     }
 
-    pub async fn with_settings(states: &[State], settings: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
-        let server = Postgres::start().await?;
-        let url = server.create_database("views").await?;
+    pub(crate) async fn with_settings(
+        states: &[State],
+        settings: impl FnOnce(&mut Config),
+    ) -> anyhow::Result<Self> {
+        let server = SHARED.get_or_try_init(server).await?;
+        Self::on(server, states, settings).await
+    }
+
+    /// On a server of the test's own.
+    pub(crate) async fn on(
+        server: &Postgres,
+        states: &[State],
+        settings: impl FnOnce(&mut Config),
+    ) -> anyhow::Result<Self> {
+        let name = format!("views_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        let url = server.create_database(&name).await?;
         let owner = ViewStore::connect(StoreSettings {
             url: url.clone(),
             max_connections: 4,
@@ -107,9 +149,9 @@ impl Fixture {
             format!("http://{}", speed.serve().await?),
             format!("http://{}", batch.serve().await?),
         );
+        let url = server.url_as("gateway", "", &name);
         let gateway = gateway(&url, &services, settings).await?;
         Ok(Self {
-            server,
             url,
             owner,
             speed,
@@ -120,16 +162,16 @@ impl Fixture {
     }
 
     /// A further gateway over the same database.
-    pub async fn another(&self) -> anyhow::Result<Gateway> {
+    pub(crate) async fn another(&self) -> anyhow::Result<Gateway> {
         gateway(&self.url, &self.services, |_| {}).await
     }
 
-    pub async fn ask(&self, request: QueryRequest) -> Result<Answer, tonic::Status> {
+    pub(crate) async fn ask(&self, request: QueryRequest) -> Result<Answer, tonic::Status> {
         self.gateway.ask(request).await
     }
 
     /// Asks until the ids are these.
-    pub async fn until_ids(&self, expected: &[&str]) -> anyhow::Result<Answer> {
+    pub(crate) async fn until_ids(&self, expected: &[&str]) -> anyhow::Result<Answer> {
         deadline::until("the rows are visible", PATIENCE, || async {
             let answer = self.ask(all()).await.ok()?;
             (answer.ids() == expected).then_some(answer)
@@ -139,7 +181,10 @@ impl Fixture {
 }
 
 impl Gateway {
-    pub async fn ask(&self, request: impl tonic::IntoRequest<QueryRequest>) -> Result<Answer, tonic::Status> {
+    pub(crate) async fn ask(
+        &self,
+        request: impl tonic::IntoRequest<QueryRequest>,
+    ) -> Result<Answer, tonic::Status> {
         let mut stream = self.client.clone().query(request).await?.into_inner();
         let mut answer = Answer::default();
         while let Some(message) = stream.message().await? {
@@ -161,22 +206,22 @@ impl Gateway {
 
 /// A whole answer.
 #[derive(Debug, Default)]
-pub struct Answer {
-    pub header: QueryHeader,
-    pub rows: Vec<Vec<Option<Kind>>>,
-    pub footer: Option<QueryFooter>,
+pub(crate) struct Answer {
+    pub(crate) header: QueryHeader,
+    pub(crate) rows: Vec<Vec<Option<Kind>>>,
+    pub(crate) footer: Option<QueryFooter>,
 }
 
 impl Answer {
     /// The first column, sorted.
-    pub fn ids(&self) -> Vec<String> {
+    pub(crate) fn ids(&self) -> Vec<String> {
         let mut ids: Vec<String> = self.in_order();
         ids.sort();
         ids
     }
 
     /// The first column as the answer has it.
-    pub fn in_order(&self) -> Vec<String> {
+    pub(crate) fn in_order(&self) -> Vec<String> {
         let text = |row: &Vec<Option<Kind>>| match row.first() {
             Some(Some(Kind::Text(text))) => text.clone(),
             other => format!("{other:?}"),
@@ -184,11 +229,11 @@ impl Answer {
         self.rows.iter().map(text).collect()
     }
 
-    pub fn footer(&self) -> QueryFooter {
+    pub(crate) fn footer(&self) -> QueryFooter {
         self.footer.clone().expect("an answer ends with its footer")
     }
 
-    pub fn freshness(&self) -> api::proto::serving::Freshness {
+    pub(crate) fn freshness(&self) -> api::proto::serving::Freshness {
         self.header
             .freshness
             .clone()
@@ -196,7 +241,7 @@ impl Answer {
     }
 
     /// The reasons for which it is less than it could be.
-    pub fn degradations(&self) -> Vec<api::proto::serving::DegradationReason> {
+    pub(crate) fn degradations(&self) -> Vec<api::proto::serving::DegradationReason> {
         self.freshness()
             .degradations
             .iter()
@@ -205,14 +250,14 @@ impl Answer {
     }
 }
 
-pub fn all() -> QueryRequest {
+pub(crate) fn all() -> QueryRequest {
     QueryRequest {
         view: "conditions".into(),
         ..Default::default()
     }
 }
 
-pub fn compare(column: &str, operator: Operator, values: &[&str]) -> Filter {
+pub(crate) fn compare(column: &str, operator: Operator, values: &[&str]) -> Filter {
     let values = values.iter().map(ToString::to_string).collect();
     let comparison = Comparison {
         column: column.into(),
@@ -224,7 +269,7 @@ pub fn compare(column: &str, operator: Operator, values: &[&str]) -> Filter {
     }
 }
 
-pub fn search(name: &str, modifier: &str, values: &[&str]) -> SearchParameter {
+pub(crate) fn search(name: &str, modifier: &str, values: &[&str]) -> SearchParameter {
     let values = values.iter().map(ToString::to_string).collect();
     SearchParameter {
         name: name.into(),
@@ -233,7 +278,7 @@ pub fn search(name: &str, modifier: &str, values: &[&str]) -> SearchParameter {
     }
 }
 
-pub async fn put(owner: &ViewStore, name: &str) -> anyhow::Result<()> {
+pub(crate) async fn put(owner: &ViewStore, name: &str) -> anyhow::Result<()> {
     let text = definition(name);
     owner
         .put_view(&CompiledView::from_json(&text)?, &text, false)
@@ -242,7 +287,7 @@ pub async fn put(owner: &ViewStore, name: &str) -> anyhow::Result<()> {
 }
 
 /// Materialises what waits, at reading `n`.
-pub async fn join(owner: &ViewStore, n: i64, states: &[State]) -> anyhow::Result<()> {
+pub(crate) async fn join(owner: &ViewStore, n: i64, states: &[State]) -> anyhow::Result<()> {
     let mut run = owner
         .begin_run(CONDITION, RunKind::Join)
         .await?
@@ -270,7 +315,7 @@ fn position(n: i64) -> Position {
     }
 }
 
-pub fn mark(n: i64) -> Mark {
+pub(crate) fn mark(n: i64) -> Mark {
     Mark { n, as_of: now() }
 }
 

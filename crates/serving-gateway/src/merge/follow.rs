@@ -8,7 +8,7 @@ use std::{
 
 use api::{
     MAX_MESSAGE_BYTES, proto,
-    speed::{Changes, ChangesPart, Preview, Reading, TypeChanges, speed_service_client::SpeedServiceClient},
+    speed::{Changes, ChangesPart, TypeChanges, speed_service_client::SpeedServiceClient},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use daemon::Shutdown;
@@ -77,7 +77,7 @@ impl Follower {
             tracing::debug!("this gateway's merger leads");
             self.metrics.leading.set(1);
             let begun = Instant::now();
-            let ended = shutdown.unless_stopped(self.lead(leadership)).await;
+            let ended = Box::pin(shutdown.unless_stopped(self.lead(leadership))).await;
             self.metrics.leading.set(0);
             self.hapi_clock.interrupted();
             let Some(Err(error)) = ended else { return };
@@ -227,9 +227,9 @@ impl Follower {
         }
         if page.previews > 0 {
             let now = self.hapi_clock.local();
-            received
-                .iter()
-                .for_each(|at| self.metrics.visible(Event::Webhook, seconds(*at, now)));
+            for at in received {
+                self.metrics.visible(Event::Webhook, seconds(*at, now));
+            }
         }
         for (event, count) in [(Event::Reading, page.readings), (Event::Webhook, page.previews)] {
             self.metrics
@@ -285,10 +285,10 @@ impl AnswerStream {
             let part = part.ok_or_else(|| MergeError::Source("the stream has ended".into()))?;
             match ChangesPart::try_from(part).map_err(|invalid| MergeError::Source(invalid.to_string()))? {
                 ChangesPart::Readings(name, readings) => {
-                    of(&mut answer, name).readings.extend::<Vec<Reading>>(readings)
+                    of(&mut answer, name).readings.extend(readings);
                 }
                 ChangesPart::Previews(name, previews) => {
-                    of(&mut answer, name).previews.extend::<Vec<Preview>>(previews)
+                    of(&mut answer, name).previews.extend(previews);
                 }
                 ChangesPart::End(marks) => {
                     for (name, mark) in marks {
@@ -313,7 +313,7 @@ fn late() -> MergeError {
     MergeError::Source("no answer came in time".into())
 }
 
-/// A client of SpeedService that takes answers of any size that the contract allows.
+/// A client of `SpeedService` that takes answers of any size that the contract allows.
 pub(crate) fn speed_client(channel: Channel) -> SpeedServiceClient<Channel> {
     SpeedServiceClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)

@@ -75,7 +75,7 @@ pub(super) fn order(query: &Query, view: &View) -> Result<Vec<OrderBy>, ServiceE
         .collect()
 }
 
-/// What of a query BatchService may leave out already. It knows resources, not rows: not `max_resources`, which counts
+/// What of a query `BatchService` may leave out already. It knows resources, not rows: not `max_resources`, which counts
 /// those that have rows, and whose rows the conditions find.
 pub(super) fn pushdown(query: &Query) -> Pushdown {
     let mut pushdown = Pushdown {

@@ -92,7 +92,7 @@ impl Asked {
         }
     }
 
-    /// On a resource's lastUpdated.
+    /// On a resource's `lastUpdated`.
     pub(super) fn on_last_updated(&self) -> Condition {
         self.between(&|at| Condition::UpdatedSince(at))
     }

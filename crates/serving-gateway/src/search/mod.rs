@@ -92,7 +92,7 @@ pub struct Bindings {
     bound: BTreeMap<String, Binding>,
 }
 
-/// A parameter that can be asked, for DescribeView.
+/// A parameter that can be asked, for `DescribeView`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Searchable {
     /// Name.
@@ -195,10 +195,10 @@ impl Bindings {
                 known: known.join(", "),
             });
         };
-        if !(modifier.is_empty() && binding.plain().next().is_some())
-            && !binding.modifiers().contains(&modifier)
-        {
-            return Err(self.no_modifier(name, modifier, &binding.modifiers()));
+        let modifiers = binding.modifiers();
+        let plain = modifier.is_empty() && binding.plain().next().is_some();
+        if !plain && !modifiers.contains(&modifier) {
+            return Err(self.no_modifier(name, modifier, &modifiers));
         }
         match modifier {
             "missing" => binding
