@@ -123,11 +123,10 @@ impl Subscriptions {
                 ..SubscriptionStatus::default()
             },
         };
-        if before
+        let changed = before
             .as_ref()
-            .is_none_or(|before| (&before.status, &before.reason) != (&status.status, &status.reason))
-            || status.action != "nothing"
-        {
+            .is_none_or(|before| (&before.status, &before.reason) != (&status.status, &status.reason));
+        if changed || !matches!(status.action.as_str(), "nothing" | "") {
             tracing::info!(
                 status = status.status,
                 action = status.action,
