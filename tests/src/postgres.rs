@@ -14,7 +14,7 @@ use crate::server::{self, Launch, Lifetime, Server};
 const SUPERUSER_PASSWORD: &str = "private-superuser";
 
 /// Start, and start after a crash with much to replay.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// How a client proves who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::fhir::http_client;
 use crate::server::{Launch, Lifetime, Server};
 
 /// Until a daemon must have bound its sockets, and until it must be ready then.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// What to start.
 #[derive(Debug, Clone)]

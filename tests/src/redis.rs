@@ -1,4 +1,4 @@
-//! A private Redis as ResearchFlow needs it: append-only file, no eviction, own port at 127.0.0.1. Ends with this program, or when dropped.
+//! A private Redis as the speed layer needs it: append-only file, no eviction, own port at 127.0.0.1. Ends with this program, or when dropped.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

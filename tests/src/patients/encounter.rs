@@ -38,9 +38,7 @@ fn draw_one(dice: &mut Dice, person: &Person, ailments: &[&Ailment]) -> Visit {
     let id = dice.id();
     let (class, code, words, longest) = *dice.pick(KINDS);
     let day: NaiveDate = dice.day(
-        (LAST_YEAR - person.age_at_last_visit + 1)
-            .max(2012)
-            .min(LAST_YEAR),
+        (LAST_YEAR - person.age_at_last_visit + 1).clamp(2012, LAST_YEAR),
         LAST_YEAR,
     );
     let start = day.and_time(chrono::NaiveTime::MIN) + Duration::seconds(dice.between(25_000, 70_000));

@@ -193,7 +193,7 @@ async fn an_invalid_view_is_named_with_its_file_place_and_rule_and_the_others_go
         "the log names no place: {log}"
     );
     let operator = e2e::operate::Operator::connect(&daemon.address("grpc")?).await?;
-    let active = operator.all_active(Duration::from_secs(60)).await?;
+    let active = operator.all_active(Duration::from_mins(1)).await?;
     assert_eq!(
         active.iter().map(|view| view.name.as_str()).collect::<Vec<_>>(),
         ["patient_simple"]

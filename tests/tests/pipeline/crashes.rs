@@ -44,7 +44,7 @@ async fn after_kill_9_of_each_daemon_and_of_redis_nothing_is_missing_and_nothing
     }
     writing.await??;
     let clients = Clients::of(&stack).await?;
-    clients.operator.all_active(Duration::from_secs(60)).await?;
+    clients.operator.all_active(Duration::from_mins(1)).await?;
     clients.nothing_missing_nothing_doubled().await?;
     Ok(())
 }

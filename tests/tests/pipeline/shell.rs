@@ -232,8 +232,8 @@ async fn at_sigterm_each_daemon_drains_and_ends_with_code_0_within_five_seconds_
         Ok::<_, tonic::Status>(())
     });
     let querying = {
-        let asker = clients.asker.clone();
-        tokio::spawn(async move { while asker.ask(all_of("patient_simple")).await.is_ok() {} })
+        let client = clients.asker.clone();
+        tokio::spawn(async move { while client.ask(all_of("patient_simple")).await.is_ok() {} })
     };
     let limit = Duration::from_secs(5);
     for daemon in [0, 1, 2] {

@@ -20,7 +20,7 @@ pub(crate) async fn shared() -> anyhow::Result<MappedMutexGuard<'static, Stack>>
     if stack.is_none() {
         let started = Stack::start(&Options::default()).await?;
         let operator = Operator::connect(&started.batch.address("grpc")?).await?;
-        operator.all_active(Duration::from_secs(60)).await?;
+        operator.all_active(Duration::from_mins(1)).await?;
         *stack = Some(started);
     }
     let mut stack = MutexGuard::map(stack, |stack| stack.as_mut().expect("started above"));

@@ -28,7 +28,7 @@ async fn law_6_what_hapi_gave_up_to_deliver_is_visible_two_seconds_after_the_rec
     }
     let degraded = deadline::until(
         "answers to say that the speed layer is away",
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         || async {
             let answer = clients.asker.ask(count_of("patient_simple")).await.ok()?;
             (!answer.freshness.degradations.is_empty()).then_some(answer)

@@ -84,7 +84,7 @@ pub(crate) async fn first_refresh(story: &Story, stack: &Stack) -> anyhow::Resul
     let operator = Operator::connect(&stack.batch.address("grpc")?).await?;
     let begun = Instant::now();
     operator.refresh(&[], RefreshKind::Incremental).await?;
-    let views = operator.all_active(Duration::from_secs(120)).await?;
+    let views = operator.all_active(Duration::from_mins(2)).await?;
     story.tell(&format!(
         "the batch has read HAPI's database and filled {} views in {}",
         views.len(),
@@ -180,7 +180,7 @@ impl Demo {
             "there is no view patient_simple"
         );
         let mut status = SpeedServiceClient::new(ask::channel(&self.endpoints.speed_grpc).await?);
-        deadline::until("HAPI to accept the Subscription", Duration::from_secs(60), || {
+        deadline::until("HAPI to accept the Subscription", Duration::from_mins(1), || {
             let mut status = status.clone();
             async move {
                 let status = status.get_status(GetStatusRequest {}).await.ok()?.into_inner();
@@ -328,14 +328,14 @@ impl Demo {
         // Its tables are filled by the next run; as long as somebody else's run of the type goes on, that one waits.
         let url = stack.servers.url_as("refresher", "views");
         let skew = chrono::TimeDelta::seconds(1);
-        let store = ViewStore::connect(StoreSettings {
+        let replica = ViewStore::connect(StoreSettings {
             url,
             max_connections: 4,
             skew,
         })
         .await?;
         let run = deadline::until("the type's run lock", Duration::from_secs(30), || async {
-            store
+            replica
                 .begin_run("Patient", RunKind::Incremental)
                 .await
                 .ok()
@@ -364,7 +364,7 @@ impl Demo {
         self.operator
             .refresh(&["Patient"], RefreshKind::Incremental)
             .await?;
-        self.operator.all_active(Duration::from_secs(60)).await?;
+        self.operator.all_active(Duration::from_mins(1)).await?;
         let limit = Duration::from_secs(10);
         let materialised = |answer: &Answer| answer.freshness.source() == Source::Materialized;
         let (tables, _) = self

@@ -19,6 +19,7 @@ impl Story {
     }
 
     /// Says a line. Nobody may listen.
+    #[expect(clippy::unused_self, reason = "only who has the story tells it")]
     pub(crate) fn say(&self, line: &str) {
         let mut out = std::io::stdout().lock();
         let _ = writeln!(out, "{line}");

@@ -46,21 +46,17 @@ async fn start(story: &mut Story, data: Option<&Path>) -> anyhow::Result<()> {
 
 /// Loads the folder, or generated patients.
 pub(crate) async fn load(story: &mut Story, fhir: &Fhir, data: Option<&Path>) -> anyhow::Result<Loaded> {
-    match data {
-        Some(folder) => {
-            story.chapter(&format!(
-                "{} goes into HAPI, through its REST API",
-                folder.display()
-            ));
-            loading::load_folder(fhir, folder).await
-        }
-        None => {
-            story.chapter(&format!(
-                "{PATIENTS} synthetic patients go into HAPI, through its REST API"
-            ));
-            loading::load_patients(fhir, Hospital::new(SEED), PATIENTS).await
-        }
-    }
+    let Some(folder) = data else {
+        story.chapter(&format!(
+            "{PATIENTS} synthetic patients go into HAPI, through its REST API"
+        ));
+        return loading::load_patients(fhir, Hospital::new(SEED), PATIENTS).await;
+    };
+    story.chapter(&format!(
+        "{} goes into HAPI, through its REST API",
+        folder.display()
+    ));
+    loading::load_folder(fhir, folder).await
 }
 
 /// Writes where everything is reached, and says it.
