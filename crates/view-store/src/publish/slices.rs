@@ -228,11 +228,15 @@ impl Run {
         row: &TypeRow,
     ) -> Result<(), StoreError> {
         let doing = during("finishing a run");
+        // Whatever a full run has not loaded HAPI did not have: a preview that became live meanwhile may be of what was taken back.
+        let unstaged_too = self.kind != RunKind::Incremental;
         let live: Vec<Picked> = sqlx::query_as(
-            "SELECT s.id, s.version, true AS to_publish FROM sqlonfhir_meta.ledger l JOIN pg_temp.staged s USING (id) \
-             WHERE l.type = $1 AND l.layer = 'live' ORDER BY s.id",
+            "SELECT l.id, coalesce(s.version, 0) AS version, true AS to_publish \
+             FROM sqlonfhir_meta.ledger l LEFT JOIN pg_temp.staged s USING (id) \
+             WHERE l.type = $1 AND l.layer = 'live' AND ($2 OR s.id IS NOT NULL) ORDER BY l.id",
         )
         .bind(&self.views.resource_type)
+        .bind(unstaged_too)
         .fetch_all(&mut self.connection)
         .await
         .map_err(doing)?;
