@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{service::Routes, transport::Server};
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{Shutdown, admin::Readiness};
@@ -54,12 +56,14 @@ impl GrpcServer {
                 .add_service(builder().build_v1alpha()?);
         }
         let stop = shutdown.token();
+        // On the sockets themselves: the server's own setting does not reach a listener that was bound elsewhere, and each part of a stream would wait
+        // 40 ms for the other side's acknowledgement.
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-            .tcp_nodelay(true)
             .add_routes(routes)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(self.listener), stop.cancelled_owned())
+            .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
             .await?;
         Ok(())
     }
