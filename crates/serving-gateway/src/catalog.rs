@@ -9,7 +9,7 @@ use std::{
 use api::{
     Code, ServiceError, batch::batch_service_client::BatchServiceClient, proto::batch::WatchViewsRequest,
 };
-use daemon::Shutdown;
+use daemon::{Shutdown, admin::Latch};
 use fhir_core::{column::Column, view::CompiledView};
 use tokio::sync::Notify;
 use tonic::transport::Channel;
@@ -178,7 +178,8 @@ impl Catalog {
     }
 
     /// Keeps the cache true until the stop: looks at the registry's generation twice a second, and at once when `BatchService` says that something has changed.
-    pub(crate) async fn keep(self, shutdown: Shutdown) {
+    /// Readiness follows whether the registry can be read.
+    pub(crate) async fn keep(self, ready: Latch, shutdown: Shutdown) {
         while !shutdown.is_stopping() {
             let known = self
                 .views
@@ -192,8 +193,12 @@ impl Catalog {
                 (Ok(_), _) => self.reload().await.map(|_| ()),
                 (Err(error), _) => Err(error),
             };
-            if let Err(error) = looked {
-                tracing::warn!(reason = %error, "the registry of views cannot be read");
+            match looked {
+                Ok(()) => ready.release(),
+                Err(error) => {
+                    ready.hold();
+                    tracing::warn!(reason = %error, "the registry of views cannot be read");
+                }
             }
             let pause = tokio::time::timeout(POLL, self.nudge.notified());
             if shutdown.unless_stopped(pause).await.is_none() {

@@ -14,7 +14,8 @@ use crate::{
 
 /// All views with their freshness.
 pub(crate) async fn list(core: &Core) -> Result<proto::ListViewsResponse, ServiceError> {
-    let views = core.catalog.views().await.map_err(store_error)?;
+    // Counts move without the registry.
+    let views = core.catalog.reload().await.map_err(store_error)?;
     let mut types: HashMap<&str, TypeFreshness> = HashMap::new();
     for view in views.all() {
         let name = view.registered.resource_type.as_str();
@@ -59,12 +60,13 @@ async fn freshness(core: &Core, resource_type: &str) -> Result<TypeFreshness, Se
 
 fn summary(core: &Core, view: &View, known: &TypeFreshness) -> proto::ViewSummary {
     let on = core.circumstances(Layers::Merged);
-    let freshness = if view.is_materialized() {
+    let mut freshness = if view.is_materialized() {
         AnswerFreshness::of_tables(view, known, &on)
     } else {
         // Whoever asks now reads HAPI's tables as they are now.
         AnswerFreshness::of_raw(view, on.now, &on)
     };
+    freshness.evaluation_errors(view.registered.error_count);
     proto::ViewSummary {
         name: view.registered.name.clone(),
         resource_type: view.registered.resource_type.clone(),

@@ -133,9 +133,16 @@ impl AnswerFreshness {
         }
     }
 
-    /// Adds what was found out while answering.
-    pub(crate) fn degrade(&mut self, reason: Reason, detail: impl Into<String>) {
-        self.message.degradations.push(degradation(reason, detail));
+    /// So many resources could not be evaluated for the view.
+    pub(crate) fn evaluation_errors(&mut self, count: i64) {
+        if count > 0 {
+            let detail = format!(
+                "{count} resources could not be evaluated for this view; sqlonfhir.errors lists those of view tables"
+            );
+            self.message
+                .degradations
+                .push(degradation(Reason::EvaluationErrors, detail));
+        }
     }
 
     /// Served or refused, never silently older.

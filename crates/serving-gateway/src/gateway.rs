@@ -91,7 +91,8 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         return Ok(());
     };
     let this = Core {
-        catalog: Catalog::new(store.clone()),
+        // Beside the merger: long answers cannot keep it from looking.
+        catalog: Catalog::new(merge_store.clone()),
         store,
         speed,
         batch,
@@ -103,7 +104,8 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         bounds: config.degradation,
         max_raw_bytes: config.query.max_raw_bytes,
     };
-    shutdown.spawn(this.catalog.clone().keep(shutdown.clone()));
+    let _set_once = core.set(this.clone());
+    shutdown.spawn(this.catalog.clone().keep(ready, shutdown.clone()));
     shutdown.spawn(
         this.catalog
             .clone()
@@ -124,8 +126,6 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     } else {
         tracing::info!("the speed layer is switched off: nothing live is merged or shown");
     }
-    let _set_once = core.set(this);
-    ready.release();
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use e2e::deadline;
 use tonic::Code;
 
 use crate::fakes::PATIENCE;
-use crate::fixture::{CONDITION, Fixture, condition, mark, three};
+use crate::fixture::{CONDITION, Fixture, all, condition, mark, three};
 
 #[tokio::test]
 async fn at_least_waits_until_the_version_is_visible() -> anyhow::Result<()> {

@@ -95,7 +95,10 @@ static SHARED: OnceCell<Postgres> = OnceCell::const_new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) struct Fixture {
+    /// As the gateway.
     pub(crate) url: String,
+    /// As the owner.
+    pub(crate) owner_url: String,
     pub(crate) owner: ViewStore,
     pub(crate) speed: FakeSpeed,
     pub(crate) batch: FakeBatch,
@@ -134,9 +137,9 @@ impl Fixture {
         settings: impl FnOnce(&mut Config),
     ) -> anyhow::Result<Self> {
         let name = format!("views_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-        let url = server.create_database(&name).await?;
+        let owner_url = server.create_database(&name).await?;
         let owner = ViewStore::connect(StoreSettings {
-            url: url.clone(),
+            url: owner_url.clone(),
             max_connections: 4,
             skew: TimeDelta::seconds(1),
         })
@@ -153,6 +156,7 @@ impl Fixture {
         let gateway = gateway(&url, &services, settings).await?;
         Ok(Self {
             url,
+            owner_url,
             owner,
             speed,
             batch,

@@ -8,6 +8,7 @@ use api::proto::serving::{
 };
 use e2e::deadline;
 use fhir_core::resource::{Content, State};
+use sqlx::{Connection as _, PgConnection};
 use tonic::Code;
 
 use crate::fakes::PATIENCE;
@@ -96,17 +97,44 @@ async fn a_resource_that_cannot_be_evaluated_does_not_stop_the_stream() -> anyho
         condition("c-6", 1, "p-1", "600", "good", "1"),
     ];
     fixture.speed.round(CONDITION, states, mark(5));
-    fixture.until_ids(&["c-6"]).await?;
-    let degraded = deadline::until("the errors are counted", PATIENCE, || async {
-        let answer = fixture.ask(all()).await.ok()?;
-        answer
-            .degradations()
-            .contains(&Reason::EvaluationErrors)
-            .then_some(answer)
-    });
-    // The count is the registry's; it comes with the next change of the registry.
-    put(&fixture.owner, "other").await?;
-    degraded.await?;
+    let answer = fixture.until_ids(&["c-6"]).await?;
+    assert!(answer.degradations().contains(&Reason::EvaluationErrors));
+    let said = answer.freshness().degradations;
+    assert!(
+        said.iter().any(|one| one.detail.starts_with("4 resources")),
+        "{said:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_row_that_the_database_refuses_does_not_stop_the_stream() -> anyhow::Result<()> {
+    let fixture = Fixture::over(&three()).await?;
+    let mut owner = PgConnection::connect(&fixture.owner_url).await?;
+    sqlx::raw_sql("ALTER TABLE sqlonfhir_live.conditions ADD CONSTRAINT refused CHECK (code <> '666')")
+        .execute(&mut owner)
+        .await?;
+    let states = vec![
+        condition("c-4", 1, "p-1", "400", "good", "1"),
+        condition("c-5", 1, "p-1", "666", "refused", "1"),
+        condition("c-6", 1, "p-1", "600", "good", "1"),
+    ];
+    fixture.speed.round(CONDITION, states, mark(5));
+    let answer = fixture.until_ids(&["c-1", "c-2", "c-3", "c-4", "c-6"]).await?;
+    assert!(answer.degradations().contains(&Reason::EvaluationErrors));
+    fixture.speed.preview(
+        CONDITION,
+        condition("c-7", 1, "p-1", "666", "refused", "1"),
+        now(),
+    );
+    fixture.speed.round(
+        CONDITION,
+        vec![condition("c-8", 1, "p-1", "800", "good", "1")],
+        mark(6),
+    );
+    fixture
+        .until_ids(&["c-1", "c-2", "c-3", "c-4", "c-6", "c-8"])
+        .await?;
     Ok(())
 }
 

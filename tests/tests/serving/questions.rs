@@ -7,7 +7,7 @@ use api::proto::serving::{
 use chrono::TimeDelta;
 use tonic::Code;
 
-use crate::fixture::{Fixture, all, compare, condition, now, put, search, three};
+use crate::fixture::{Fixture, all, compare, now, put, search, three};
 
 /// The ids that a request with these filters finds.
 async fn found(fixture: &Fixture, filters: Vec<Filter>) -> anyhow::Result<Vec<String>> {

@@ -39,8 +39,12 @@ const LATE: Duration = Duration::from_secs(10);
 const MARKS_EVERY: Duration = Duration::from_millis(200);
 /// How often a follower asks for the lead.
 const ASK_FOR_LEAD: Duration = Duration::from_secs(1);
-/// Pauses after a failure: from the first to the last.
-const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+/// How often the lead is confirmed.
+const CONFIRM_LEAD: Duration = Duration::from_millis(500);
+/// Pauses after a failure: from the first to the last, which is short, since whatever returns should be seen at once.
+const BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
+/// A failure after so long is a new one.
+const STEADY: Duration = Duration::from_secs(2);
 /// Pause after an answer that changed nothing although it held readings: their mark is still to come.
 const NOTHING_NEW: Duration = Duration::from_millis(20);
 
@@ -85,8 +89,7 @@ impl Follower {
             if matches!(error, MergeError::Source(_)) {
                 self.health.speed(false);
             }
-            // A failure after a while of work is a new one.
-            pause = if begun.elapsed() > BACK_OFF[1] {
+            pause = if begun.elapsed() > STEADY {
                 BACK_OFF[0]
             } else {
                 (pause * 2).min(BACK_OFF[1])
@@ -103,8 +106,12 @@ impl Follower {
         // Marks that are seen, not yet moved to: with the cursor that they were read at.
         let mut pending: HashMap<String, (Cursor, Mark)> = HashMap::new();
         let mut marks_moved: Option<Instant> = None;
+        let mut confirmed = Instant::now();
         loop {
-            leadership.confirm().await?;
+            if confirmed.elapsed() >= CONFIRM_LEAD {
+                leadership.confirm().await?;
+                confirmed = Instant::now();
+            }
             let names = self.catalog.views().await?.merged_types();
             if names.is_empty() {
                 // Nothing to merge into; whether the speed layer answers is not known by asking nothing.

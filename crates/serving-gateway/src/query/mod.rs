@@ -12,7 +12,7 @@ use api::{
 use async_stream::try_stream;
 use fhir_core::{column::Column, row::Cell};
 use futures::{Stream, StreamExt as _};
-use proto::{DegradationReason as Reason, query_response::Part};
+use proto::query_response::Part;
 use tokio::time::Instant;
 use view_store::{Relation, Select, Snapshot, StoreError};
 
@@ -47,11 +47,10 @@ pub(crate) fn answer(core: Core, query: Query, deadline: Instant) -> Parts {
     Box::pin(try_stream! {
         let plan = plan(&core, &query).await?;
         wait_for_versions(&core, &query, &plan, deadline).await?;
-        let (mut snapshot, plan, mut freshness, cut) = open(&core, &query, plan).await?;
+        let (mut snapshot, plan, freshness, cut) = open(&core, &query, plan).await?;
         freshness.meets(query.freshness.max_staleness)?;
         let (columns, rows) = snapshot.select(&plan.select).await.map_err(store_error)?;
         core.statistics.query(&plan.view.registered.name, plan.served);
-        note_evaluation_errors(&plan.view, &mut freshness);
         yield header(&columns, &freshness);
 
         let mut rows = pin!(rows);
@@ -171,12 +170,7 @@ async fn open(
         let pushdown = conditions::pushdown(query);
         let rows = raw::run(core.batch.clone(), &plan.view, pushdown, core.max_raw_bytes).await?;
         let mut freshness = AnswerFreshness::of_raw(&plan.view, rows.as_of, &plan.on);
-        if rows.failed > 0 {
-            freshness.degrade(
-                Reason::EvaluationErrors,
-                format!("{} resources could not be evaluated", rows.failed),
-            );
-        }
+        freshness.evaluation_errors(rows.failed);
         let columns = plan.view.compiled.columns().to_vec();
         plan.select.relation = Relation::Given {
             columns,
@@ -194,24 +188,15 @@ async fn open(
         }
         opened => opened.map_err(store_error)?,
     };
-    let known = snapshot
-        .freshness(&plan.view.registered.resource_type)
+    let (known, errors) = snapshot
+        .freshness_of_view(&plan.view.registered.resource_type, &name)
         .await
         .map_err(store_error)?;
     // HAPI's time as of the snapshot, not as of when the question came.
     plan.on = core.circumstances(query.freshness.layers);
-    let freshness = AnswerFreshness::of_tables(&plan.view, &known, &plan.on);
+    let mut freshness = AnswerFreshness::of_tables(&plan.view, &known, &plan.on);
+    freshness.evaluation_errors(errors);
     Ok((snapshot, plan, freshness, false))
-}
-
-/// The count is the registry's, which may be a second old.
-fn note_evaluation_errors(view: &View, freshness: &mut AnswerFreshness) {
-    let errors = view.registered.error_count;
-    if errors > 0 && view.is_materialized() {
-        let detail =
-            format!("{errors} resources could not be evaluated for this view (table sqlonfhir.errors)");
-        freshness.degrade(Reason::EvaluationErrors, detail);
-    }
 }
 
 fn header(columns: &[Column], freshness: &AnswerFreshness) -> proto::QueryResponse {
