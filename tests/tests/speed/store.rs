@@ -343,7 +343,10 @@ async fn out_of_memory_is_said_and_covered_readings_make_room() {
     assert!(store.life().await.is_ok());
     store.release(PATIENT, n, now).await.unwrap();
     assert!(store.shed(PATIENT).await.unwrap() > 10);
-    store.offer_preview(PATIENT, &large("q".into()), now).await.unwrap();
+    store
+        .offer_preview(PATIENT, &large("q".into()), now)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -127,6 +127,7 @@ async fn a_body_is_kept_byte_by_byte() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 async fn bad_input_gets_a_clear_error_and_changes_nothing() {
     let ingestor = Ingestor::start().await;
     let before = ingestor.contents().await;
