@@ -76,7 +76,7 @@ impl FakeSpeed {
                 .entry(resource_type.into())
                 .or_default()
                 .previews
-                .push(Preview { state, received })
+                .push(Preview { state, received });
         });
     }
 

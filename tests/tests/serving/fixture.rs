@@ -127,7 +127,7 @@ impl Fixture {
         settings: impl FnOnce(&mut Config),
     ) -> anyhow::Result<Self> {
         let server = SHARED.get_or_try_init(server).await?;
-        Self::on(server, states, settings).await
+        Box::pin(Self::on(server, states, settings)).await
     }
 
     /// On a server of the test's own.
@@ -167,7 +167,7 @@ impl Fixture {
 
     /// A further gateway over the same database.
     pub(crate) async fn another(&self) -> anyhow::Result<Gateway> {
-        gateway(&self.url, &self.services, |_| {}).await
+        Box::pin(gateway(&self.url, &self.services, |_| {})).await
     }
 
     pub(crate) async fn ask(&self, request: QueryRequest) -> Result<Answer, tonic::Status> {
@@ -337,7 +337,7 @@ async fn gateway(
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (shutdown, metrics, readiness) = (Shutdown::new(), Metrics::new(), Readiness::default());
-    serving_gateway::run(Context {
+    Box::pin(serving_gateway::run(Context {
         config,
         shutdown: shutdown.clone(),
         metrics: metrics.clone(),
@@ -349,7 +349,7 @@ async fn gateway(
             readiness,
         },
         announcement: Announcement::new(None),
-    })
+    }))
     .await?;
     let client = ServingServiceClient::connect(format!("http://{address}")).await?;
     Ok(Gateway {

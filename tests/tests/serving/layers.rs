@@ -197,7 +197,7 @@ async fn a_view_that_is_not_materialised_runs_over_the_raw_tables() -> anyhow::R
     .await?;
 
     let without_batch = Fixture::with_settings(&three(), |config| {
-        config.services.batch = "http://127.0.0.1:1".into()
+        config.services.batch = "http://127.0.0.1:1".into();
     })
     .await?;
     put(&without_batch.owner, "later").await?;
@@ -272,7 +272,7 @@ async fn another_gateway_goes_on_merging_within_three_seconds() -> anyhow::Resul
 #[tokio::test]
 async fn a_crash_of_the_views_database_is_survived() -> anyhow::Result<()> {
     let mut server = server().await?;
-    let fixture = Fixture::on(&server, &three(), |_| {}).await?;
+    let fixture = Box::pin(Fixture::on(&server, &three(), |_| {})).await?;
     fixture.speed.round(
         CONDITION,
         vec![condition("c-4", 1, "p-3", "400", "new", "4")],
