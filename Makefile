@@ -6,7 +6,7 @@
 DATA ?=
 # 1: demo leaves the stack running.
 KEEP ?=
-DEV = cargo run --locked --quiet --package e2e --bin dev --
+DEV = "$${CARGO_TARGET_DIR:-target}"/debug/dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
