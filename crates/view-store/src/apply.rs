@@ -6,9 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use fhir_core::merge::{Entry, Layer, Mark, outranks, shows_preview};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use crate::copy::copy_in;
 use crate::error::during;
 use crate::freshness::TypeRow;
+use crate::insert::put_rows;
 use crate::registry::check_generation;
 use crate::tables::{self, Table};
 use crate::{EvaluatedState, StoreError, TypeViews, ViewStore, ledger, locks};
@@ -181,7 +181,7 @@ async fn show(
                 .map_err(doing)?;
         }
         let tuples: Vec<&[u8]> = shown.iter().map(|(_, (state, _))| state.rows_in(index)).collect();
-        copy_in(connection, &format!("{live} ({columns})"), &tuples).await?;
+        put_rows(connection, &live, view.columns(), &tuples).await?;
         failures.extend(
             shown
                 .iter()

@@ -25,6 +25,22 @@ pub(crate) fn cell(column: &Column, bytes: Option<&[u8]>) -> Result<Cell<'static
     })
 }
 
+/// A value's text as PostgreSQL reads it; `None` is null (and a list, which is no value).
+pub(crate) fn text(cell: &Cell<'_>) -> Option<String> {
+    Some(match cell {
+        Cell::Null | Cell::List(_) => return None,
+        Cell::Boolean(v) => v.to_string(),
+        Cell::Integer(v) => v.to_string(),
+        Cell::BigInt(v) => v.to_string(),
+        Cell::Decimal(v) | Cell::Text(v) | Cell::Json(v) => v.to_string(),
+        Cell::TimestampTz(v) => v.to_rfc3339(),
+        Cell::Timestamp(v) => v.to_string(),
+        Cell::Date(v) => v.to_string(),
+        Cell::Time(v) => v.to_string(),
+        Cell::Double(v) => v.to_string(),
+    })
+}
+
 fn list(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'static>> {
     let mut rest = bytes;
     let dimensions = take_i32(&mut rest)?;

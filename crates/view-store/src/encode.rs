@@ -199,22 +199,29 @@ fn put_value(out: &mut Vec<u8>, kind: ColumnKind, cell: &Cell<'_>) -> Result<(),
     Ok(())
 }
 
-/// PostgreSQL's fixed type numbers (`pg_type.dat`).
 fn oid(kind: ColumnKind) -> i32 {
+    oids(kind).0
+}
+
+/// PostgreSQL's fixed numbers of a type and of its array (`pg_type.dat`).
+pub(crate) fn oids(kind: ColumnKind) -> (i32, u32) {
     match kind {
-        ColumnKind::Boolean => 16,
-        ColumnKind::Integer => 23,
-        ColumnKind::BigInt => 20,
-        ColumnKind::Decimal | ColumnKind::DecimalOf { .. } => 1700,
-        ColumnKind::Text => 25,
-        ColumnKind::TimestampTz => 1184,
-        ColumnKind::Timestamp => 1114,
-        ColumnKind::Date => 1082,
-        ColumnKind::Time => 1083,
-        ColumnKind::Double => 701,
-        ColumnKind::Json => 3802,
+        ColumnKind::Boolean => (16, 1000),
+        ColumnKind::Integer => (23, 1007),
+        ColumnKind::BigInt => (20, 1016),
+        ColumnKind::Decimal | ColumnKind::DecimalOf { .. } => (1700, 1231),
+        ColumnKind::Text => (25, 1009),
+        ColumnKind::TimestampTz => (1184, 1185),
+        ColumnKind::Timestamp => (1114, 1115),
+        ColumnKind::Date => (1082, 1182),
+        ColumnKind::Time => (1083, 1183),
+        ColumnKind::Double => (701, 1022),
+        ColumnKind::Json => (3802, 3807),
     }
 }
+
+/// The same of the hidden columns: text, bigint, timestamptz, integer.
+pub(crate) const HIDDEN_TYPES: [(i32, u32); 4] = [(25, 1009), (20, 1016), (1184, 1185), (23, 1007)];
 
 /// PostgreSQL counts from this day.
 pub(crate) fn epoch() -> NaiveDateTime {

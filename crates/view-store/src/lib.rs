@@ -17,6 +17,7 @@ mod encode;
 mod error;
 mod evaluated;
 mod freshness;
+mod insert;
 mod jsonb;
 mod leadership;
 mod ledger;

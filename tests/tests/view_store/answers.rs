@@ -1,5 +1,8 @@
 //! What a select answers, and that numbers keep their digits on every way.
 
+use anyhow::Context as _;
+use chrono::NaiveDate;
+use fhir_core::column::{Column, ColumnKind};
 use fhir_core::resource::State;
 use fhir_core::row::Cell;
 use fhir_core::view::CompiledView;
@@ -248,5 +251,62 @@ async fn given_rows_are_asked_like_those_of_a_table() -> anyhow::Result<()> {
     let answers: Vec<_> = answers.try_collect().await?;
     assert_eq!(answers.len(), 1);
     assert_eq!(answers[0].cells[2], Cell::Decimal("1.50".into()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn values_of_every_kind_come_back_alone_and_in_collections() -> anyhow::Result<()> {
+    let labs = Fixture::empty().await?;
+    let day = NaiveDate::from_ymd_opt(1899, 12, 31).context("a day")?;
+    let moment = day.and_hms_micro_opt(23, 59, 59, 123_456).context("a time")?;
+    let values = [
+        (ColumnKind::Boolean, Cell::Boolean(false)),
+        (ColumnKind::Integer, Cell::Integer(-5)),
+        (ColumnKind::BigInt, Cell::BigInt(i64::MIN)),
+        (ColumnKind::Decimal, Cell::Decimal("-6.20".into())),
+        (
+            ColumnKind::DecimalOf {
+                precision: 6,
+                scale: 2,
+            },
+            Cell::Decimal("1234.50".into()),
+        ),
+        (
+            ColumnKind::Text,
+            Cell::Text("Łódź 🙂 \"quoted\\\", {NULL}\n".into()),
+        ),
+        (ColumnKind::TimestampTz, Cell::TimestampTz(moment.and_utc())),
+        (ColumnKind::Timestamp, Cell::Timestamp(moment)),
+        (ColumnKind::Date, Cell::Date(day)),
+        (ColumnKind::Time, Cell::Time(moment.time())),
+        (ColumnKind::Double, Cell::Double(0.1)),
+        (ColumnKind::Json, Cell::Json(r#"{"a": "b\"c"}"#.into())),
+    ];
+    let column = |(index, (kind, _)): (usize, &(ColumnKind, Cell<'static>))| {
+        let name = format!("c{index}");
+        [false, true].map(|collection| Column {
+            name: format!("{name}_{collection}"),
+            kind: *kind,
+            collection,
+            fhir_type: None,
+            description: None,
+            path: String::new(),
+            tags: vec![],
+        })
+    };
+    let columns: Vec<Column> = values.iter().enumerate().flat_map(column).collect();
+    let row: Vec<Cell<'static>> = values
+        .iter()
+        .flat_map(|(_, v)| [v.clone(), Cell::List(vec![v.clone(), Cell::Null, v.clone()])])
+        .collect();
+    let empty: Vec<Cell<'static>> = values
+        .iter()
+        .flat_map(|_| [Cell::Null, Cell::List(vec![])])
+        .collect();
+    let tuples = view_store::encode_rows(&columns, "x", 1, at(0), [row.as_slice(), empty.as_slice()])?;
+    let mut snapshot = labs.store.snapshot(None).await?;
+    let (_, answers) = snapshot.select(&all(Relation::Given { columns, tuples })).await?;
+    let answers: Vec<Vec<Cell<'static>>> = answers.map_ok(|a| a.cells).try_collect().await?;
+    assert_eq!(answers, [row, empty]);
     Ok(())
 }

@@ -7,11 +7,14 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::{Part, Run, RunKind, Staged};
-use crate::copy::copy_in;
 use crate::error::during;
+use crate::insert::put_rows;
 use crate::ledger::Failure;
 use crate::tables::{self, Table};
 use crate::{EvaluatedState, StoreError};
+
+/// So few resources are found faster by reading all of them than by an index that must be made first.
+const FEW: u64 = 1000;
 
 impl Run {
     /// Stages states, replacing what was staged of the same ids.
@@ -74,9 +77,11 @@ impl Run {
         .map_err(doing)?;
         let mut failures = Vec::new();
         for (index, target) in self.targets.iter_mut().enumerate() {
-            let into = format!("{} ({})", target.table, target.columns);
+            let columns = self.views.views[index].columns();
             let tuples: Vec<&[u8]> = states.iter().map(|s| s.rows_in(index)).collect();
-            target.rows += copy_in(&mut transaction, &into, &tuples).await?.cast_signed();
+            target.rows += put_rows(&mut transaction, &target.table, columns, &tuples)
+                .await?
+                .cast_signed();
             failures.extend(states.iter().filter_map(|s| s.failure_in(index, &target.name)));
         }
         put_failures(&mut transaction, &failures).await?;
@@ -112,11 +117,14 @@ impl Run {
         Ok(())
     }
 
-    /// Indexes and statistics for the staged rows: after the load, since loading into an index costs more.
+    /// Indexes and statistics for the staged rows: after the load, since loading into an index costs more; and only where there are many, since
+    /// an incremental run of a few resources must cost little. A joining view's base table gets its key in any case.
     pub(super) async fn index(&mut self) -> Result<(), StoreError> {
-        if std::mem::replace(&mut self.indexed, true) {
+        let joins = self.targets.iter().any(|t| t.part == Part::Joins);
+        if self.indexed || !(joins || self.staged >= FEW) {
             return Ok(());
         }
+        self.indexed = true;
         for target in &self.targets {
             if target.part == Part::Joins {
                 tables::index_base(&mut self.connection, &target.name).await?;

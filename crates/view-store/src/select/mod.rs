@@ -13,9 +13,9 @@ use sqlx::{
 };
 
 use self::statement::{Argument, Source, Statement, ValueCheck};
-use crate::copy::copy_in;
 use crate::error::{during, sqlstate};
 use crate::freshness::TypeRow;
+use crate::insert::put_rows;
 use crate::registry::unknown_view;
 use crate::tables::{self, Table};
 use crate::{StoreError, TypeFreshness, ViewStore, decode, transaction};
@@ -301,12 +301,7 @@ impl Snapshot {
             tables::shape(columns)
         );
         tables::execute(&mut self.connection, ddl, "taking in given rows").await?;
-        copy_in(
-            &mut self.connection,
-            &format!("pg_temp.given ({})", tables::all_columns(columns)),
-            &[tuples],
-        )
-        .await?;
+        put_rows(&mut self.connection, "pg_temp.given", columns, &[tuples]).await?;
         Ok(())
     }
 
