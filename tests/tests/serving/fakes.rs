@@ -16,13 +16,22 @@ use fhir_core::resource::{Content, State};
 use fhir_core::row::{Cell, Rows};
 use fhir_core::view::CompiledView;
 use futures::{Stream, StreamExt as _, stream};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
 type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Small messages go at once, as the daemons send them.
+fn without_delay(listener: TcpListener) -> impl Stream<Item = std::io::Result<TcpStream>> {
+    TcpListenerStream::new(listener).map(|accepted| {
+        let stream = accepted?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    })
+}
 
 /// What the speed layer holds, and what it takes in when it is asked to pull.
 #[derive(Default)]
@@ -116,7 +125,7 @@ impl FakeSpeed {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let server = Server::builder().add_service(SpeedServiceServer::new(self.clone()));
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        tokio::spawn(server.serve_with_incoming(without_delay(listener)));
         Ok(address)
     }
 }
@@ -215,7 +224,7 @@ impl FakeBatch {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let server = Server::builder().add_service(BatchServiceServer::new(self.clone()));
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        tokio::spawn(server.serve_with_incoming(without_delay(listener)));
         Ok(address)
     }
 }
