@@ -20,9 +20,17 @@ async fn states(played: &Played, ids: &[&str]) -> anyhow::Result<Vec<State>> {
     Ok(found)
 }
 
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 fn text(state: &State) -> String {
     match &state.content {
-        Content::Body(body) => String::from_utf8(body.clone()).unwrap(),
+        Content::Body(body) => String::from_utf8_lossy(body).into_owned(),
         other => panic!("{} has no body: {other:?}", state.id),
     }
 }
@@ -43,9 +51,9 @@ async fn each_encoding_is_read_and_what_cannot_be_is_said() -> anyhow::Result<()
     played.write("deleted", None).await?;
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     std::io::Write::write_all(&mut gzip, patient("gzip").as_bytes())?;
-    let hex: String = gzip.finish()?.iter().map(|b| format!("{b:02x}")).collect();
-    let plain: String = patient("object").bytes().map(|b| format!("{b:02x}")).collect();
-    for (id, encoding, hex) in [("gzip", "JSONC", hex), ("object", "JSON", plain)] {
+    let packed = hex(&gzip.finish()?);
+    let plain = hex(patient("object").as_bytes());
+    for (id, encoding, hex) in [("gzip", "JSONC", packed), ("object", "JSON", plain)] {
         let version = row(id);
         played
             .execute(&format!(

@@ -13,29 +13,29 @@ use fhir_core::view::CompiledView;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
 use view_store::{RunKind, StoreSettings, ViewStore};
 
-pub const PATIENT_VIEW: &str = r#"{
+pub(crate) const PATIENT_VIEW: &str = r#"{
     "resourceType": "ViewDefinition", "name": "patient_names", "status": "active", "resource": "Patient",
     "select": [
         {"column": [{"name": "id", "path": "getResourceKey()", "type": "string"}, {"name": "gender", "path": "gender", "type": "code"}]},
         {"forEachOrNull": "name", "column": [{"name": "family", "path": "family", "type": "string"}]}
     ]}"#;
 
-pub const ANOTHER_VIEW: &str = r#"{
+pub(crate) const ANOTHER_VIEW: &str = r#"{
     "resourceType": "ViewDefinition", "name": "patient_gender", "status": "active", "resource": "Patient",
     "select": [{"column": [{"name": "gender", "path": "gender", "type": "code"}]}]}"#;
 
 /// HAPI's row numbers and times: as HAPI, the writer takes both before it begins to write.
 static NEXT: AtomicI64 = AtomicI64::new(1);
 
-pub struct Played {
-    pub server: Postgres,
-    pub writer: PgPool,
-    pub views_url: String,
-    pub store: ViewStore,
+pub(crate) struct Played {
+    pub(crate) server: Postgres,
+    pub(crate) writer: PgPool,
+    pub(crate) views_url: String,
+    pub(crate) store: ViewStore,
 }
 
 impl Played {
-    pub async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let server = Postgres::start().await?;
         let hapi = server.create_database("hapi").await?;
         server
@@ -64,7 +64,7 @@ impl Played {
         })
     }
 
-    pub fn settings(&self) -> HapiSettings {
+    pub(crate) fn settings(&self) -> HapiSettings {
         HapiSettings {
             url: self.server.url_as("source", "", "hapi"),
             zone: Zone::UTC,
@@ -74,18 +74,18 @@ impl Played {
         }
     }
 
-    pub async fn hapi(&self) -> anyhow::Result<Hapi> {
+    pub(crate) async fn hapi(&self) -> anyhow::Result<Hapi> {
         Ok(Hapi::connect(self.settings()).await?)
     }
 
-    pub async fn put(&self, definition: &str) -> anyhow::Result<()> {
+    pub(crate) async fn put(&self, definition: &str) -> anyhow::Result<()> {
         let view = CompiledView::from_json(definition)?;
         self.store.put_view(&view, definition, false).await?;
         Ok(())
     }
 
     /// Runs until the watermark has moved.
-    pub async fn refresh(&self, hapi: &Hapi, kind: RunKind) -> anyhow::Result<RunKind> {
+    pub(crate) async fn refresh(&self, hapi: &Hapi, kind: RunKind) -> anyhow::Result<RunKind> {
         let run = RefreshRun::start(hapi, &self.store, "Patient", kind, RunSettings::default()).await?;
         let mut run = run.context("no other run is under way")?;
         let done = run.kind();
@@ -101,7 +101,7 @@ impl Played {
     }
 
     /// Rows of a query in the views' database, as text.
-    pub async fn shown(&self, query: &str) -> anyhow::Result<Vec<String>> {
+    pub(crate) async fn shown(&self, query: &str) -> anyhow::Result<Vec<String>> {
         let pool = PgPool::connect(&self.views_url).await?;
         let sql = format!("SELECT t::text FROM ({query}) t");
         let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&pool).await?;
@@ -110,14 +110,14 @@ impl Played {
     }
 
     /// Rows of `patient_names`, sorted.
-    pub async fn names(&self) -> anyhow::Result<Vec<String>> {
+    pub(crate) async fn names(&self) -> anyhow::Result<Vec<String>> {
         self.shown("SELECT id, gender, family FROM sqlonfhir.patient_names ORDER BY id, family")
             .await
     }
 }
 
 /// The clock of HAPI's JVM.
-pub async fn now(connection: &mut PgConnection) -> anyhow::Result<NaiveDateTime> {
+pub(crate) async fn now(connection: &mut PgConnection) -> anyhow::Result<NaiveDateTime> {
     Ok(
         sqlx::query_scalar("SELECT date_trunc('milliseconds', clock_timestamp() AT TIME ZONE 'UTC')")
             .fetch_one(connection)
@@ -126,7 +126,7 @@ pub async fn now(connection: &mut PgConnection) -> anyhow::Result<NaiveDateTime>
 }
 
 /// Writes the next version of a patient as HAPI does; `None` deletes.
-pub async fn write(
+pub(crate) async fn write(
     connection: &mut PgConnection,
     id: &str,
     updated: NaiveDateTime,
@@ -137,20 +137,18 @@ pub async fn write(
             .bind(id)
             .fetch_optional(&mut *connection)
             .await?;
-    let (res_id, version) = match found {
-        Some((res_id, version)) => {
-            sqlx::query("UPDATE hfj_resource SET res_ver = $2, res_updated = $3, res_deleted_at = CASE WHEN $4 THEN $3 END WHERE res_id = $1")
+    let (res_id, version) = if let Some((res_id, version)) = found {
+        sqlx::query("UPDATE hfj_resource SET res_ver = $2, res_updated = $3, res_deleted_at = CASE WHEN $4 THEN $3 END WHERE res_id = $1")
                 .bind(res_id)
                 .bind(version + 1)
                 .bind(updated)
                 .bind(stored.is_none())
                 .execute(&mut *connection)
                 .await?;
-            (res_id, version + 1)
-        }
-        None => {
-            let res_id = NEXT.fetch_add(1, Ordering::Relaxed);
-            sqlx::query(
+        (res_id, version + 1)
+    } else {
+        let res_id = NEXT.fetch_add(1, Ordering::Relaxed);
+        sqlx::query(
                 "INSERT INTO hfj_resource (res_id, fhir_id, res_type, res_ver, res_published, res_updated, res_version, has_tags, sp_has_links, \
                  sp_coords_present, sp_date_present, sp_number_present, sp_quantity_nrml_present, sp_quantity_present, sp_string_present, \
                  sp_token_present, sp_uri_present) \
@@ -161,8 +159,7 @@ pub async fn write(
             .bind(updated)
             .execute(&mut *connection)
             .await?;
-            (res_id, 1)
-        }
+        (res_id, 1)
     };
     sqlx::query(
         "INSERT INTO hfj_res_ver (pid, res_id, res_type, res_ver, res_published, res_updated, res_version, has_tags, res_encoding, res_text_vc, \
@@ -180,19 +177,19 @@ pub async fn write(
 }
 
 /// A stored patient.
-pub fn patient(family: &str) -> String {
+pub(crate) fn patient(family: &str) -> String {
     format!(r#"{{"resourceType":"Patient","name":[{{"family":"{family}"}}],"gender":"female"}}"#)
 }
 
 impl Played {
     /// A transaction at a stroke.
-    pub async fn write(&self, id: &str, stored: Option<&str>) -> anyhow::Result<i64> {
+    pub(crate) async fn write(&self, id: &str, stored: Option<&str>) -> anyhow::Result<i64> {
         let mut connection = self.writer.acquire().await?;
         let updated = now(&mut connection).await?;
         write(&mut connection, id, updated, stored).await
     }
 
-    pub async fn execute(&self, sql: &str) -> anyhow::Result<()> {
+    pub(crate) async fn execute(&self, sql: &str) -> anyhow::Result<()> {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
             .execute(&self.writer)
             .await?;

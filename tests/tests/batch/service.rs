@@ -23,8 +23,10 @@ use crate::played::{ANOTHER_VIEW, PATIENT_VIEW, Played, patient};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
+type Client = BatchServiceClient<Channel>;
+
 struct Served {
-    client: BatchServiceClient<Channel>,
+    client: Client,
     shutdown: Shutdown,
     metrics: Metrics,
 }
@@ -66,7 +68,7 @@ async fn serve(played: &Played, views: &std::path::Path) -> anyhow::Result<Serve
     })
 }
 
-async fn active(client: &BatchServiceClient<Channel>, name: &str) -> anyhow::Result<proto::View> {
+async fn active(client: &Client, name: &str) -> anyhow::Result<proto::View> {
     deadline::until("the view to be active", LIMIT, || async {
         let views = client
             .clone()
@@ -84,7 +86,7 @@ async fn active(client: &BatchServiceClient<Channel>, name: &str) -> anyhow::Res
 
 /// One reading: states and the type's footer.
 async fn read(
-    client: &mut BatchServiceClient<Channel>,
+    client: &mut Client,
     position: Option<proto::Position>,
     window: Option<Duration>,
 ) -> anyhow::Result<(Vec<proto::ResourceState>, proto::TypeReading)> {
@@ -94,8 +96,8 @@ async fn read(
             position,
         }],
         window: window.map(|w| prost_types::Duration {
-            seconds: w.as_secs().try_into().unwrap(),
-            nanos: w.subsec_nanos().try_into().unwrap(),
+            seconds: i64::try_from(w.as_secs()).unwrap_or(i64::MAX),
+            nanos: 0,
         }),
     };
     let mut stream = client.read_changes(request).await?.into_inner();
@@ -113,7 +115,7 @@ async fn read(
 }
 
 async fn run_view(
-    client: &mut BatchServiceClient<Channel>,
+    client: &mut Client,
     request: proto::RunViewRequest,
 ) -> anyhow::Result<(Vec<proto::ViewRow>, proto::RunViewFooter)> {
     let mut stream = client.run_view(request).await?.into_inner();
@@ -128,10 +130,7 @@ async fn run_view(
     Ok((rows, footer.context("a footer")?))
 }
 
-async fn refresh(
-    client: &mut BatchServiceClient<Channel>,
-    kind: proto::RefreshKind,
-) -> anyhow::Result<proto::RefreshResponse> {
+async fn refresh(client: &mut Client, kind: proto::RefreshKind) -> anyhow::Result<proto::RefreshResponse> {
     let request = proto::RefreshRequest {
         resource_types: vec!["Patient".into()],
         kind: kind.into(),
@@ -162,193 +161,15 @@ async fn the_service_keeps_views_reads_changes_and_runs_views() -> anyhow::Resul
         metrics,
     } = serve(&played, folder.path()).await?;
 
-    // the folder: one view is populated at once, the other is named with its place
-    let view = active(&client, "patient_names").await?;
-    assert_eq!((view.resource_type.as_str(), view.row_count), ("Patient", 2));
-    let status = client.get_status(proto::GetStatusRequest {}).await?.into_inner();
-    assert!(
-        status
-            .schema_notes
-            .iter()
-            .any(|n| n.contains("1-broken.json") && n.contains("select[0].column[1].path")),
-        "{:?}",
-        status.schema_notes
-    );
-
-    // readings
-    let (states, first) = read(&mut client, None, None).await?;
-    assert!(first.published_n > 0 && first.position.is_some() && !first.full_refresh_needed);
-    assert!(
-        states.len() <= 2,
-        "nothing but what the watermark may not have seen"
-    );
-    played.write("a", Some(&patient("Later"))).await?;
-    let (states, second) = read(&mut client, first.position.clone(), None).await?;
-    let state = states.iter().find(|s| s.id == "a").context("what has changed")?;
-    assert!(state.version == 2 && String::from_utf8(state.body.clone())?.contains("Later"));
-    let (_, capped) = read(&mut client, first.position.clone(), Some(Duration::from_secs(1))).await?;
-    assert!(capped.position.is_none(), "a capped window promises nothing");
-    let mut foreign = second.position.clone().context("a position")?;
-    foreign.timeline = "elsewhere".into();
-    let (states, foreign) = read(&mut client, Some(foreign), None).await?;
-    assert!(foreign.full_refresh_needed && foreign.position.is_none() && states.is_empty());
-
-    // a tail asks five times a second: an idle round must be cheap
-    let mut rounds = Vec::new();
-    for _ in 0..50 {
-        let begun = std::time::Instant::now();
-        read(&mut client, second.position.clone(), None).await?;
-        rounds.push(begun.elapsed());
-    }
-    rounds.sort();
-    println!("an idle reading: p50 {:?}, p90 {:?}", rounds[25], rounds[45]);
-    assert!(rounds[25] < Duration::from_millis(100), "{rounds:?}");
-
-    // more than a reading takes: a refresh comes instead
-    for i in 0..6 {
-        played.write(&format!("bulk{i}"), Some(&patient("Bulk"))).await?;
-    }
-    let (states, nudged) = read(&mut client, second.position.clone(), None).await?;
-    assert!(nudged.refresh_nudged && nudged.position.is_none() && states.is_empty());
-    e2e::postgres::until_true(
-        &played.views_url,
-        "SELECT count(*) = 8 FROM sqlonfhir_batch.patient_names",
-        LIMIT,
-    )
-    .await?;
-
-    // refreshes
-    let done = refresh(&mut client, proto::RefreshKind::Full).await?;
-    assert_eq!(done.phase(), proto::RefreshPhase::Done);
-    assert!(done.batch_as_of.is_some() && done.resources_read >= 8, "{done:?}");
-    let unknown = proto::RefreshRequest {
-        resource_types: vec!["Basic".into()],
-        kind: 0,
-    };
-    let refused = client.refresh(unknown).await.err().context("no view needs it")?;
-    assert!(
-        refused.code() == Code::InvalidArgument && refused.message().contains("Patient"),
-        "{refused}"
-    );
-
-    // views over gRPC; watchers hear of it
-    let mut watch = client
-        .watch_views(proto::WatchViewsRequest {})
-        .await?
-        .into_inner();
-    assert_eq!(watch.message().await?.context("at once")?.views.len(), 1);
-    client
-        .put_view(proto::PutViewRequest {
-            definition_json: ANOTHER_VIEW.into(),
-            force: false,
-        })
-        .await?;
-    assert_eq!(watch.message().await?.context("after a change")?.views.len(), 2);
-    active(&client, "patient_gender").await?;
-    let invalid = client
-        .put_view(proto::PutViewRequest {
-            definition_json: "{\"resource\":1}".into(),
-            force: false,
-        })
-        .await;
-    assert_eq!(invalid.err().context("invalid")?.code(), Code::InvalidArgument);
-    client
-        .drop_view(proto::DropViewRequest {
-            name: "patient_gender".into(),
-        })
-        .await?;
-    let missing = client
-        .drop_view(proto::DropViewRequest {
-            name: "patient_gender".into(),
-        })
-        .await
-        .err()
-        .context("gone")?;
-    assert!(
-        missing.code() == Code::NotFound && missing.message().contains("patient_names"),
-        "{missing}"
-    );
-
-    // straight over HAPI
-    let by_definition = |ids: &[&str], max_resources| proto::RunViewRequest {
-        view: Some(run_view_request::View::DefinitionJson(PATIENT_VIEW.into())),
-        ids: ids.iter().map(|id| (*id).to_owned()).collect(),
-        since: None,
-        max_resources,
-    };
-    played.write("b", None).await?;
-    let (rows, footer) = run_view(&mut client, by_definition(&[], 0)).await?;
-    assert_eq!(
-        (rows.len(), footer.resources_read, footer.truncated),
-        (7, 7, false)
-    );
-    let (rows, _) = run_view(&mut client, by_definition(&["a", "b", "it's"], 0)).await?;
-    assert_eq!(
-        rows.iter().map(|r| r.values_json.as_str()).collect::<Vec<_>>(),
-        [r#"["a","female","Later"]"#]
-    );
-    let (rows, footer) = run_view(&mut client, by_definition(&[], 2)).await?;
-    assert_eq!((rows.len(), footer.truncated), (2, true));
-    assert_eq!(rows[0].resource_id, "bulk5", "the most recently updated first");
-
-    let reference = |id: &str| proto::read_resources_request::Reference {
-        resource_type: "Patient".into(),
-        id: id.into(),
-    };
-    let asked = proto::ReadResourcesRequest {
-        references: vec![reference("a"), reference("b"), reference("never")],
-    };
-    let answer = client
-        .read_resources(asked)
-        .await?
-        .into_inner()
-        .message()
-        .await?
-        .context("states")?;
-    let versions: Vec<_> = answer
-        .states
-        .iter()
-        .map(|s| (s.id.as_str(), s.version, s.deleted))
-        .collect();
-    assert_eq!(versions, [("a", 2, false), ("b", 2, true), ("never", 0, true)]);
-
-    // a changed resource is the next refresh's; one that is wrong by no change is a difference
-    let verify = async |client: &mut BatchServiceClient<Channel>| -> anyhow::Result<proto::VerifyResponse> {
-        let mut stream = client.verify(proto::VerifyRequest::default()).await?.into_inner();
-        let (mut all, mut differences) = (proto::VerifyResponse::default(), Vec::new());
-        while let Some(message) = stream.message().await? {
-            differences.extend(message.differences.clone());
-            all = message;
-        }
-        all.differences = differences;
-        assert!(all.done);
-        Ok(all)
-    };
-    let verified = verify(&mut client).await?;
-    assert_eq!(
-        (verified.resources_compared, verified.differences_found),
-        (8, 0),
-        "{verified:?}"
-    );
-    refresh(&mut client, proto::RefreshKind::Incremental).await?;
-    let spoil = "UPDATE sqlonfhir_base.patient_names SET family = 'Spoilt' WHERE _rid = 'bulk1'; DELETE FROM sqlonfhir_base.patient_names WHERE _rid = 'bulk2'";
-    played.server.execute("views", spoil).await?;
-    // old enough not to be read again: the margin reaches 90 s back
-    played.execute("UPDATE hfj_res_ver SET res_updated = res_updated - interval '1 day'; UPDATE hfj_resource SET res_updated = res_updated - interval '1 day'").await?;
-    played.execute("DELETE FROM hfj_res_ver WHERE res_id = (SELECT res_id FROM hfj_resource WHERE fhir_id = 'bulk3'); DELETE FROM hfj_resource WHERE fhir_id = 'bulk3'").await?;
-    let verified = verify(&mut client).await?;
-    let ids: Vec<_> = verified
-        .differences
-        .iter()
-        .map(|d| (d.resource_id.as_str(), d.version))
-        .collect();
-    assert_eq!(ids, [("bulk1", 1), ("bulk2", 1), ("bulk3", 0)]);
-    refresh(&mut client, proto::RefreshKind::Full).await?;
-    assert_eq!(
-        verify(&mut client).await?.differences_found,
-        0,
-        "a full refresh mends every difference"
-    );
+    folder_is_registered(&mut client).await?;
+    readings_go_on_from_positions(&mut client, &played).await?;
+    an_idle_reading_is_cheap(&mut client).await?;
+    many_changes_nudge_a_refresh(&mut client, &played).await?;
+    refreshes_stream_progress(&mut client).await?;
+    let mut watch = views_are_put_and_dropped(&mut client).await?;
+    views_run_over_hapi(&mut client, &played).await?;
+    resources_are_read(&mut client).await?;
+    verify_finds_what_is_wrong(&mut client, &played).await?;
 
     let text = metrics.encode()?;
     for metric in [
@@ -372,5 +193,224 @@ async fn the_service_keeps_views_reads_changes_and_runs_views() -> anyhow::Resul
     assert_eq!(ended.await?.err().map(|s| s.code()), Some(Code::Unavailable));
     drop((client, watch));
     assert!(shutdown.drain(Duration::from_secs(5)).await);
+    Ok(())
+}
+
+/// the folder: one view is populated at once, the other is named with its place
+async fn folder_is_registered(client: &mut Client) -> anyhow::Result<()> {
+    let view = active(client, "patient_names").await?;
+    assert_eq!((view.resource_type.as_str(), view.row_count), ("Patient", 2));
+    let status = client.get_status(proto::GetStatusRequest {}).await?.into_inner();
+    assert!(
+        status
+            .schema_notes
+            .iter()
+            .any(|n| n.contains("1-broken.json") && n.contains("select[0].column[1].path")),
+        "{:?}",
+        status.schema_notes
+    );
+    Ok(())
+}
+
+/// readings
+async fn readings_go_on_from_positions(client: &mut Client, played: &Played) -> anyhow::Result<()> {
+    let (states, first) = read(client, None, None).await?;
+    assert!(first.published_n > 0 && first.position.is_some() && !first.full_refresh_needed);
+    assert!(
+        states.len() <= 2,
+        "nothing but what the watermark may not have seen"
+    );
+    played.write("a", Some(&patient("Later"))).await?;
+    let (changed, second) = read(client, first.position.clone(), None).await?;
+    let state = changed.iter().find(|s| s.id == "a").context("what has changed")?;
+    assert!(state.version == 2 && String::from_utf8(state.body.clone())?.contains("Later"));
+    let (_, capped) = read(client, first.position.clone(), Some(Duration::from_secs(1))).await?;
+    assert!(capped.position.is_none(), "a capped window promises nothing");
+    let mut foreign = second.position.clone().context("a position")?;
+    foreign.timeline = "elsewhere".into();
+    let (nothing, foreign) = read(client, Some(foreign), None).await?;
+    assert!(foreign.full_refresh_needed && foreign.position.is_none() && nothing.is_empty());
+    Ok(())
+}
+
+/// a tail asks five times a second: an idle round must be cheap
+async fn an_idle_reading_is_cheap(client: &mut Client) -> anyhow::Result<()> {
+    let (_, reading) = read(client, None, None).await?;
+    let mut rounds = Vec::new();
+    for _ in 0..50 {
+        let begun = std::time::Instant::now();
+        read(client, reading.position.clone(), None).await?;
+        rounds.push(begun.elapsed());
+    }
+    rounds.sort();
+    eprintln!("an idle reading: p50 {:?}, p90 {:?}", rounds[25], rounds[45]);
+    assert!(rounds[25] < Duration::from_millis(100), "{rounds:?}");
+    Ok(())
+}
+
+/// more than a reading takes: a refresh comes instead
+async fn many_changes_nudge_a_refresh(client: &mut Client, played: &Played) -> anyhow::Result<()> {
+    let (_, before) = read(client, None, None).await?;
+    for i in 0..6 {
+        played.write(&format!("bulk{i}"), Some(&patient("Bulk"))).await?;
+    }
+    let (bulk, nudged) = read(client, before.position, None).await?;
+    assert!(nudged.refresh_nudged && nudged.position.is_none() && bulk.is_empty());
+    e2e::postgres::until_true(
+        &played.views_url,
+        "SELECT count(*) = 8 FROM sqlonfhir_batch.patient_names",
+        LIMIT,
+    )
+    .await?;
+    Ok(())
+}
+
+/// refreshes
+async fn refreshes_stream_progress(client: &mut Client) -> anyhow::Result<()> {
+    let done = refresh(client, proto::RefreshKind::Full).await?;
+    assert_eq!(done.phase(), proto::RefreshPhase::Done);
+    assert!(done.batch_as_of.is_some() && done.resources_read >= 8, "{done:?}");
+    let unknown = proto::RefreshRequest {
+        resource_types: vec!["Basic".into()],
+        kind: 0,
+    };
+    let refused = client.refresh(unknown).await.err().context("no view needs it")?;
+    assert!(
+        refused.code() == Code::InvalidArgument && refused.message().contains("Patient"),
+        "{refused}"
+    );
+    Ok(())
+}
+
+/// views over gRPC; watchers hear of it
+async fn views_are_put_and_dropped(
+    client: &mut Client,
+) -> anyhow::Result<tonic::Streaming<proto::WatchViewsResponse>> {
+    let mut watch = client
+        .watch_views(proto::WatchViewsRequest {})
+        .await?
+        .into_inner();
+    assert_eq!(watch.message().await?.context("at once")?.views.len(), 1);
+    client
+        .put_view(proto::PutViewRequest {
+            definition_json: ANOTHER_VIEW.into(),
+            force: false,
+        })
+        .await?;
+    assert_eq!(watch.message().await?.context("after a change")?.views.len(), 2);
+    active(client, "patient_gender").await?;
+    let invalid = client
+        .put_view(proto::PutViewRequest {
+            definition_json: "{\"resource\":1}".into(),
+            force: false,
+        })
+        .await;
+    assert_eq!(invalid.err().context("invalid")?.code(), Code::InvalidArgument);
+    client
+        .drop_view(proto::DropViewRequest {
+            name: "patient_gender".into(),
+        })
+        .await?;
+    let missing = client
+        .drop_view(proto::DropViewRequest {
+            name: "patient_gender".into(),
+        })
+        .await
+        .err()
+        .context("gone")?;
+    assert!(
+        missing.code() == Code::NotFound && missing.message().contains("patient_names"),
+        "{missing}"
+    );
+    Ok(watch)
+}
+
+/// straight over HAPI
+async fn views_run_over_hapi(client: &mut Client, played: &Played) -> anyhow::Result<()> {
+    let by_definition = |ids: &[&str], max_resources| proto::RunViewRequest {
+        view: Some(run_view_request::View::DefinitionJson(PATIENT_VIEW.into())),
+        ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        since: None,
+        max_resources,
+    };
+    played.write("b", None).await?;
+    let (rows, footer) = run_view(client, by_definition(&[], 0)).await?;
+    assert_eq!(
+        (rows.len(), footer.resources_read, footer.truncated),
+        (7, 7, false)
+    );
+    let (of_ids, _) = run_view(client, by_definition(&["a", "b", "it's"], 0)).await?;
+    assert_eq!(
+        of_ids.iter().map(|r| r.values_json.as_str()).collect::<Vec<_>>(),
+        [r#"["a","female","Later"]"#]
+    );
+    let (newest, footer) = run_view(client, by_definition(&[], 2)).await?;
+    assert_eq!((newest.len(), footer.truncated), (2, true));
+    assert_eq!(newest[0].resource_id, "bulk5", "the most recently updated first");
+    Ok(())
+}
+
+async fn resources_are_read(client: &mut Client) -> anyhow::Result<()> {
+    let reference = |id: &str| proto::read_resources_request::Reference {
+        resource_type: "Patient".into(),
+        id: id.into(),
+    };
+    let asked = proto::ReadResourcesRequest {
+        references: vec![reference("a"), reference("b"), reference("never")],
+    };
+    let answer = client
+        .read_resources(asked)
+        .await?
+        .into_inner()
+        .message()
+        .await?
+        .context("states")?;
+    let versions: Vec<_> = answer
+        .states
+        .iter()
+        .map(|s| (s.id.as_str(), s.version, s.deleted))
+        .collect();
+    assert_eq!(versions, [("a", 2, false), ("b", 2, true), ("never", 0, true)]);
+    Ok(())
+}
+
+/// a changed resource is the next refresh's; one that is wrong by no change is a difference
+async fn verify_finds_what_is_wrong(client: &mut Client, played: &Played) -> anyhow::Result<()> {
+    let verify = async |client: &mut Client| -> anyhow::Result<proto::VerifyResponse> {
+        let mut stream = client.verify(proto::VerifyRequest::default()).await?.into_inner();
+        let (mut all, mut differences) = (proto::VerifyResponse::default(), Vec::new());
+        while let Some(message) = stream.message().await? {
+            differences.extend(message.differences.clone());
+            all = message;
+        }
+        all.differences = differences;
+        assert!(all.done);
+        Ok(all)
+    };
+    let verified = verify(client).await?;
+    assert_eq!(
+        (verified.resources_compared, verified.differences_found),
+        (8, 0),
+        "{verified:?}"
+    );
+    refresh(client, proto::RefreshKind::Incremental).await?;
+    let spoil = "UPDATE sqlonfhir_base.patient_names SET family = 'Spoilt' WHERE _rid = 'bulk1'; DELETE FROM sqlonfhir_base.patient_names WHERE _rid = 'bulk2'";
+    played.server.execute("views", spoil).await?;
+    // old enough not to be read again: the margin reaches 90 s back
+    played.execute("UPDATE hfj_res_ver SET res_updated = res_updated - interval '1 day'; UPDATE hfj_resource SET res_updated = res_updated - interval '1 day'").await?;
+    played.execute("DELETE FROM hfj_res_ver WHERE res_id = (SELECT res_id FROM hfj_resource WHERE fhir_id = 'bulk3'); DELETE FROM hfj_resource WHERE fhir_id = 'bulk3'").await?;
+    let verified = verify(client).await?;
+    let ids: Vec<_> = verified
+        .differences
+        .iter()
+        .map(|d| (d.resource_id.as_str(), d.version))
+        .collect();
+    assert_eq!(ids, [("bulk1", 1), ("bulk2", 1), ("bulk3", 0)]);
+    refresh(client, proto::RefreshKind::Full).await?;
+    assert_eq!(
+        verify(client).await?.differences_found,
+        0,
+        "a full refresh mends every difference"
+    );
     Ok(())
 }

@@ -21,8 +21,10 @@ use crate::{
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// How long to wait for another replica's run before trying again.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
-/// How long after a failure a run that must happen (a joining view, a restored HAPI) is tried again, at most.
-const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// How long after a failure the next run comes, doubled with each failure: what fails at once must not be tried all the time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest such pause: a server that returns is noticed within it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 
 /// What works for one type.
 pub(super) struct Worker {
@@ -47,34 +49,48 @@ impl Worker {
     pub(super) async fn work(self, mut requests: mpsc::UnboundedReceiver<Request>) {
         let interval = self.inner.intervals.of(&self.resource_type);
         // The first run comes at once: the watermark may be old.
-        let mut due = interval.map(|_| Instant::now());
+        let (mut due, mut not_before) = (interval.map(|_| Instant::now()), Instant::now());
+        let mut pause = FIRST_PAUSE;
+        while let Some(asked) = self.next(&mut requests, due, not_before).await {
+            if self.run(&asked).await {
+                (due, not_before) = (interval.map(|interval| Instant::now() + interval), Instant::now());
+                pause = FIRST_PAUSE;
+            } else {
+                not_before = Instant::now() + pause;
+                due = Some(not_before);
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+
+    /// Waits until a run is due or asked for; one run serves all that was asked for before it begins. Whoever watches is not kept waiting; a nudge
+    /// comes not before `not_before`. `None` at the end.
+    async fn next(
+        &self,
+        requests: &mut mpsc::UnboundedReceiver<Request>,
+        due: Option<Instant>,
+        not_before: Instant,
+    ) -> Option<Vec<Request>> {
+        let mut asked: Vec<Request> = Vec::new();
         loop {
-            let mut asked = Vec::new();
-            let next = async move {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due).await,
+            let until = if asked.is_empty() { due } else { Some(not_before) };
+            let wait = async move {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = self.stop.cancelled() => return,
-                request = requests.recv() => match request {
-                    Some(request) => asked.push(request),
-                    None => return,
-                },
-                () = next => {}
+                () = self.stop.cancelled() => return None,
+                request = requests.recv() => asked.push(request?),
+                () = wait => return Some(asked),
             }
-            // One run serves all that was asked for before it begins.
             while let Ok(request) = requests.try_recv() {
                 asked.push(request);
             }
-            let succeeded = self.run(&asked).await;
-            due = match (interval, succeeded) {
-                (Some(interval), true) => Some(Instant::now() + interval),
-                (Some(interval), false) => Some(Instant::now() + interval.min(RETRY_PAUSE)),
-                (None, true) => None,
-                (None, false) => Some(Instant::now() + RETRY_PAUSE),
-            };
+            if asked.iter().any(|request| request.watcher.is_some()) {
+                return Some(asked);
+            }
         }
     }
 

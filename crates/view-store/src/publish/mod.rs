@@ -17,6 +17,7 @@ mod staging;
 use chrono::TimeDelta;
 use fhir_core::column::Column;
 use sqlx::PgConnection;
+use tracing::debug;
 
 use crate::error::during;
 use crate::readings::LIVE_IDS;
@@ -132,8 +133,15 @@ impl Run {
     }
 
     /// Gives the run lock back; also done by dropping the run.
-    pub async fn end(self) -> Result<(), StoreError> {
-        // The session's end gives back the lock and drops the staged rows.
+    pub async fn end(mut self) -> Result<(), StoreError> {
+        // At once, so that the next run may begin; the session's end, which PostgreSQL comes to a moment later, would give it back too.
+        if let Err(error) = sqlx::query("SELECT pg_advisory_unlock_all()")
+            .execute(&mut self.connection)
+            .await
+        {
+            debug!(%error, "the run lock is given back by the end of the session");
+        }
+        // The session's end drops the staged rows.
         sqlx::Connection::close(self.connection)
             .await
             .map_err(during("ending a run"))
