@@ -119,6 +119,9 @@ impl Launch {
         let command = self.build()?;
         let child =
             spawn_from_lasting_thread(command).with_context(|| format!("cannot start {}", self.name))?;
+        if self.lifetime == Lifetime::Detached {
+            background::note_process(&self.name, child.id())?;
+        }
         Ok(Server {
             launch: self,
             child: Some(child),

@@ -61,6 +61,14 @@ pub(crate) async fn load(story: &mut Story, fhir: &Fhir, data: Option<&Path>) ->
 
 /// Writes where everything is reached, and says it.
 pub(crate) fn write_endpoints(story: &Story, stack: &Stack) -> anyhow::Result<()> {
+    let (running, started) = (background::running()?, stack.pids());
+    let unlisted = started
+        .iter()
+        .find(|(name, _)| !running.iter().any(|known| known == name));
+    anyhow::ensure!(
+        unlisted.is_none(),
+        "{unlisted:?} is not in the list of what `make down` ends"
+    );
     let endpoints = stack.endpoints()?.as_env();
     let file = background::folder().join("endpoints.env");
     write_private(&file, &endpoints).with_context(|| format!("cannot write {}", file.display()))?;
