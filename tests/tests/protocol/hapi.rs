@@ -33,7 +33,7 @@ const TABLES: &str = "
     CREATE FUNCTION played.pg_control_system(OUT system_identifier bigint) LANGUAGE sql VOLATILE AS 'SELECT last_value FROM played.timeline';
 ";
 
-pub struct PlayedHapi {
+pub(crate) struct PlayedHapi {
     url: String,
     control: PgConnection,
     open: HashMap<u8, PgConnection>,
@@ -41,7 +41,7 @@ pub struct PlayedHapi {
 }
 
 impl PlayedHapi {
-    pub async fn create(postgres: &Postgres) -> anyhow::Result<Self> {
+    pub(crate) async fn create(postgres: &Postgres) -> anyhow::Result<Self> {
         let url = postgres.create_database("hapi").await?;
         postgres.execute("hapi", TABLES).await?;
         postgres
@@ -59,12 +59,12 @@ impl PlayedHapi {
         })
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// An empty HAPI on timeline 1.
-    pub async fn reset(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn reset(&mut self) -> anyhow::Result<()> {
         self.abort_all().await?;
         self.control(
             "TRUNCATE hfj_res_ver, hfj_resource, played.activity; SELECT setval('played.timeline', 1)".into(),
@@ -72,11 +72,11 @@ impl PlayedHapi {
         .await
     }
 
-    pub async fn set_clock(&mut self, now: i64) -> anyhow::Result<()> {
+    pub(crate) async fn set_clock(&mut self, now: i64) -> anyhow::Result<()> {
         self.control(format!("SELECT setval('played.now', {now})")).await
     }
 
-    pub async fn begin(&mut self, tx: u8, start: i64) -> anyhow::Result<()> {
+    pub(crate) async fn begin(&mut self, tx: u8, start: i64) -> anyhow::Result<()> {
         let mut connection = match self.idle.pop() {
             Some(connection) => connection,
             None => PgConnection::connect(&self.url).await?,
@@ -87,7 +87,7 @@ impl PlayedHapi {
             .await
     }
 
-    pub async fn write(&mut self, tx: u8, savepoint: bool, state: &State) -> anyhow::Result<()> {
+    pub(crate) async fn write(&mut self, tx: u8, savepoint: bool, state: &State) -> anyhow::Result<()> {
         let mut sql = write(state);
         if savepoint {
             sql = format!("SAVEPOINT s; {sql}; RELEASE SAVEPOINT s");
@@ -96,7 +96,7 @@ impl PlayedHapi {
         execute(connection, sql).await
     }
 
-    pub async fn finish(&mut self, tx: u8, commit: bool) -> anyhow::Result<()> {
+    pub(crate) async fn finish(&mut self, tx: u8, commit: bool) -> anyhow::Result<()> {
         let mut connection = self.open.remove(&tx).context("no such transaction")?;
         execute(&mut connection, if commit { "COMMIT" } else { "ROLLBACK" }.into()).await?;
         self.idle.push(connection);
@@ -105,7 +105,7 @@ impl PlayedHapi {
     }
 
     /// As after a restore from a backup: other rows, another timeline, no open transaction.
-    pub async fn restore<'a>(
+    pub(crate) async fn restore<'a>(
         &mut self,
         timeline: i64,
         rows: impl Iterator<Item = &'a State>,
@@ -185,7 +185,7 @@ fn stored(content: i64) -> String {
 }
 
 /// The body of a webhook.
-pub fn delivered(state: &State) -> String {
+pub(crate) fn delivered(state: &State) -> String {
     let at = at(state.updated).format("%Y-%m-%dT%H:%M:%S%.3f+00:00");
     let stored = stored(state.content);
     let rest = stored
@@ -198,7 +198,7 @@ pub fn delivered(state: &State) -> String {
 }
 
 /// A time of the model.
-pub fn at(seconds: i64) -> chrono::DateTime<chrono::Utc> {
+pub(crate) fn at(seconds: i64) -> chrono::DateTime<chrono::Utc> {
     chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default()
 }
 

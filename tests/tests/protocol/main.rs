@@ -89,7 +89,10 @@ async fn work(first: u64, count: u64) -> anyhow::Result<usize> {
                 real.does(step.now, deed).await.with_context(at)?;
             }
             let holds = holds.context("the first step holds nothing")?;
-            real.compare(holds).await.with_context(at)?;
+            // What HAPI does by itself cannot change anything of ours.
+            if step.does.iter().any(model::Deed::is_ours) || step.holds.is_some() {
+                real.compare(holds).await.with_context(at)?;
+            }
             steps += 1;
         }
     }

@@ -10,28 +10,28 @@ use serde::Deserialize;
 
 /// A schedule, played by the model.
 #[derive(Debug, Deserialize)]
-pub struct Run {
-    pub seed: u64,
-    pub margin: i64,
-    pub steps: Vec<Step>,
-    pub failed: Option<Vec<String>>,
+pub(crate) struct Run {
+    pub(crate) seed: u64,
+    pub(crate) margin: i64,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) failed: Option<Vec<String>>,
 }
 
 /// One step.
 #[derive(Debug, Deserialize)]
-pub struct Step {
-    pub action: String,
+pub(crate) struct Step {
+    pub(crate) action: String,
     /// Model time: seconds.
-    pub now: i64,
-    pub does: Vec<Deed>,
+    pub(crate) now: i64,
+    pub(crate) does: Vec<Deed>,
     /// `None`: as after the step before.
-    pub holds: Option<Holds>,
+    pub(crate) holds: Option<Holds>,
 }
 
 /// What a step does to the world or to one of the daemons.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
-pub enum Deed {
+pub(crate) enum Deed {
     Begin {
         tx: u8,
         start: i64,
@@ -86,15 +86,29 @@ pub enum Deed {
     StoreFsync,
     StoreSave,
     StoreCrash {
-        to: Backup,
+        to: Left,
     },
     Expire,
+}
+
+impl Deed {
+    /// Whether it is done by or to a part of ours, rather than in HAPI.
+    pub(crate) fn is_ours(&self) -> bool {
+        !matches!(
+            self,
+            Self::Begin { .. }
+                | Self::Write { .. }
+                | Self::Commit { .. }
+                | Self::Abort { .. }
+                | Self::HapiRestore { .. }
+        )
+    }
 }
 
 /// Kind of a run that begins.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub(crate) enum Kind {
     Incremental,
     Full,
     Join,
@@ -103,7 +117,7 @@ pub enum Kind {
 /// What a crash of the speed store leaves.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Backup {
+pub(crate) enum Left {
     Synced,
     Nothing,
     Backup,
@@ -111,82 +125,85 @@ pub enum Backup {
 
 /// A version of a resource, or its deletion, or (version 0) its expunge.
 #[derive(Debug, Clone, Deserialize)]
-pub struct State {
-    pub id: String,
-    pub version: i64,
-    pub updated: i64,
-    pub deleted: bool,
-    pub content: i64,
+pub(crate) struct State {
+    pub(crate) id: String,
+    pub(crate) version: i64,
+    pub(crate) updated: i64,
+    pub(crate) deleted: bool,
+    pub(crate) content: i64,
     /// Tells re-creations apart: HAPI's internal row.
-    pub life: i64,
+    pub(crate) life: i64,
 }
+
+/// View, table, rows: id, version, updated, row number, value.
+pub(crate) type Views = BTreeMap<String, BTreeMap<String, Vec<Row>>>;
+pub(crate) type Row = (String, i64, i64, i64, i64);
 
 /// What the model holds: compared with the real tables and keys.
 #[derive(Debug, Clone, Deserialize, PartialEq)]
-pub struct Holds {
-    /// View -> table -> rows (id, version, updated, row number, value).
-    pub views: BTreeMap<String, BTreeMap<String, Vec<(String, i64, i64, i64, i64)>>>,
-    pub number: i64,
-    pub newest: i64,
-    pub ledger: BTreeMap<String, Entry>,
-    pub speed: Option<Mark>,
-    pub published: Option<Position>,
-    pub mark: Option<Position>,
-    pub readings: BTreeMap<String, Held>,
-    pub previews: Vec<Waiting>,
-    pub waiting: Vec<(String, i64, i64)>,
+pub(crate) struct Holds {
+    pub(crate) views: Views,
+    pub(crate) number: i64,
+    pub(crate) newest: i64,
+    pub(crate) ledger: BTreeMap<String, Entry>,
+    pub(crate) speed: Option<Mark>,
+    pub(crate) published: Option<Position>,
+    pub(crate) mark: Option<Position>,
+    pub(crate) readings: BTreeMap<String, Held>,
+    pub(crate) previews: Vec<Waiting>,
+    pub(crate) waiting: Vec<(String, i64, i64)>,
 }
 
 #[derive(Debug, Clone, Deserialize, PartialEq)]
-pub struct Entry {
-    pub n: i64,
-    pub version: i64,
-    pub layer: String,
-    pub received: Option<i64>,
+pub(crate) struct Entry {
+    pub(crate) n: i64,
+    pub(crate) version: i64,
+    pub(crate) layer: String,
+    pub(crate) received: Option<i64>,
 }
 
 #[derive(Debug, Clone, Deserialize, PartialEq)]
-pub struct Mark {
-    pub n: i64,
+pub(crate) struct Mark {
+    pub(crate) n: i64,
     #[serde(rename = "T")]
-    pub as_of: i64,
+    pub(crate) as_of: i64,
 }
 
 #[derive(Debug, Clone, Deserialize, PartialEq)]
-pub struct Position {
-    pub n: i64,
+pub(crate) struct Position {
+    pub(crate) n: i64,
     #[serde(rename = "T")]
-    pub as_of: i64,
-    pub bound: i64,
-    pub timeline: i64,
+    pub(crate) as_of: i64,
+    pub(crate) bound: i64,
+    pub(crate) timeline: i64,
 }
 
 #[derive(Debug, Clone, Deserialize, PartialEq)]
-pub struct Held {
-    pub version: i64,
-    pub updated: i64,
-    pub deleted: bool,
-    pub n: i64,
+pub(crate) struct Held {
+    pub(crate) version: i64,
+    pub(crate) updated: i64,
+    pub(crate) deleted: bool,
+    pub(crate) n: i64,
     #[serde(rename = "T")]
-    pub as_of: i64,
+    pub(crate) as_of: i64,
 }
 
 #[derive(Debug, Clone, Deserialize, PartialEq)]
-pub struct Waiting {
-    pub id: String,
-    pub version: i64,
-    pub received: i64,
+pub(crate) struct Waiting {
+    pub(crate) id: String,
+    pub(crate) version: i64,
+    pub(crate) received: i64,
 }
 
 /// The running model.
-pub struct Model {
+pub(crate) struct Model {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Model {
     /// Plays `count` schedules from seed `first`.
-    pub fn play(first: u64, count: u64) -> anyhow::Result<Self> {
+    pub(crate) fn play(first: u64, count: u64) -> anyhow::Result<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("model");
         let mut child = Command::new("python3")
             .arg("drive.py")
@@ -205,7 +222,7 @@ impl Model {
     }
 
     /// The next schedule.
-    pub fn next(&mut self) -> anyhow::Result<Option<Run>> {
+    pub(crate) fn next(&mut self) -> anyhow::Result<Option<Run>> {
         let Some(line) = self.lines.next() else {
             let status = self.child.wait()?;
             anyhow::ensure!(status.success(), "the model failed: {status}");

@@ -40,7 +40,7 @@ const SKEW: TimeDelta = TimeDelta::seconds(1);
 /// The model's MARGIN.
 const MARGIN: TimeDelta = TimeDelta::seconds(3);
 
-pub struct Real {
+pub(crate) struct Real {
     played: PlayedHapi,
     views_db: ViewsDb,
     views: ViewStore,
@@ -57,7 +57,7 @@ pub struct Real {
 }
 
 impl Real {
-    pub async fn start(
+    pub(crate) async fn start(
         hapi_server: &Postgres,
         views_server: &Postgres,
         redis: &Redis,
@@ -122,7 +122,7 @@ impl Real {
     }
 
     /// The world as the model begins.
-    pub async fn reset(&mut self, margin: i64) -> anyhow::Result<()> {
+    pub(crate) async fn reset(&mut self, margin: i64) -> anyhow::Result<()> {
         ensure!(
             TimeDelta::seconds(margin) == MARGIN,
             "the model's margin has changed"
@@ -145,7 +145,7 @@ impl Real {
     }
 
     /// Does what a step of the model does.
-    pub async fn does(&mut self, now: i64, deed: &Deed) -> anyhow::Result<()> {
+    pub(crate) async fn does(&mut self, now: i64, deed: &Deed) -> anyhow::Result<()> {
         match deed {
             Deed::Begin { tx, start } => self.played.begin(*tx, *start).await,
             Deed::Write { tx, savepoint, state } => self.played.write(*tx, *savepoint, state).await,
@@ -262,7 +262,7 @@ impl Real {
     }
 
     /// What lies in the views' database and in Redis is what the model holds.
-    pub async fn compare(&mut self, holds: &Holds) -> anyhow::Result<()> {
+    pub(crate) async fn compare(&mut self, holds: &Holds) -> anyhow::Result<()> {
         let (seen, expected) = (self.views_db.look().await?, views::Seen::expected(holds));
         ensure!(
             seen == expected,

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use redis::aio::MultiplexedConnection;
 
-use super::model::{Backup, Held, Holds, Position, Waiting};
+use super::model::{Held, Holds, Left, Position, Waiting};
 use super::views::timeline;
 
+/// Fields of a reading.
+type Fields = Vec<Option<i64>>;
 /// Keys with their serialised values.
 type Keys = Vec<(Vec<u8>, Vec<u8>)>;
 
-pub struct Keyspace {
+pub(crate) struct Keyspace {
     connection: MultiplexedConnection,
     synced: Keys,
     backup: Keys,
@@ -19,15 +21,15 @@ pub struct Keyspace {
 
 /// The part of [`Holds`] that lies in Redis.
 #[derive(Debug, PartialEq)]
-pub struct Seen {
-    pub mark: Option<Position>,
-    pub readings: BTreeMap<String, Held>,
-    pub previews: Vec<Waiting>,
+pub(crate) struct Seen {
+    pub(crate) mark: Option<Position>,
+    pub(crate) readings: BTreeMap<String, Held>,
+    pub(crate) previews: Vec<Waiting>,
 }
 
 impl Seen {
     /// The same part of what the model holds.
-    pub fn expected(holds: &Holds) -> Self {
+    pub(crate) fn expected(holds: &Holds) -> Self {
         let Holds {
             mark,
             readings,
@@ -43,7 +45,7 @@ impl Seen {
 }
 
 impl Keyspace {
-    pub async fn open(url: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(url: &str) -> anyhow::Result<Self> {
         let connection = redis::Client::open(url)?
             .get_multiplexed_async_connection()
             .await?;
@@ -54,7 +56,7 @@ impl Keyspace {
         })
     }
 
-    pub async fn reset(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn reset(&mut self) -> anyhow::Result<()> {
         redis::cmd("FLUSHALL")
             .query_async::<()>(&mut self.connection)
             .await?;
@@ -62,22 +64,22 @@ impl Keyspace {
         Ok(())
     }
 
-    pub async fn fsync(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn fsync(&mut self) -> anyhow::Result<()> {
         self.synced = self.copy().await?;
         Ok(())
     }
 
-    pub async fn save(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn save(&mut self) -> anyhow::Result<()> {
         self.backup = self.copy().await?;
         Ok(())
     }
 
     /// Redis crashes and comes back in another life with what it had then.
-    pub async fn crash(&mut self, to: Backup) -> anyhow::Result<()> {
+    pub(crate) async fn crash(&mut self, to: Left) -> anyhow::Result<()> {
         let keys = match to {
-            Backup::Synced => self.synced.clone(),
-            Backup::Nothing => Vec::new(),
-            Backup::Backup => self.backup.clone(),
+            Left::Synced => self.synced.clone(),
+            Left::Nothing => Vec::new(),
+            Left::Backup => self.backup.clone(),
         };
         let mut pipe = redis::pipe();
         pipe.cmd("FLUSHALL").ignore();
@@ -112,7 +114,7 @@ impl Keyspace {
             .collect())
     }
 
-    pub async fn look(&mut self) -> anyhow::Result<Seen> {
+    pub(crate) async fn look(&mut self) -> anyhow::Result<Seen> {
         let ids = ["a", "b", "c"];
         let mut pipe = redis::pipe();
         for id in ids {
@@ -126,7 +128,6 @@ impl Keyspace {
         }
         pipe.cmd("LRANGE").arg("fhir:previews:Patient").arg(0).arg(-1);
         pipe.cmd("HGET").arg("fhir:mark").arg("Patient");
-        type Fields = Vec<Option<i64>>;
         let (a, b, c, queue, mark): (Fields, Fields, Fields, Vec<Vec<u8>>, Option<String>) =
             pipe.query_async(&mut self.connection).await?;
         let mut readings = BTreeMap::new();
@@ -170,7 +171,7 @@ fn preview(entry: &[u8]) -> anyhow::Result<Waiting> {
     })
 }
 
-/// n, as_of, bound, xmin, timeline.
+/// n, T, bound, xmin, timeline.
 fn position(text: &str) -> anyhow::Result<Position> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     let [n, as_of, bound, _, line] = fields[..] else {

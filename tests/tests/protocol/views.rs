@@ -6,10 +6,10 @@ use anyhow::Context as _;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::model::{Entry, Holds, Mark, Position};
+use super::model::{Entry, Holds, Mark, Position, Views};
 
 /// The model's views, and the definitions that stand for them.
-pub const VIEWS: [(&str, &str); 2] = [("A", "view_a"), ("B", "view_b")];
+pub(crate) const VIEWS: [(&str, &str); 2] = [("A", "view_a"), ("B", "view_b")];
 const TABLES: [&str; 3] = ["base", "live", "shadowed"];
 
 /// Notes with each change of the protocol's rows whether its transaction waits for the disk.
@@ -23,14 +23,16 @@ const WATCH: &str = "
     CREATE TRIGGER watch AFTER UPDATE ON sqlonfhir_meta.resource_type FOR EACH ROW EXECUTE FUNCTION watch.note();
 ";
 
-pub struct ViewsDb {
+pub(crate) struct ViewsDb {
     connection: PgConnection,
     /// What a crash leaves: the state after the last commit that waited for the disk.
     durable: Value,
+    /// View B has joined: it leaves with the schedule.
+    both: bool,
 }
 
 /// A definition of one of the model's views.
-pub fn definition(name: &str, url: &str) -> String {
+pub(crate) fn definition(name: &str, url: &str) -> String {
     format!(
         r#"{{"resourceType":"ViewDefinition","name":"{name}","status":"active","resource":"Patient",
             "select":[{{"forEach":"extension('{url}')","column":[{{"name":"value","path":"value.ofType(integer)","type":"integer"}}]}}]}}"#
@@ -38,27 +40,27 @@ pub fn definition(name: &str, url: &str) -> String {
 }
 
 impl ViewsDb {
-    pub async fn open(url: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(url: &str) -> anyhow::Result<Self> {
         let mut connection = PgConnection::connect(url).await?;
         sqlx::raw_sql(WATCH).execute(&mut connection).await?;
         Ok(Self {
             connection,
             durable: Value::Null,
+            both: false,
         })
     }
 
     /// View A, empty, never published; no view B.
-    pub async fn reset(&mut self) -> anyhow::Result<()> {
-        let mut sql = String::from(
-            "TRUNCATE sqlonfhir_meta.ledger, sqlonfhir_meta.error, watch.commits; UPDATE sqlonfhir_meta.reading SET n = 0;
+    pub(crate) async fn reset(&mut self) -> anyhow::Result<()> {
+        let tables = TABLES.map(|table| format!(", sqlonfhir_{table}.view_a")).concat();
+        let sql = format!(
+            "TRUNCATE sqlonfhir_meta.ledger, sqlonfhir_meta.error, watch.commits{tables}; UPDATE sqlonfhir_meta.reading SET n = 0;
              UPDATE sqlonfhir_meta.resource_type SET speed_n = NULL, speed_as_of = NULL, published_n = NULL, published_as_of = NULL,
                  published_bound = NULL, published_xmin = NULL, published_timeline = NULL, newest = 0;
              UPDATE sqlonfhir_meta.view SET row_count = 0; TRUNCATE watch.commits;",
         );
-        for table in TABLES {
-            sql.push_str(&format!("TRUNCATE sqlonfhir_{table}.view_a;"));
-        }
         self.execute(sql).await?;
+        self.both = false;
         let (now, _) = self.read().await?;
         self.durable = now;
         Ok(())
@@ -66,11 +68,13 @@ impl ViewsDb {
 
     /// Everything that the protocol keeps, and whether a commit since the last look has waited for the disk.
     async fn read(&mut self) -> anyhow::Result<(Value, bool)> {
-        let both: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM sqlonfhir_meta.view WHERE name = 'view_b' AND state = 'active')",
-        )
-        .fetch_one(&mut self.connection)
-        .await?;
+        // Tables that are there but not joined yet are not the protocol's.
+        let joined =
+            "SELECT EXISTS (SELECT FROM sqlonfhir_meta.view WHERE name = 'view_b' AND state = 'active')";
+        if !self.both {
+            self.both = sqlx::query_scalar(joined).fetch_one(&mut self.connection).await?;
+        }
+        let both = self.both;
         let rows = |table: &str| format!("(SELECT coalesce(json_agg(t), '[]') FROM {table} t)");
         let mut tables = vec![
             "sqlonfhir_meta.reading".to_owned(),
@@ -93,7 +97,7 @@ impl ViewsDb {
     }
 
     /// What the views' database holds now, as the model would write it; what is durable moves on if a commit has waited.
-    pub async fn look(&mut self) -> anyhow::Result<Seen> {
+    pub(crate) async fn look(&mut self) -> anyhow::Result<Seen> {
         let (now, waited) = self.read().await?;
         let seen = Seen::of(&now)?;
         if waited {
@@ -103,13 +107,13 @@ impl ViewsDb {
     }
 
     /// All that is committed is on the disk.
-    pub async fn flush(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn flush(&mut self) -> anyhow::Result<()> {
         self.durable = self.read().await?.0;
         Ok(())
     }
 
     /// PostgreSQL crashes: rows, ledger, cursor and watermark are as of one and the same commit.
-    pub async fn crash(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn crash(&mut self) -> anyhow::Result<()> {
         let tables = self.durable.as_object().context("nothing durable")?.clone();
         let mut transaction = self.connection.begin().await?;
         for (table, rows) in tables {
@@ -140,18 +144,18 @@ impl ViewsDb {
 
 /// The part of [`Holds`] that lies in the views' database.
 #[derive(Debug, PartialEq)]
-pub struct Seen {
-    pub views: BTreeMap<String, BTreeMap<String, Vec<(String, i64, i64, i64, i64)>>>,
-    pub number: i64,
-    pub newest: i64,
-    pub ledger: BTreeMap<String, Entry>,
-    pub speed: Option<Mark>,
-    pub published: Option<Position>,
+pub(crate) struct Seen {
+    pub(crate) views: Views,
+    pub(crate) number: i64,
+    pub(crate) newest: i64,
+    pub(crate) ledger: BTreeMap<String, Entry>,
+    pub(crate) speed: Option<Mark>,
+    pub(crate) published: Option<Position>,
 }
 
 impl Seen {
     /// The same part of what the model holds.
-    pub fn expected(holds: &Holds) -> Self {
+    pub(crate) fn expected(holds: &Holds) -> Self {
         let Holds {
             views,
             number,
@@ -253,7 +257,7 @@ impl Seen {
 }
 
 /// The played part of a timeline: its system identifier.
-pub fn timeline(text: &str) -> anyhow::Result<i64> {
+pub(crate) fn timeline(text: &str) -> anyhow::Result<i64> {
     text.split('/')
         .next()
         .unwrap_or_default()
