@@ -6,6 +6,7 @@
 mod bad_input;
 mod crashes;
 mod latency;
+mod privacy;
 mod rows;
 mod shell;
 mod stack;
