@@ -179,29 +179,28 @@ impl Demo {
             views.iter().any(|view| view.name == "patient_simple"),
             "there is no view patient_simple"
         );
-        let mut status = SpeedServiceClient::new(ask::channel(&self.endpoints.speed_grpc).await?);
-        deadline::until("HAPI to accept the Subscription", Duration::from_mins(1), || {
-            let mut status = status.clone();
-            async move {
-                let status = status.get_status(GetStatusRequest {}).await.ok()?.into_inner();
-                let active = status.subscriptions.iter().any(|one| one.status == "active");
-                (active && status.tail_healthy).then_some(())
-            }
-        })
+        let subscription = deadline::until(
+            "HAPI to activate the Subscription",
+            Duration::from_mins(1),
+            || async {
+                let subscription = self
+                    .fhir
+                    .get("Subscription", "researchflow-default")
+                    .await
+                    .ok()??;
+                (subscription["status"] == "active").then_some(subscription)
+            },
+        )
         .await?;
-        let subscriptions = status
-            .get_status(GetStatusRequest {})
-            .await?
-            .into_inner()
-            .subscriptions;
-        let names: Vec<String> = subscriptions
-            .into_iter()
-            .flat_map(|one| one.resource_types)
-            .collect();
-        story.tell(&format!(
-            "HAPI has accepted our Subscription for {}",
-            names.join(", ")
-        ));
+        let speed = SpeedServiceClient::new(ask::channel(&self.endpoints.speed_grpc).await?);
+        let status = speed.clone().get_status(GetStatusRequest {}).await?.into_inner();
+        ensure!(
+            status.tail_healthy,
+            "the tail is not healthy: {}",
+            status.tail_reason
+        );
+        let criteria = subscription["criteria"].as_str().unwrap_or_default();
+        story.tell(&format!("HAPI has activated our Subscription for {criteria}"));
         Ok(())
     }
 
