@@ -338,7 +338,8 @@ pub fn target_folder() -> anyhow::Result<PathBuf> {
     let executable = std::env::current_exe()?;
     executable
         .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file())
+        // Cargo tags only a folder that it has made itself; what it knows of the compiler it writes into any.
+        .find(|folder| folder.join(".rustc_info.json").is_file())
         .map(Path::to_path_buf)
         .context("this program does not lie in a target folder of cargo")
 }
