@@ -21,7 +21,7 @@ down: ## ends what `make up` or `make demo KEEP=1` left running
 	@$(DEV) down
 
 test: build ## all tests
-	cargo test --locked --workspace
+	cargo test --locked --workspace -- --show-output
 
 lint: ## all checks: format, clippy, licences, contracts
 	@scripts/setup.sh lint
