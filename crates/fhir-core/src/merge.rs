@@ -111,3 +111,49 @@ pub fn is_visible(
 ) -> bool {
     known_version >= version || matches!((as_of, asked), (Some(as_of), Some(asked)) if as_of >= asked)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SKEW: TimeDelta = TimeDelta::seconds(1);
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+    }
+
+    fn preview(version: i64, received: i64) -> Entry {
+        Entry {
+            n: 4,
+            version,
+            layer: Layer::Live,
+            received: Some(at(received)),
+        }
+    }
+
+    #[test]
+    fn a_reading_that_may_not_have_seen_a_preview_does_not_hide_its_version() {
+        let shown = preview(3, 10);
+        let outranks = |as_of, version| outranks(Some(&shown), 0, 5, as_of, version, SKEW);
+        assert!(!outranks(Some(at(10)), 2), "it began when the preview came");
+        assert!(
+            !outranks(Some(at(11)), 2),
+            "as far as two clocks can tell it may have"
+        );
+        assert!(
+            outranks(Some(at(12)), 2),
+            "it began later: the preview was taken back"
+        );
+        assert!(outranks(Some(at(1)), 3), "it confirms the preview");
+        assert!(outranks(None, 0), "under the type's lock it has seen everything");
+    }
+
+    #[test]
+    fn a_preview_within_the_clocks_doubt_of_the_batch_is_not_shown() {
+        let shows =
+            |updated, version| shows_preview(Some(&preview(3, 10)), Some(at(20)), version, at(updated), SKEW);
+        assert!(!shows(20, 4) && !shows(21, 4) && shows(22, 4));
+        assert!(!shows(22, 3), "the version is shown already");
+        assert!(shows_preview(None, None, 1, at(0), SKEW), "nothing was ever read");
+    }
+}

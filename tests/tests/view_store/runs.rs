@@ -7,7 +7,9 @@ use fhir_core::resource::State;
 use fhir_core::row::Cell;
 use fhir_core::view::CompiledView;
 use sqlx::Connection as _;
-use view_store::{PutOutcome, RunKind, Select, SliceOutcome, SlicePlan, Staged, StoreError, ViewState};
+use view_store::{
+    PutOutcome, ReadingAt, RunKind, Select, SliceOutcome, SlicePlan, Staged, StoreError, ViewState, evaluate,
+};
 
 use super::fixture::{
     Fixture, OBSERVATION, PLAN, WITH_UNIT, at, everything, observation, position, rows, stage,
@@ -300,5 +302,59 @@ async fn a_definition_that_drops_or_retypes_columns_needs_force() -> anyhow::Res
         labs.store.drop_view("labs").await,
         Err(StoreError::Incompatible(_))
     ));
+    Ok(())
+}
+
+#[tokio::test]
+async fn live_changes_wait_while_a_view_joins_and_are_evaluated_again_for_it() -> anyhow::Result<()> {
+    let labs = Fixture::with_labs(&[observation("a", 1, "1")]).await?;
+    let views = labs.views().await?;
+    assert_eq!(labs.put("labs_too", "").await?, PutOutcome::Created);
+    let mut run = labs.begin(RunKind::Join).await?;
+    stage(&mut run, &[observation("a", 1, "1")], Staged::Loaded).await?;
+    run.lock_for_join().await?;
+
+    // The merger comes between the last reading and the join: what it would write the new view would never have.
+    let page = {
+        let (store, views) = (labs.store.clone(), views.clone());
+        tokio::spawn(async move {
+            let reading = ReadingAt {
+                state: evaluate(&views, &observation("b", 1, "2")),
+                n: 9,
+                as_of: at(9),
+            };
+            store.apply_page(&views, None, &[reading], None).await
+        })
+    };
+    let waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+    e2e::postgres::until_true(&labs.url, waiting, Duration::from_secs(10)).await?;
+    assert!(!page.is_finished());
+    run.stage_gone(at(3)).await?;
+    assert_eq!(run.join(&position(3)).await?, SliceOutcome::Finished);
+    run.end().await?;
+
+    let refused = tokio::time::timeout(Duration::from_secs(10), page).await??;
+    assert!(
+        matches!(refused, Err(StoreError::ViewsChanged { .. })),
+        "{refused:?}"
+    );
+    let views = labs.views().await?;
+    let reading = ReadingAt {
+        state: evaluate(&views, &observation("b", 1, "2")),
+        n: 9,
+        as_of: at(9),
+    };
+    assert!(
+        labs.store
+            .apply_page(&views, None, &[reading], None)
+            .await?
+            .is_some()
+    );
+    let mut connection = labs.connect().await?;
+    assert_eq!(
+        rows(&mut connection, "sqlonfhir.labs_too").await?,
+        rows(&mut connection, "sqlonfhir.labs").await?
+    );
     Ok(())
 }
