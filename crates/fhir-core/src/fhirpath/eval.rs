@@ -47,7 +47,7 @@ impl<'a> Resource<'a> {
         }
     }
 
-    fn step(&self) -> Result<(), Fault> {
+    pub(super) fn step(&self) -> Result<(), Fault> {
         let left = self.steps.get().checked_sub(1).ok_or(Fault::Steps(MAX_STEPS))?;
         self.steps.set(left);
         Ok(())
@@ -104,6 +104,18 @@ pub enum Few<'a> {
 }
 
 impl<'a> Few<'a> {
+    /// Adds an item at the end.
+    pub fn push(&mut self, item: Item<'a>) {
+        *self = match std::mem::replace(self, Few::None) {
+            Few::None => Few::One(item),
+            Few::One(first) => Few::Many(vec![first, item]),
+            Few::Many(mut items) => {
+                items.push(item);
+                Few::Many(items)
+            }
+        };
+    }
+
     /// All items, as a slice.
     pub fn as_slice(&self) -> &[Item<'a>] {
         match self {
@@ -142,14 +154,7 @@ pub fn for_each<'a>(
 pub fn all<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Few<'a>, Fault> {
     let mut items = Few::None;
     for_each(expr, focus, |item| {
-        items = match std::mem::replace(&mut items, Few::None) {
-            Few::None => Few::One(item),
-            Few::One(first) => Few::Many(vec![first, item]),
-            Few::Many(mut items) => {
-                items.push(item);
-                Few::Many(items)
-            }
-        };
+        items.push(item);
         Ok(())
     })?;
     Ok(items)

@@ -39,7 +39,7 @@ pub(super) fn member<'a>(item: &Item<'a>, member: &Member, receive: Receiver<'_,
     };
     let (value, extra) = object.property(&member.name);
     if value.is_some() || extra.is_some() {
-        return elements(value, extra, None, receive);
+        return elements(value, extra, None, |e| receive(Item::Element(e)));
     }
     if !member.choice {
         return ControlFlow::Continue(());
@@ -52,7 +52,7 @@ pub(super) fn member<'a>(item: &Item<'a>, member: &Member, receive: Receiver<'_,
         {
             let (value, extra) = object.property(key);
             // The types of a choice exclude each other, so the first one is all.
-            return elements(value, extra, Some(suffix), receive);
+            return elements(value, extra, Some(suffix), |e| receive(Item::Element(e)));
         }
     }
     ControlFlow::Continue(())
@@ -72,11 +72,12 @@ pub(super) fn choice<'a>(
     for (key, suffix) in keys.iter().zip(&test.suffixes) {
         let (value, extra) = object.property(key);
         if value.is_some() || extra.is_some() {
-            return elements(value, extra, Some(suffix), receive);
+            return elements(value, extra, Some(suffix), |e| receive(Item::Element(e)));
         }
     }
     let (value, extra) = object.property(&member.name);
-    elements(value, extra, None, &mut |item| {
+    elements(value, extra, None, |element| {
+        let item = Item::Element(element);
         if is_of_type(&item, test) {
             receive(item)
         } else {
@@ -86,20 +87,20 @@ pub(super) fn choice<'a>(
 }
 
 /// Pushes the items of a property; an item is what has a value, or something beside it.
-fn elements<'a>(
+pub(super) fn elements<'a>(
     value: Option<Node<'a>>,
     extra: Option<Node<'a>>,
     suffix: Option<&'a str>,
-    receive: Receiver<'_, 'a>,
+    mut receive: impl FnMut(Element<'a>) -> Flow,
 ) -> Flow {
     let present = |node: &Node<'a>| node.kind() != Kind::Null;
     let Some(extra) = extra else {
         for node in value.into_iter().flat_map(Node::items).filter(present) {
-            receive(Item::Element(Element {
+            receive(Element {
                 node: Some(node),
                 extra: None,
                 suffix,
-            }))?;
+            })?;
         }
         return ControlFlow::Continue(());
     };
@@ -113,7 +114,7 @@ fn elements<'a>(
         let node = node.filter(present);
         let extra = extra.filter(|e| e.kind() == Kind::Object);
         if node.is_some() || extra.is_some() {
-            receive(Item::Element(Element { node, extra, suffix }))?;
+            receive(Element { node, extra, suffix })?;
         }
     }
 }

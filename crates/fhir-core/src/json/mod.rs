@@ -1,27 +1,31 @@
 //! JSON text as a tape: what the evaluator reads.
 //!
 //! ```text
-//! bytes ──parse──► Doc { text, entries: one per value and key, in text order } ──Node──► members, items, &str
+//! bytes ──bitmap──► where strings and containers end ─┐
+//!                     Projection: what is wanted ─────┴─parse──► Doc { text, entries: one per wanted value and key } ──Node──► members, items, &str
 //! ```
 //!
 //! A [`Node`] is a place on the tape, free to copy; strings are borrowed from the text (from a side buffer where they hold escapes), and
 //! numbers keep their lexical form, since `1.0` and `1.00` are different FHIR decimals. The tape is bounded by the text's length, nesting
 //! by [`MAX_DEPTH`].
 
+mod bitmap;
 mod node;
 mod parse;
+mod projection;
 pub(crate) mod write;
 
 pub use node::{Items, Kind, Members, Node};
-pub use parse::MAX_DEPTH;
+pub use parse::{MAX_DEPTH, Tape};
+pub use projection::{Place, Projection, Symbol};
 
-/// A parsed JSON text.
+/// A JSON text on a [`Tape`].
 #[derive(Debug)]
 pub struct Doc<'t> {
     text: &'t str,
-    entries: Vec<Entry>,
+    entries: &'t [Entry],
     /// Strings with escapes, decoded, one after the other.
-    unescaped: String,
+    unescaped: &'t str,
     /// Whether some string holds NUL, or held half a surrogate pair (now U+FFFD): then its escaped form is not fit for `jsonb`.
     irregular: bool,
 }
@@ -33,7 +37,7 @@ struct Entry {
     start: u32,
     /// Where its text ends.
     end: u32,
-    /// The entry after this value and all that is in it.
+    /// Of a value, the entry after it and all that is in it; of a key, its symbol.
     next: u32,
     kind: Kind,
     /// For a string: `start` and `end` are places in the side buffer.

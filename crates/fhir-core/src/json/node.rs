@@ -1,6 +1,6 @@
 //! A place on the tape, and the walks from it.
 
-use super::{Doc, Entry};
+use super::{Doc, Entry, Symbol};
 
 /// What a JSON value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,15 +28,15 @@ pub struct Node<'a> {
     index: u32,
 }
 
-impl Doc<'_> {
+impl<'a> Doc<'a> {
     /// The outermost value.
-    pub fn root(&self) -> Node<'_> {
+    pub fn root(&'a self) -> Node<'a> {
         Node { doc: self, index: 0 }
     }
 
     /// A string's bytes, escapes decoded.
-    fn bytes(&self, entry: &Entry) -> &[u8] {
-        let text = if entry.decoded { &self.unescaped } else { self.text };
+    fn bytes(&self, entry: &Entry) -> &'a [u8] {
+        let text = if entry.decoded { self.unescaped } else { self.text };
         &text.as_bytes()[entry.start as usize..entry.end as usize]
     }
 }
@@ -133,6 +133,24 @@ impl<'a> Node<'a> {
                     value = Some(Node { doc, index });
                 }
             } else if length == name.len() + 1 && doc.bytes(key).strip_prefix(b"_") == Some(name) {
+                beside = Some(Node { doc, index });
+            }
+        }
+        (value, beside)
+    }
+
+    /// Like [`property`](Self::property), by the symbol of the name in the projection that the text was read with.
+    pub(crate) fn find(self, name: Symbol) -> (Option<Node<'a>>, Option<Node<'a>>) {
+        let (mut value, mut beside) = (None, None);
+        let Members { doc, mut at, end } = self.members();
+        let (name, beside_name) = (name.number(), name.beside().number());
+        while at < end {
+            let key = doc.entries[at as usize].next;
+            let index = at + 1;
+            at = doc.entries[index as usize].next;
+            if key == name {
+                value = Some(Node { doc, index });
+            } else if key == beside_name {
                 beside = Some(Node { doc, index });
             }
         }

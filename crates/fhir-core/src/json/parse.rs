@@ -1,101 +1,107 @@
-//! Text to tape, in one pass, without recursion.
+//! Text to tape, in one pass, without recursion; what is not wanted is passed over.
 
-use super::{Doc, Entry, JsonError, Kind};
+use super::{
+    Doc, Entry, JsonError, Kind, Projection,
+    bitmap::Bitmap,
+    projection::{Key, Place},
+};
 
 /// Objects and arrays within each other. FHIR's deepest real resources (questionnaires) stay below 40.
 pub const MAX_DEPTH: usize = 200;
 
-impl<'t> Doc<'t> {
-    /// Parses one JSON text (RFC 8259). Of duplicate keys the last counts; half a surrogate pair reads as U+FFFD.
-    pub fn parse(bytes: &'t [u8]) -> Result<Self, JsonError> {
+/// Memory that resources are read into, one after the other.
+#[derive(Debug, Default)]
+pub struct Tape {
+    bitmap: Bitmap,
+    entries: Vec<Entry>,
+    unescaped: String,
+    /// The containers that are open.
+    open: Vec<Open>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    entry: usize,
+    /// What is wanted of it.
+    place: Place,
+    /// The byte that closes it.
+    close: u8,
+}
+
+impl Tape {
+    /// Reads one JSON text (RFC 8259), of its members those that are wanted. Of duplicate keys the last counts; half a surrogate pair reads
+    /// as U+FFFD. Of what is passed over, only strings and the number of brackets are checked.
+    pub fn read<'a>(&'a mut self, bytes: &'a [u8], projection: &Projection) -> Result<Doc<'a>, JsonError> {
         if u32::try_from(bytes.len()).is_err() {
             return Err(JsonError::TooLong);
         }
         let text = std::str::from_utf8(bytes).map_err(|e| JsonError::InvalidUtf8 { at: e.valid_up_to() })?;
-        let doc = Doc {
-            text,
-            entries: Vec::with_capacity(text.len() / 16 + 4),
-            unescaped: String::new(),
-            irregular: false,
-        };
+        self.bitmap.fill(bytes).map_err(|at| JsonError::Syntax { at })?;
+        self.entries.clear();
+        self.unescaped.clear();
+        self.open.clear();
         let mut parser = Parser {
+            text,
             bytes,
             at: 0,
-            open: Vec::with_capacity(16),
-            doc,
+            tape: self,
+            projection,
+            irregular: false,
         };
         parser.run()?;
-        Ok(parser.doc)
+        let irregular = parser.irregular;
+        Ok(Doc {
+            text,
+            entries: &self.entries,
+            unescaped: &self.unescaped,
+            irregular,
+        })
     }
 }
 
 struct Parser<'t> {
+    text: &'t str,
     bytes: &'t [u8],
     at: usize,
-    /// Entries of the containers that are open.
-    open: Vec<usize>,
-    doc: Doc<'t>,
+    tape: &'t mut Tape,
+    projection: &'t Projection,
+    irregular: bool,
 }
 
-/// What may come next.
+/// Whether a value is all there, or a container that was only opened.
 #[derive(Clone, Copy, PartialEq)]
-enum Expect {
-    Value,
-    /// A value or `]`.
-    FirstItem,
-    Key,
-    /// A key or `}`.
-    FirstKey,
-    /// A comma or the container's end.
-    Separator,
+enum Is {
+    Complete,
+    Open,
 }
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "parse refuses texts of 4 GiB; entries are fewer than bytes, decoded strings shorter"
+    reason = "read refuses texts of 4 GiB; entries are fewer than bytes, decoded strings shorter"
 )]
 impl Parser<'_> {
     fn run(&mut self) -> Result<(), JsonError> {
-        let mut expect = Expect::Value;
-        loop {
-            self.skip_space();
-            let Some(&byte) = self.bytes.get(self.at) else {
-                return Err(self.syntax());
-            };
-            expect = match (expect, byte) {
-                (Expect::FirstItem, b']') | (Expect::FirstKey, b'}') => self.close(),
-                (Expect::Separator, b',') => {
-                    self.at += 1;
-                    if self.in_object() {
-                        Expect::Key
-                    } else {
-                        Expect::Value
-                    }
-                }
-                (Expect::Separator, b'}') if self.in_object() => self.close(),
-                (Expect::Separator, b']') if !self.in_object() => self.close(),
-                (Expect::Key | Expect::FirstKey, b'"') => {
-                    self.string()?;
-                    self.skip_space();
-                    self.take(b':')?;
-                    Expect::Value
-                }
-                (Expect::Separator | Expect::Key | Expect::FirstKey, _) => return Err(self.syntax()),
-                (Expect::Value | Expect::FirstItem, b'{') => self.open(Kind::Object, Expect::FirstKey)?,
-                (Expect::Value | Expect::FirstItem, b'[') => self.open(Kind::Array, Expect::FirstItem)?,
-                (Expect::Value | Expect::FirstItem, _) => {
-                    self.scalar(byte)?;
-                    Expect::Separator
-                }
-            };
-            if expect == Expect::Separator && self.open.is_empty() {
-                self.skip_space();
-                return if self.at == self.bytes.len() {
-                    Ok(())
-                } else {
-                    Err(self.syntax())
-                };
+        let mut before = self.value(Projection::ROOT)?;
+        while let Some(&Open { place, close, .. }) = self.tape.open.last() {
+            let byte = self.peek();
+            if byte == Some(close) {
+                self.close();
+                before = Is::Complete;
+                continue;
             }
+            if before == Is::Complete {
+                self.take(b',')?;
+            }
+            before = if close == b'}' {
+                self.member(place)?
+            } else {
+                self.value(place)?
+            };
+        }
+        if self.peek().is_none() {
+            Ok(())
+        } else {
+            Err(self.syntax())
         }
     }
 
@@ -103,65 +109,119 @@ impl Parser<'_> {
         JsonError::Syntax { at: self.at }
     }
 
-    fn skip_space(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(self.at) {
-            self.at += 1;
+    /// The next byte that is no white space.
+    fn peek(&mut self) -> Option<u8> {
+        loop {
+            match self.bytes.get(self.at) {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                other => return other.copied(),
+            }
         }
     }
 
     fn take(&mut self, byte: u8) -> Result<(), JsonError> {
-        if self.bytes.get(self.at) == Some(&byte) {
+        if self.peek() == Some(byte) {
             self.at += 1;
             return Ok(());
         }
         Err(self.syntax())
     }
 
-    fn in_object(&self) -> bool {
-        self.open
-            .last()
-            .is_some_and(|&i| self.doc.entries[i].kind == Kind::Object)
+    /// A key and its value; neither stays if nobody wants it.
+    fn member(&mut self, of: Place) -> Result<Is, JsonError> {
+        if self.peek() != Some(b'"') {
+            return Err(self.syntax());
+        }
+        let unescaped = self.tape.unescaped.len();
+        let key = self.string()?;
+        let source = if key.decoded {
+            &self.tape.unescaped
+        } else {
+            self.text
+        };
+        let name = Key::within(source, key.start as usize, key.end as usize);
+        let wanted = self.projection.member(of, name);
+        self.take(b':')?;
+        let Some((symbol, place)) = wanted else {
+            self.tape.unescaped.truncate(unescaped);
+            self.pass_over()?;
+            return Ok(Is::Complete);
+        };
+        self.tape.entries.push(Entry {
+            next: symbol.number(),
+            ..key
+        });
+        self.value(place)
     }
 
-    fn push(&mut self, kind: Kind, start: usize, end: usize, decoded: bool) {
-        let next = self.doc.entries.len() as u32 + 1;
-        self.doc.entries.push(Entry {
+    /// Passes over a value.
+    fn pass_over(&mut self) -> Result<(), JsonError> {
+        let end = match self.peek() {
+            Some(b'"') => self.tape.bitmap.string(self.at + 1).map(|(end, _)| end + 1),
+            Some(b'{' | b'[') => self.tape.bitmap.container_end(self.at),
+            Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                let rest = &self.bytes[self.at..];
+                let length = rest
+                    .iter()
+                    .position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t'));
+                length.map(|length| self.at + length)
+            }
+            _ => None,
+        };
+        self.at = end.ok_or_else(|| self.syntax())?;
+        Ok(())
+    }
+
+    fn value(&mut self, place: Place) -> Result<Is, JsonError> {
+        match self.peek() {
+            Some(b'"') => {
+                let string = self.string()?;
+                self.tape.entries.push(string);
+            }
+            Some(b'{') => return self.open(Kind::Object, place, b'}'),
+            Some(b'[') => return self.open(Kind::Array, place, b']'),
+            Some(b't') => self.word(b"true", Kind::True)?,
+            Some(b'f') => self.word(b"false", Kind::False)?,
+            Some(b'n') => self.word(b"null", Kind::Null)?,
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            _ => return Err(self.syntax()),
+        }
+        Ok(Is::Complete)
+    }
+
+    fn entry(&self, kind: Kind, start: usize, end: usize, decoded: bool) -> Entry {
+        Entry {
             start: start as u32,
             end: end as u32,
-            next,
+            next: self.tape.entries.len() as u32 + 1,
             kind,
             decoded,
-        });
+        }
     }
 
-    fn open(&mut self, kind: Kind, then: Expect) -> Result<Expect, JsonError> {
-        if self.open.len() == MAX_DEPTH {
+    fn push(&mut self, kind: Kind, start: usize, end: usize) {
+        let entry = self.entry(kind, start, end, false);
+        self.tape.entries.push(entry);
+    }
+
+    fn open(&mut self, kind: Kind, place: Place, close: u8) -> Result<Is, JsonError> {
+        if self.tape.open.len() == MAX_DEPTH {
             return Err(JsonError::TooDeep);
         }
-        self.open.push(self.doc.entries.len());
-        self.push(kind, self.at, self.at, false);
+        let entry = self.tape.entries.len();
+        self.tape.open.push(Open { entry, place, close });
+        self.push(kind, self.at, self.at);
         self.at += 1;
-        Ok(then)
+        Ok(Is::Open)
     }
 
-    fn close(&mut self) -> Expect {
+    fn close(&mut self) {
         self.at += 1;
-        let next = self.doc.entries.len() as u32;
-        if let Some(open) = self.open.pop() {
-            self.doc.entries[open].end = self.at as u32;
-            self.doc.entries[open].next = next;
-        }
-        Expect::Separator
-    }
-
-    fn scalar(&mut self, first: u8) -> Result<(), JsonError> {
-        match first {
-            b'"' => self.string(),
-            b't' => self.word(b"true", Kind::True),
-            b'f' => self.word(b"false", Kind::False),
-            b'n' => self.word(b"null", Kind::Null),
-            b'-' | b'0'..=b'9' => self.number(),
-            _ => Err(self.syntax()),
+        let next = self.tape.entries.len() as u32;
+        if let Some(open) = self.tape.open.pop() {
+            let entry = &mut self.tape.entries[open.entry];
+            entry.end = self.at as u32;
+            entry.next = next;
         }
     }
 
@@ -169,7 +229,7 @@ impl Parser<'_> {
         if !self.bytes[self.at..].starts_with(word) {
             return Err(self.syntax());
         }
-        self.push(kind, self.at, self.at + word.len(), false);
+        self.push(kind, self.at, self.at + word.len());
         self.at += word.len();
         Ok(())
     }
@@ -195,7 +255,7 @@ impl Parser<'_> {
             }
             self.digits()?;
         }
-        self.push(Kind::Number, start, self.at, false);
+        self.push(Kind::Number, start, self.at);
         Ok(())
     }
 
@@ -212,48 +272,31 @@ impl Parser<'_> {
     }
 
     /// A string, from its opening quote on.
-    fn string(&mut self) -> Result<(), JsonError> {
+    fn string(&mut self) -> Result<Entry, JsonError> {
         let start = self.at + 1;
-        self.at = start;
-        self.plain();
-        if self.bytes.get(self.at) == Some(&b'"') {
-            self.push(Kind::String, start, self.at, false);
-            self.at += 1;
-            return Ok(());
+        let (end, escapes) = self.tape.bitmap.string(start).ok_or_else(|| self.syntax())?;
+        self.at = end + 1;
+        if !escapes {
+            return Ok(self.entry(Kind::String, start, end, false));
         }
-        let begin = self.doc.unescaped.len();
-        let mut from = start;
-        loop {
-            self.doc.unescaped.push_str(&self.doc.text[from..self.at]);
-            match self.bytes.get(self.at) {
-                Some(b'"') => break,
-                Some(b'\\') => self.escape()?,
-                _ => return Err(self.syntax()),
-            }
-            from = self.at;
-            self.plain();
-        }
-        self.at += 1;
-        self.push(Kind::String, begin, self.doc.unescaped.len(), true);
-        Ok(())
+        let begin = self.tape.unescaped.len();
+        self.unescape(start, end)?;
+        Ok(self.entry(Kind::String, begin, self.tape.unescaped.len(), true))
     }
 
-    /// Skips to the next quote, backslash or control character: eight bytes at a time, since most of a resource is strings.
-    fn plain(&mut self) {
-        while let Some(bytes) = self.bytes[self.at..].first_chunk() {
-            let found = special(u64::from_le_bytes(*bytes));
-            if found != 0 {
-                self.at += found.trailing_zeros() as usize / 8;
-                return;
-            }
-            self.at += 8;
+    /// Decodes a string's content into the side buffer.
+    fn unescape(&mut self, start: usize, end: usize) -> Result<(), JsonError> {
+        let after = self.at;
+        let mut from = start;
+        while let Some(place) = self.tape.bitmap.backslash(from, end) {
+            self.tape.unescaped.push_str(&self.text[from..place]);
+            self.at = place;
+            self.escape()?;
+            from = self.at;
         }
-        while let Some(&byte) = self.bytes.get(self.at) {
-            if byte == b'"' || byte == b'\\' || byte < 0x20 {
-                return;
-            }
-            self.at += 1;
-        }
+        self.tape.unescaped.push_str(&self.text[from..end]);
+        self.at = after;
+        Ok(())
     }
 
     fn escape(&mut self) -> Result<(), JsonError> {
@@ -271,7 +314,7 @@ impl Parser<'_> {
             _ => return Err(self.syntax()),
         };
         self.at += 2;
-        self.doc.unescaped.push(char);
+        self.tape.unescaped.push(char);
         Ok(())
     }
 
@@ -287,11 +330,11 @@ impl Parser<'_> {
             code = 0x10000 + ((code - 0xD800) << 10) + (u32::from(low) - 0xDC00);
         }
         let char = char::from_u32(code).unwrap_or_else(|| {
-            self.doc.irregular = true;
+            self.irregular = true;
             char::REPLACEMENT_CHARACTER
         });
-        self.doc.irregular |= char == '\0';
-        self.doc.unescaped.push(char);
+        self.irregular |= char == '\0';
+        self.tape.unescaped.push(char);
         Ok(())
     }
 
@@ -308,39 +351,69 @@ impl Parser<'_> {
     }
 }
 
-/// The high bit of each byte that is a quote, a backslash or a control character; exact for the lowest of them.
-fn special(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (zero(word ^ (ONES * u64::from(b'"'))) | zero(word ^ (ONES * u64::from(b'\\'))) | control) & HIGH
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read(text: &str) -> Result<Option<String>, JsonError> {
+        let mut tape = Tape::default();
+        let doc = tape.read(text.as_bytes(), &Projection::whole())?;
+        Ok(doc.root().as_str().map(str::to_owned))
+    }
+
     #[test]
     fn a_string_ends_where_it_ends_whatever_its_length() {
-        for length in 0..40 {
-            for end in ['"', '\\', '\n'] {
-                let text = format!("\"{}{end}xrest of it that is long enough", "é".repeat(length));
-                let doc = Doc::parse(text.as_bytes());
-                assert_eq!(
-                    doc.err(),
-                    Some(JsonError::Syntax {
-                        at: 2 * length + 1 + usize::from(end == '"')
-                    }),
-                    "{text}"
-                );
+        for length in 0..150 {
+            let plain = "é".repeat(length);
+            for (text, at) in [
+                (format!("\"{plain}\"xrest of it"), 2 * length + 2),
+                (format!("\"{plain}\\xrest of it\""), 2 * length + 1),
+                (format!("\"{plain}\nrest of it\""), 2 * length + 1),
+            ] {
+                assert_eq!(read(&text), Err(JsonError::Syntax { at }), "{text}");
             }
             let text = format!("\"{}\\n{}\"", "~".repeat(length), "\u{80}\u{ff}".repeat(length));
             let expected = format!("{}\n{}", "~".repeat(length), "\u{80}\u{ff}".repeat(length));
-            assert_eq!(
-                Doc::parse(text.as_bytes()).unwrap().root().as_str(),
-                Some(expected.as_str())
-            );
+            assert_eq!(read(&text), Ok(Some(expected)));
+        }
+    }
+
+    #[test]
+    fn backslashes_escape_each_other_over_any_border() {
+        for before in 0..140 {
+            for pairs in 0..4 {
+                let text = format!("\"{}{}\\\"\"", "x".repeat(before), "\\\\".repeat(pairs));
+                let expected = format!("{}{}\"", "x".repeat(before), "\\".repeat(pairs));
+                assert_eq!(read(&text), Ok(Some(expected)), "{text}");
+            }
+        }
+    }
+
+    /// What is passed over ends where it would end if it were read.
+    #[test]
+    fn unwanted_values_are_passed_over() {
+        let mut projection = Projection::default();
+        projection.want(Projection::ROOT, "b");
+        for length in 0..140 {
+            let fill = "x".repeat(length);
+            for value in [
+                format!("\"{fill}\\\"}}]\""),
+                format!("{{\"b\":[{{}},\"{fill}]}}{{[\"],\"c\":{{\"d\":[[]]}}}}"),
+                format!("[[[\"{fill}\"],[]],{{}}]"),
+                format!("-{}.5e3", "1".repeat(length + 1)),
+                "true".to_owned(),
+                "null ".to_owned(),
+            ] {
+                let text = format!("{{\"a\":{value},\"b\" : \"found\",\"c\":{value}}}");
+                let mut tape = Tape::default();
+                let doc = tape.read(text.as_bytes(), &projection).unwrap();
+                assert_eq!(doc.root().members().count(), 1, "{text}");
+                assert_eq!(
+                    doc.root().member("b").and_then(|b| b.as_str()),
+                    Some("found"),
+                    "{text}"
+                );
+            }
         }
     }
 }

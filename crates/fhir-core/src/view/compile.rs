@@ -3,7 +3,7 @@
 use super::{
     definition::{ColumnDef, Constant, Definition, IterationKind, Path, Select as SelectDef},
     error::{Rule, ViewError, ViewErrors},
-    plan::{Iterate, Part, Select},
+    plan::{Expression, Iterate, Part, Select},
     types, validate,
 };
 use crate::{
@@ -46,6 +46,7 @@ pub(super) fn run(definition: &Definition, mut errors: Vec<ViewError>) -> Result
         scope: Scope::default(),
         errors,
         parts: 0,
+        expressions: 0,
     };
     for constant in &definition.constants {
         compiler.constant(constant);
@@ -117,6 +118,7 @@ struct Compiler {
     scope: Scope,
     errors: Vec<ViewError>,
     parts: usize,
+    expressions: usize,
 }
 
 impl Compiler {
@@ -130,6 +132,12 @@ impl Compiler {
             self.error(&path.at, Rule::Path(error));
             Expr::Empty
         })
+    }
+
+    fn numbered(&mut self, expr: Expr) -> Expression {
+        let number = self.expressions;
+        self.expressions += 1;
+        Expression { expr, number }
     }
 
     fn constant(&mut self, constant: &Constant) {
@@ -187,7 +195,7 @@ impl Compiler {
                 select.row_indexes.push(slots.len());
             }
             let slot = self.slot(column, &expr, &prefix);
-            select.columns.push((slots.len(), expr));
+            select.columns.push((slots.len(), self.numbered(expr)));
             slots.push(slot);
         }
         for inner in &def.selects {
@@ -226,11 +234,11 @@ impl Compiler {
         let texts: Vec<_> = iteration.paths.iter().map(|p| p.text.trim()).collect();
         if iteration.kind == IterationKind::Repeat {
             return (
-                Iterate::Repeat(exprs),
+                Iterate::Repeat(exprs.into_iter().map(|expr| self.numbered(expr)).collect()),
                 join(prefix, &format!("repeat({})", texts.join(" | "))),
             );
         }
-        let expr = exprs.pop().unwrap_or(Expr::Empty);
+        let expr = self.numbered(exprs.pop().unwrap_or(Expr::Empty));
         let prefix = join(prefix, texts.first().copied().unwrap_or_default());
         match iteration.kind {
             IterationKind::ForEachOrNull => (Iterate::ForEachOrNull(expr), prefix),

@@ -18,8 +18,10 @@ use crate::{
 
 use super::{
     cell::cell,
+    compile::Compiled,
     error::EvalError,
-    plan::{Iterate, Part, Select},
+    plan::{Expression, Iterate, Part, Select},
+    reader::Straights,
 };
 
 /// Levels of `repeat`: real questionnaires nest some ten deep; a path that yields its own node would never end.
@@ -44,6 +46,7 @@ type Next<'n, 'a, 'r> = &'n mut dyn FnMut(&mut Evaluation<'a, 'r>) -> Result<(),
 /// The evaluation of one resource by one view.
 pub(super) struct Evaluation<'a, 'r> {
     columns: &'r [Column],
+    straights: &'a Straights,
     resource: &'r Resource<'a>,
     row: Vec<Cell<'a>>,
     sink: &'r mut dyn RowSink,
@@ -53,9 +56,8 @@ pub(super) struct Evaluation<'a, 'r> {
 
 /// Evaluates `where`s and selects; returns the number of rows.
 pub(super) fn run<'a, 'r>(
-    columns: &'r [Column],
-    wheres: &'a [Expr],
-    root: &'a Select,
+    view: &'a Compiled,
+    straights: &'a Straights,
     resource: &'r Resource<'a>,
     sink: &'r mut dyn RowSink,
 ) -> Result<usize, EvalError> {
@@ -64,20 +66,27 @@ pub(super) fn run<'a, 'r>(
         row_index: 0,
     };
     let focus = Focus::on(at.node, 0, resource);
-    for (index, condition) in wheres.iter().enumerate() {
-        if !holds(condition, &focus, index)? {
+    for (index, (condition, straight)) in view.wheres.iter().zip(&straights.wheres).enumerate() {
+        let holds = match straight {
+            Some(straight) => straight
+                .holds(at.node, resource)
+                .map_err(|fault| EvalError::Where { index, fault })?,
+            None => holds(condition, &focus, index)?,
+        };
+        if !holds {
             return Ok(0);
         }
     }
     let mut evaluation = Evaluation {
-        columns,
+        columns: &view.columns,
+        straights,
         resource,
-        row: vec![Cell::Null; columns.len()],
+        row: vec![Cell::Null; view.columns.len()],
         sink,
         rows: 0,
         nodes: 0,
     };
-    evaluation.process(root, at, &mut Evaluation::emit)?;
+    evaluation.process(&view.root, at, &mut Evaluation::emit)?;
     Ok(evaluation.rows)
 }
 
@@ -133,9 +142,27 @@ impl<'a, 'r> Evaluation<'a, 'r> {
         }
     }
 
-    fn items(&self, select: &Select, path: &'a Expr, at: At<'a>) -> Result<Few<'a>, EvalError> {
+    /// Runs `each` for every item of an expression.
+    fn each_item(
+        &self,
+        path: &'a Expression,
+        at: At<'a>,
+        each: impl FnMut(Item<'a>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        if let Some(Some(straight)) = self.straights.paths.get(path.number) {
+            return straight.for_each(at.node, self.resource, each);
+        }
         let focus = Focus::on(at.node, at.row_index, self.resource);
-        all(path, &focus).map_err(|fault| EvalError::Iteration {
+        for_each(&path.expr, &focus, each)
+    }
+
+    fn items(&self, select: &Select, path: &'a Expression, at: At<'a>) -> Result<Few<'a>, EvalError> {
+        let mut items = Few::None;
+        let end = self.each_item(path, at, |item| {
+            items.push(item);
+            Ok(())
+        });
+        end.map(|()| items).map_err(|fault| EvalError::Iteration {
             at: select.at.clone(),
             fault,
         })
@@ -169,7 +196,7 @@ impl<'a, 'r> Evaluation<'a, 'r> {
     fn descend(
         &mut self,
         select: &Select,
-        paths: &'a [Expr],
+        paths: &'a [Expression],
         at: At<'a>,
         depth: usize,
         found: &mut Vec<Item<'a>>,
@@ -223,8 +250,8 @@ impl<'a, 'r> Evaluation<'a, 'r> {
 
     /// One node: the select's own columns, then its parts.
     fn focus(&mut self, select: &'a Select, at: At<'a>, next: Next<'_, 'a, 'r>) -> Result<(), EvalError> {
-        for (place, expr) in &select.columns {
-            self.row[*place] = self.column(&self.columns[*place], expr, at)?;
+        for (place, path) in &select.columns {
+            self.row[*place] = self.column(&self.columns[*place], path, at)?;
         }
         self.parts(&select.parts, at, next)
     }
@@ -248,12 +275,11 @@ impl<'a, 'r> Evaluation<'a, 'r> {
         }
     }
 
-    fn column(&self, column: &Column, expr: &'a Expr, at: At<'a>) -> Result<Cell<'a>, EvalError> {
-        let focus = Focus::on(at.node, at.row_index, self.resource);
+    fn column(&self, column: &Column, path: &'a Expression, at: At<'a>) -> Result<Cell<'a>, EvalError> {
         let mut one = None;
         let mut list = Vec::new();
         let mut failure = None;
-        let end = for_each(expr, &focus, |item| {
+        let end = self.each_item(path, at, |item| {
             match cell(&item, column) {
                 Ok(None) => {}
                 Ok(Some(cell)) if column.collection => list.push(cell),

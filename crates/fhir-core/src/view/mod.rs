@@ -1,8 +1,8 @@
 //! ViewDefinitions: parse, validate, compile, evaluate.
 //!
 //! ```text
-//! JSON ──definition──► Definition ──validate, compile──► plan::Select (operators) + Columns
-//!                                                          │ eval(resource) ──► cells ──► RowSink
+//! JSON ──definition──► Definition ──validate, compile──► plan::Select (operators) + Columns ──uses──► Projection
+//!                                                          │ eval(resource, as far as it is wanted) ──► cells ──► RowSink
 //! ```
 //!
 //! A definition is refused with all its errors at once, each with its JSON path. A resource that cannot be evaluated yields an
@@ -14,13 +14,17 @@ mod definition;
 mod error;
 mod eval;
 mod plan;
+mod reader;
+mod set;
 mod types;
+mod uses;
 mod validate;
 
 pub use error::{EvalError, Rule, ViewError, ViewErrors};
 pub use eval::{MAX_REPEAT_DEPTH, MAX_ROWS};
+pub use set::{Reading, ViewSet};
 
-use crate::{column::Column, fhirpath::eval::Resource, json::Doc, row::RowSink};
+use crate::column::Column;
 
 /// A ViewDefinition, compiled: immutable, cheap to share, evaluated many times.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub struct CompiledView {
     description: Option<String>,
     resource_type: String,
     compiled: compile::Compiled,
+    /// For resources that are read for it alone.
+    reader: reader::Reader,
 }
 
 impl CompiledView {
@@ -38,6 +44,7 @@ impl CompiledView {
         let (definition, errors) = definition::read(json).map_err(|error| ViewErrors(vec![error]))?;
         let compiled = compile::run(&definition, errors)?;
         Ok(Self {
+            reader: reader::Reader::new(std::iter::once(&compiled)),
             name: definition.name.unwrap_or_default(),
             url: definition.url,
             description: definition.description,
@@ -69,20 +76,5 @@ impl CompiledView {
     /// The columns in output order.
     pub fn columns(&self) -> &[Column] {
         &self.compiled.columns
-    }
-
-    /// Evaluates one resource given as JSON text; returns the number of rows: 0 for a resource of another type.
-    /// On an error the sink may have taken rows: discard them.
-    pub fn evaluate(&self, json: &[u8], sink: &mut dyn RowSink) -> Result<usize, EvalError> {
-        let doc = Doc::parse(json)?;
-        if !eval::is_of_type(doc.root(), &self.resource_type)? {
-            return Ok(0);
-        }
-        let compile::Compiled {
-            columns,
-            wheres,
-            root,
-        } = &self.compiled;
-        eval::run(columns, wheres, root, &Resource::new(doc.root()), sink)
     }
 }

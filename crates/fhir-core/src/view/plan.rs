@@ -4,6 +4,13 @@ use std::ops::Range;
 
 use crate::fhirpath::expr::Expr;
 
+/// An expression of a select, and its number among them.
+#[derive(Debug)]
+pub(super) struct Expression {
+    pub(super) expr: Expr,
+    pub(super) number: usize,
+}
+
 /// One select, with the plain selects in it merged into it: they yield one row for the same node.
 #[derive(Debug)]
 pub(super) struct Select {
@@ -11,7 +18,7 @@ pub(super) struct Select {
     pub(super) at: String,
     pub(super) iterate: Iterate,
     /// Columns of this level: their place in the row and their expression.
-    pub(super) columns: Vec<(usize, Expr)>,
+    pub(super) columns: Vec<(usize, Expression)>,
     /// What multiplies the row: the Cartesian product of their rows is taken.
     pub(super) parts: Vec<Part>,
     /// The places of all columns in here: what the null row fills.
@@ -26,11 +33,11 @@ pub(super) enum Iterate {
     /// The node itself.
     Once,
     /// Each item; none, no row.
-    ForEach(Expr),
+    ForEach(Expression),
     /// Each item; none, the null row.
-    ForEachOrNull(Expr),
+    ForEachOrNull(Expression),
     /// All nodes below, by any of the paths, in pre-order.
-    Repeat(Vec<Expr>),
+    Repeat(Vec<Expression>),
 }
 
 /// What multiplies a select's row.

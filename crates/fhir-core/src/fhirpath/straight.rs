@@ -1,0 +1,300 @@
+//! Paths as most columns have them (`code.coding.where(system = 'x').first().code`), as a list of steps that is walked without anything in
+//! between.
+//!
+//! What is not of this kind is evaluated by [`eval`](super::eval), which a straight path never differs from; both look elements up by
+//! [`path`](super::path). Names are symbols of the [`Projection`] that the resource was read with.
+
+use std::ops::ControlFlow;
+
+use super::{
+    ast::Literal,
+    error::Fault,
+    eval::{Flow, Receiver, Resource, Stop},
+    expr::{Expr, Member},
+    path,
+    temporal::Temporal,
+    types::TypeTest,
+    value::{Element, Item},
+};
+use crate::json::{Kind, Node, Projection, Symbol};
+
+/// A straight path from an element on.
+#[derive(Debug)]
+pub struct Straight {
+    steps: Vec<Step>,
+}
+
+/// A criterion over straight paths: true, or not.
+#[derive(Debug)]
+pub enum Condition {
+    /// `and`
+    All(Vec<Condition>),
+    /// `or`
+    Any(Vec<Condition>),
+    /// `path.exists()`
+    Exists(Straight),
+    /// `path = 'text'`
+    Equal(Straight, String),
+}
+
+#[derive(Debug)]
+enum Step {
+    Member(Symbol),
+    /// A choice by its full names, or the element of the very name.
+    Choice {
+        keys: Vec<Symbol>,
+        name: Symbol,
+        test: TypeTest,
+    },
+    Extension {
+        name: Symbol,
+        key: Symbol,
+        url: String,
+    },
+    /// What comes so far is enough.
+    First,
+    Where(Condition),
+    ResourceKey,
+    ReferenceKey(Option<String>),
+}
+
+/// The path as steps, if it is straight.
+pub fn path(expr: &Expr, names: &mut Projection) -> Option<Straight> {
+    let mut steps = Vec::new();
+    add(expr, names, &mut steps)?;
+    Some(Straight { steps })
+}
+
+/// The criterion as one over straight paths, if it is that.
+pub fn condition(expr: &Expr, names: &mut Projection) -> Option<Condition> {
+    let mut each = |operands: &[Expr]| {
+        operands
+            .iter()
+            .map(|o| condition(o, names))
+            .collect::<Option<Vec<_>>>()
+    };
+    Some(match expr {
+        Expr::And(operands) => Condition::All(each(operands)?),
+        Expr::Or(operands) => Condition::Any(each(operands)?),
+        Expr::Exists(inner) => Condition::Exists(path(inner, names)?),
+        Expr::Equal(a, b, true) => match (&**a, &**b) {
+            (inner, Expr::Literal(Literal::Text(text))) | (Expr::Literal(Literal::Text(text)), inner)
+                if Temporal::parse(text).is_none() =>
+            {
+                Condition::Equal(path(inner, names)?, text.clone())
+            }
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+fn add(expr: &Expr, names: &mut Projection, steps: &mut Vec<Step>) -> Option<()> {
+    let from = |base, names: &mut Projection, steps: &mut Vec<Step>| {
+        add(base, names, steps)?;
+        // A key has no elements.
+        (!matches!(steps.last(), Some(Step::ResourceKey | Step::ReferenceKey(_)))).then_some(())
+    };
+    match expr {
+        Expr::This => {}
+        Expr::Member(base, Member { name, choice: false }) => {
+            from(base, names, steps)?;
+            steps.push(Step::Member(names.symbol(name)));
+        }
+        Expr::Choice(base, member, keys, test) => {
+            from(base, names, steps)?;
+            steps.push(Step::Choice {
+                keys: keys.iter().map(|key| names.symbol(key)).collect(),
+                name: names.symbol(&member.name),
+                test: test.clone(),
+            });
+        }
+        Expr::Extension(base, url) => {
+            let Expr::Literal(Literal::Text(url)) = &**url else {
+                return None;
+            };
+            from(base, names, steps)?;
+            steps.push(Step::Extension {
+                name: names.symbol("extension"),
+                key: names.symbol("url"),
+                url: url.clone(),
+            });
+        }
+        Expr::First(base) => {
+            add(base, names, steps)?;
+            steps.push(Step::First);
+        }
+        Expr::Item(base, index) if **index == Expr::Literal(Literal::Integer(0)) => {
+            add(base, names, steps)?;
+            steps.push(Step::First);
+        }
+        Expr::Where(base, criteria) => {
+            from(base, names, steps)?;
+            steps.push(Step::Where(condition(criteria, names)?));
+        }
+        Expr::ResourceKey(base) => {
+            from(base, names, steps)?;
+            steps.push(Step::ResourceKey);
+        }
+        Expr::ReferenceKey(base, of_type) => {
+            from(base, names, steps)?;
+            steps.push(Step::ReferenceKey(of_type.clone()));
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+impl Straight {
+    /// Runs `each` for every item.
+    pub fn for_each<'a>(
+        &'a self,
+        from: Element<'a>,
+        resource: &Resource<'a>,
+        mut each: impl FnMut(Item<'a>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let mut receive = |item| match each(item) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(fault) => ControlFlow::Break(Stop::Fault(fault)),
+        };
+        match walk(&self.steps, from, resource, &mut receive) {
+            ControlFlow::Break(Stop::Fault(fault)) => Err(fault),
+            ControlFlow::Break(Stop::Done) | ControlFlow::Continue(()) => Ok(()),
+        }
+    }
+}
+
+impl Straight {
+    fn any<'a>(&'a self, of: Element<'a>, resource: &Resource<'a>) -> Result<bool, Fault> {
+        let mut any = false;
+        let end = walk(&self.steps, of, resource, &mut |_| {
+            any = true;
+            ControlFlow::Break(Stop::Done)
+        });
+        match end {
+            ControlFlow::Break(Stop::Fault(fault)) => Err(fault),
+            _ => Ok(any),
+        }
+    }
+}
+
+impl Condition {
+    /// Whether it is true of an element; empty is not.
+    pub fn holds<'a>(&'a self, of: Element<'a>, resource: &Resource<'a>) -> Result<bool, Fault> {
+        match self {
+            Condition::All(conditions) => {
+                for condition in conditions {
+                    if !condition.holds(of, resource)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Condition::Any(conditions) => {
+                for condition in conditions {
+                    if condition.holds(of, resource)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Condition::Exists(path) => path.any(of, resource),
+            Condition::Equal(path, text) => {
+                // Two items are no text, whatever they are.
+                let (mut count, mut equal) = (0, false);
+                path.for_each(of, resource, |item| {
+                    count += 1;
+                    let node = item.element().and_then(|e| e.node);
+                    equal = node.is_some_and(|n| n.kind() == Kind::String && n.text() == text);
+                    Ok(())
+                })?;
+                Ok(count == 1 && equal)
+            }
+        }
+    }
+}
+
+fn walk<'a>(steps: &'a [Step], at: Element<'a>, resource: &Resource<'a>, receive: Receiver<'_, 'a>) -> Flow {
+    let Some((step, rest)) = steps.split_first() else {
+        return receive(Item::Element(at));
+    };
+    if let Err(fault) = resource.step() {
+        return ControlFlow::Break(Stop::Fault(fault));
+    }
+    match step {
+        Step::Member(name) => {
+            let Some(object) = at.object() else {
+                return ControlFlow::Continue(());
+            };
+            let (value, beside) = object.find(*name);
+            onward(value, beside, None, rest, resource, receive)
+        }
+        Step::Choice { keys, name, test } => {
+            let Some(object) = at.object() else {
+                return ControlFlow::Continue(());
+            };
+            for (key, suffix) in keys.iter().zip(&test.suffixes) {
+                let (value, beside) = object.find(*key);
+                if value.is_some() || beside.is_some() {
+                    return onward(value, beside, Some(suffix), rest, resource, receive);
+                }
+            }
+            let (value, beside) = object.find(*name);
+            path::elements(value, beside, None, |element| {
+                if path::is_of_type(&Item::Element(element), test) {
+                    walk(rest, element, resource, receive)
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })
+        }
+        Step::Extension { name, key, url } => {
+            let extensions = at.object().and_then(|object| object.find(*name).0);
+            for node in extensions.into_iter().flat_map(Node::items) {
+                if node.find(*key).0.and_then(Node::as_str) == Some(url) {
+                    walk(rest, Element::of(node), resource, receive)?;
+                }
+            }
+            ControlFlow::Continue(())
+        }
+        Step::First => {
+            walk(rest, at, resource, receive)?;
+            ControlFlow::Break(Stop::Done)
+        }
+        Step::Where(condition) => match condition.holds(at, resource) {
+            Ok(true) => walk(rest, at, resource, receive),
+            Ok(false) => ControlFlow::Continue(()),
+            Err(fault) => ControlFlow::Break(Stop::Fault(fault)),
+        },
+        Step::ResourceKey => path::resource_key(&Item::Element(at), &mut |key| last(key, rest, receive)),
+        Step::ReferenceKey(of_type) => {
+            path::reference_key(&Item::Element(at), of_type.as_deref(), &mut |key| {
+                last(key, rest, receive)
+            })
+        }
+    }
+}
+
+/// Passes on a key, after which only `first()` can come.
+fn last<'a>(key: Item<'a>, rest: &[Step], receive: Receiver<'_, 'a>) -> Flow {
+    receive(key)?;
+    if rest.is_empty() {
+        ControlFlow::Continue(())
+    } else {
+        ControlFlow::Break(Stop::Done)
+    }
+}
+
+/// Goes on with each item of a property.
+fn onward<'a>(
+    value: Option<Node<'a>>,
+    beside: Option<Node<'a>>,
+    suffix: Option<&'a str>,
+    rest: &'a [Step],
+    resource: &Resource<'a>,
+    receive: Receiver<'_, 'a>,
+) -> Flow {
+    path::elements(value, beside, suffix, |element| {
+        walk(rest, element, resource, receive)
+    })
+}

@@ -1,0 +1,248 @@
+//! Which members of a resource are wanted: what is read onto the tape, and what is passed over.
+
+use std::collections::HashMap;
+
+/// Places that are told apart. No view of the field comes near; beyond it, members are wanted whole.
+const MAX_PLACES: usize = 4_096;
+
+/// A tree of member names. An array's items are wanted as the array is, and so is what stands beside a primitive, in `_name`.
+#[derive(Debug, Clone)]
+pub struct Projection {
+    nodes: Vec<Wanted>,
+    symbols: HashMap<Box<str>, Symbol>,
+}
+
+/// A place in a [`Projection`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(u32);
+
+/// A member's name as a number, so that looking one up compares no text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Symbol(u32);
+
+/// What is wanted of one object.
+#[derive(Debug, Clone, Default)]
+struct Wanted {
+    /// Everything below.
+    whole: bool,
+    /// A bit for each length of a name in `members`: most keys of an object are told apart by it.
+    lengths: u64,
+    members: Vec<Wish>,
+}
+
+#[derive(Debug, Clone)]
+struct Wish {
+    name: Name,
+    /// Names that go on with a capital letter too: `value` wants `valueQuantity`.
+    choice: bool,
+    symbol: Symbol,
+    place: Place,
+}
+
+/// A name to compare: most are told apart by their first eight bytes.
+#[derive(Debug, Clone)]
+struct Name {
+    head: u64,
+    text: Box<str>,
+}
+
+/// A key as it is read.
+#[derive(Clone, Copy)]
+pub(super) struct Key<'k> {
+    head: u64,
+    text: &'k str,
+}
+
+impl Symbol {
+    /// Of a key that no expression names.
+    pub(super) const OTHER: Self = Self(u32::MAX);
+
+    /// Set where the name stands after an underscore.
+    const BESIDE: u32 = 1 << 31;
+
+    /// The symbol of the member in which FHIR keeps id and extensions of this one.
+    pub(super) fn beside(self) -> Self {
+        Self(self.0 | Self::BESIDE)
+    }
+
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for Projection {
+    fn default() -> Self {
+        let mut projection = Self {
+            nodes: Vec::new(),
+            symbols: HashMap::new(),
+        };
+        projection.object();
+        projection
+    }
+}
+
+impl Projection {
+    /// The resource.
+    pub const ROOT: Place = Place(0);
+
+    /// Everything.
+    pub fn whole() -> Self {
+        let mut projection = Self::default();
+        projection.want_whole(Self::ROOT);
+        projection
+    }
+
+    fn object(&mut self) -> Place {
+        #[expect(clippy::cast_possible_truncation, reason = "MAX_PLACES at most")]
+        let place = Place(self.nodes.len() as u32);
+        self.nodes.push(Wanted::default());
+        // What a resource is of is always known.
+        self.wish(place, "resourceType", false);
+        place
+    }
+
+    /// The symbol of a name.
+    pub fn symbol(&mut self, name: &str) -> Symbol {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "one for each name in an expression"
+        )]
+        let next = Symbol(self.symbols.len() as u32);
+        *self.symbols.entry(name.into()).or_insert(next)
+    }
+
+    /// Wants a member, and returns its place.
+    pub fn want(&mut self, of: Place, name: &str) -> Place {
+        self.wish(of, name, false)
+    }
+
+    /// Wants a member of that name or of a name that goes on with a type (`value[x]`), and returns its place.
+    pub fn want_choice(&mut self, of: Place, name: &str) -> Place {
+        self.wish(of, name, true)
+    }
+
+    /// Wants all that is below a place.
+    pub fn want_whole(&mut self, place: Place) {
+        self.nodes[place.0 as usize].whole = true;
+    }
+
+    fn wish(&mut self, of: Place, name: &str, choice: bool) -> Place {
+        let wanted = &self.nodes[of.0 as usize];
+        if wanted.whole {
+            return of;
+        }
+        if let Some(wish) = (wanted.members.iter()).find(|w| &*w.name.text == name && w.choice == choice) {
+            return wish.place;
+        }
+        if self.nodes.len() == MAX_PLACES {
+            self.want_whole(of);
+            return of;
+        }
+        // Nothing is looked up below a resource's type.
+        let place = if name == "resourceType" { of } else { self.object() };
+        // A member that two wishes take would need what both want below it: it is read whole.
+        let overlapping: Vec<_> = (self.nodes[of.0 as usize].members.iter())
+            .filter(|w| {
+                choice && w.name.text.starts_with(name) || w.choice && name.starts_with(&*w.name.text)
+            })
+            .map(|w| w.place)
+            .collect();
+        if !overlapping.is_empty() {
+            overlapping
+                .into_iter()
+                .chain([place])
+                .for_each(|place| self.want_whole(place));
+        }
+        let symbol = self.symbol(name);
+        let wanted = &mut self.nodes[of.0 as usize];
+        wanted.lengths |= if choice { u64::MAX } else { bit(name.len()) };
+        wanted.members.push(Wish {
+            name: Name {
+                head: head(name.as_bytes(), 0, name.len()),
+                text: name.into(),
+            },
+            choice,
+            symbol,
+            place,
+        });
+        place
+    }
+
+    /// The symbol and the place of an object's member, if it is wanted.
+    pub(super) fn member(&self, of: Place, key: Key<'_>) -> Option<(Symbol, Place)> {
+        let wanted = &self.nodes[of.0 as usize];
+        if let Some(found) = self.named(of, wanted, key) {
+            return Some(found);
+        }
+        if let Some(bare) = key.text.strip_prefix('_') {
+            return match self.named(of, wanted, Key::of(bare)) {
+                Some((symbol, place)) => Some((symbol.beside(), place)),
+                None => wanted.whole.then(|| (self.symbol_of(bare).beside(), of)),
+            };
+        }
+        wanted.whole.then(|| (self.symbol_of(key.text), of))
+    }
+
+    fn named(&self, of: Place, wanted: &Wanted, key: Key<'_>) -> Option<(Symbol, Place)> {
+        if wanted.lengths & bit(key.text.len()) == 0 {
+            return None;
+        }
+        let wish = wanted.members.iter().find(|wish| wish.takes(key))?;
+        let symbol = if wish.name.text.len() == key.text.len() {
+            wish.symbol
+        } else {
+            self.symbol_of(key.text)
+        };
+        Some((symbol, if wanted.whole { of } else { wish.place }))
+    }
+
+    fn symbol_of(&self, name: &str) -> Symbol {
+        self.symbols.get(name).copied().unwrap_or(Symbol::OTHER)
+    }
+}
+
+impl<'k> Key<'k> {
+    /// A key in a text of which at least the key is there.
+    pub(super) fn within(text: &'k str, start: usize, end: usize) -> Self {
+        Self {
+            head: head(text.as_bytes(), start, end),
+            text: &text[start..end],
+        }
+    }
+
+    fn of(text: &'k str) -> Self {
+        Self::within(text, 0, text.len())
+    }
+}
+
+impl Wish {
+    fn takes(&self, key: Key<'_>) -> bool {
+        let name = &self.name;
+        if name.text.len() == key.text.len() {
+            return name.head == key.head && (name.text.len() <= 8 || *name.text == *key.text);
+        }
+        self.choice
+            && (key.text.strip_prefix(&*name.text))
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
+    }
+}
+
+/// The first eight bytes of a range, as far as it goes.
+fn head(bytes: &[u8], start: usize, end: usize) -> u64 {
+    let mut first = [0; 8];
+    if let Some(chunk) = bytes[start..].first_chunk::<8>() {
+        first = *chunk;
+    } else {
+        let length = (end - start).min(8);
+        first[..length].copy_from_slice(&bytes[start..start + length]);
+    }
+    match end - start {
+        length @ 0..8 => u64::from_le_bytes(first) & ((1 << (8 * length)) - 1),
+        _ => u64::from_le_bytes(first),
+    }
+}
+
+/// The bit for names of a length; those of 63 and more share one.
+fn bit(length: usize) -> u64 {
+    1 << length.min(63)
+}

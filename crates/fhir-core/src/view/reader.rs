@@ -1,0 +1,98 @@
+//! How resources are read for some views: what they want of them, and their straight paths by the names that are wanted.
+
+use super::{
+    EvalError,
+    compile::Compiled,
+    eval,
+    plan::{Expression, Iterate, Part, Select},
+    uses,
+};
+use crate::{
+    fhirpath::{
+        eval::Resource,
+        straight::{self, Condition, Straight},
+    },
+    json::{Doc, JsonError, Projection, Tape},
+    row::RowSink,
+};
+
+/// For views of one resource type that are evaluated together.
+#[derive(Debug)]
+pub(super) struct Reader {
+    projection: Projection,
+    /// One for each view.
+    views: Vec<Straights>,
+}
+
+/// The expressions of one view that are straight.
+#[derive(Debug, Default)]
+pub(super) struct Straights {
+    /// By the number of the expression.
+    pub(super) paths: Vec<Option<Straight>>,
+    /// One for each `where`.
+    pub(super) wheres: Vec<Option<Condition>>,
+}
+
+impl Reader {
+    pub(super) fn new<'v>(views: impl Iterator<Item = &'v Compiled> + Clone) -> Self {
+        let mut projection = Projection::default();
+        for view in views.clone() {
+            uses::want(view, &mut projection);
+        }
+        let views = views.map(|view| Straights::of(view, &mut projection)).collect();
+        Self { projection, views }
+    }
+
+    /// Reads a resource, as far as the views want it.
+    pub(super) fn read<'a>(&self, tape: &'a mut Tape, json: &'a [u8]) -> Result<Doc<'a>, JsonError> {
+        tape.read(json, &self.projection)
+    }
+
+    /// The rows of a resource in one of the views: `compiled` is that at the place `view`.
+    pub(super) fn rows(
+        &self,
+        view: usize,
+        compiled: &Compiled,
+        resource_type: &str,
+        doc: &Doc<'_>,
+        sink: &mut dyn RowSink,
+    ) -> Result<usize, EvalError> {
+        if !eval::is_of_type(doc.root(), resource_type)? {
+            return Ok(0);
+        }
+        eval::run(compiled, &self.views[view], &Resource::new(doc.root()), sink)
+    }
+}
+
+impl Straights {
+    fn of(view: &Compiled, names: &mut Projection) -> Self {
+        let mut straights = Self::default();
+        straights.select(&view.root, names);
+        straights.wheres = (view.wheres.iter())
+            .map(|w| straight::condition(w, names))
+            .collect();
+        straights
+    }
+
+    fn select(&mut self, select: &Select, names: &mut Projection) {
+        let iterated = match &select.iterate {
+            Iterate::Once => &[],
+            Iterate::ForEach(path) | Iterate::ForEachOrNull(path) => std::slice::from_ref(path),
+            Iterate::Repeat(paths) => paths.as_slice(),
+        };
+        for Expression { expr, number } in iterated.iter().chain(select.columns.iter().map(|(_, path)| path))
+        {
+            let path = straight::path(expr, names);
+            if self.paths.len() <= *number {
+                self.paths.resize_with(number + 1, || None);
+            }
+            self.paths[*number] = path;
+        }
+        for part in &select.parts {
+            match part {
+                Part::Select(inner) => self.select(inner, names),
+                Part::Union(branches) => branches.iter().for_each(|branch| self.select(branch, names)),
+            }
+        }
+    }
+}

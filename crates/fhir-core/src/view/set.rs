@@ -1,0 +1,232 @@
+//! Several views of one resource type over one reading of each resource.
+
+use std::sync::Arc;
+
+use super::{CompiledView, EvalError, reader::Reader};
+use crate::{
+    json::{Doc, Tape},
+    row::RowSink,
+};
+
+/// Views of one resource type, compiled together: a resource is read once, and of it just what one of them can touch.
+#[derive(Debug)]
+pub struct ViewSet<V = Arc<CompiledView>> {
+    views: Vec<V>,
+    reader: Reader,
+}
+
+impl<V: AsRef<CompiledView>> ViewSet<V> {
+    /// Views that are evaluated together.
+    pub fn new(views: impl IntoIterator<Item = V>) -> Self {
+        let views: Vec<_> = views.into_iter().collect();
+        let reader = Reader::new(views.iter().map(|view| &view.as_ref().compiled));
+        Self { views, reader }
+    }
+
+    /// The views, in the order in which they were given.
+    pub fn views(&self) -> &[V] {
+        &self.views
+    }
+
+    /// Reads one resource given as JSON text into the memory of `tape`, which is used again for the next one.
+    pub fn read<'a>(&'a self, tape: &'a mut Tape, json: &'a [u8]) -> Result<Reading<'a, V>, EvalError> {
+        let doc = self.reader.read(tape, json)?;
+        Ok(Reading { set: self, doc })
+    }
+}
+
+/// One resource, as far as the views of a set can touch it.
+#[derive(Debug)]
+pub struct Reading<'a, V> {
+    set: &'a ViewSet<V>,
+    doc: Doc<'a>,
+}
+
+impl<V: AsRef<CompiledView>> Reading<'_, V> {
+    /// Evaluates a view of the set, by its place; returns the number of rows: 0 for a resource of another type. On an error the sink may
+    /// have taken rows: discard them.
+    pub fn rows(&self, place: usize, sink: &mut dyn RowSink) -> Result<usize, EvalError> {
+        let view = self.set.views[place].as_ref();
+        self.set
+            .reader
+            .rows(place, &view.compiled, &view.resource_type, &self.doc, sink)
+    }
+}
+
+impl CompiledView {
+    /// Evaluates one resource given as JSON text; returns the number of rows: 0 for a resource of another type.
+    /// On an error the sink may have taken rows: discard them. For many resources or views, see [`ViewSet`].
+    pub fn evaluate(&self, json: &[u8], sink: &mut dyn RowSink) -> Result<usize, EvalError> {
+        let mut tape = Tape::default();
+        let doc = self.reader.read(&mut tape, json)?;
+        self.reader
+            .rows(0, &self.compiled, &self.resource_type, &doc, sink)
+    }
+}
+
+impl AsRef<Self> for CompiledView {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        fhirpath::eval::Resource,
+        json::Projection,
+        row::Rows,
+        view::{eval, reader::Straights},
+    };
+
+    /// Expressions of every operator that looks something up; what they look up overlaps.
+    const PATHS: [&str; 30] = [
+        "id",
+        "name",
+        "name.given",
+        "name.where(use = 'a').given.first()",
+        "name.where(given.exists()).family",
+        "name[1].given[0]",
+        "name.given.extension('a').value",
+        "value",
+        "value.ofType(string)",
+        "value.ofType(Quantity).value",
+        "value.value",
+        "extension('a').value.ofType(code)",
+        "extension('a').extension('b').value",
+        "extension.exists(url = 'a')",
+        "name = value",
+        "name.first() = name.last()",
+        "(name | value | item).count()",
+        "name in item",
+        "item.item.select(value | name)",
+        "item.where(item.all(id.exists())).id",
+        "iif(name.exists(), name.given, item.value)",
+        "getResourceKey()",
+        "subject.getReferenceKey()",
+        "subject.getReferenceKey(Patient)",
+        "subject.ofType(Patient).id",
+        "subject is Patient",
+        "%resource.id",
+        "item.where(id = %resource.id).value",
+        "item.select(%context.name.given)",
+        "Patient.name.given.join(id)",
+    ];
+
+    fn views() -> impl Strategy<Value = Vec<Value>> {
+        let path = || proptest::sample::select(PATHS.as_slice());
+        let column = move || {
+            (path(), any::<bool>()).prop_map(|(path, whole)| {
+                json!({"path": path, "collection": true, "type": if whole { "Element" } else { "string" }})
+            })
+        };
+        let select = move || {
+            let columns = proptest::collection::vec(column(), 1..4);
+            (columns, 0..4, path()).prop_map(|(columns, iteration, path)| match iteration {
+                0 => json!({"column": columns}),
+                1 => json!({"column": columns, "forEach": path}),
+                2 => json!({"column": columns, "forEachOrNull": path}),
+                _ => json!({"column": columns, "repeat": ["item", "extension"]}),
+            })
+        };
+        let or = proptest::sample::select(["", " or true", " or name = 'a'"].as_slice());
+        let view = (proptest::collection::vec(select(), 1..3), path(), or).prop_map(|(mut selects, path, or)| {
+            let mut names = 0;
+            for column in selects.iter_mut().filter_map(|s| s["column"].as_array_mut()).flatten() {
+                names += 1;
+                column["name"] = json!(format!("c{names}"));
+            }
+            json!({"resource": "Patient", "select": selects, "where": [{"path": format!("({path}).exists(){or}")}]})
+        });
+        proptest::collection::vec(view, 1..4)
+    }
+
+    /// None of the view's paths as a straight one.
+    fn straights(view: &CompiledView) -> Straights {
+        Straights {
+            paths: Vec::new(),
+            wheres: view.compiled.wheres.iter().map(|_| None).collect(),
+        }
+    }
+
+    fn resources() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(json!("a")),
+            Just(json!("b\"\\\u{e9}")),
+            Just(json!(1.5)),
+            Just(json!(true)),
+            Just(json!(null)),
+            Just(json!("Patient/a")),
+        ];
+        let value = leaf.prop_recursive(5, 60, 6, |inner| {
+            let key = proptest::sample::select(
+                [
+                    "id",
+                    "use",
+                    "name",
+                    "given",
+                    "_given",
+                    "family",
+                    "url",
+                    "value",
+                    "valueString",
+                    "_valueString",
+                    "valueQuantity",
+                    "valueCode",
+                    "extension",
+                    "item",
+                    "subject",
+                    "reference",
+                    "resourceType",
+                    "other",
+                    "valueset",
+                ]
+                .as_slice(),
+            );
+            prop_oneof![
+                3 => proptest::collection::vec((key, inner.clone()), 0..6).prop_map(|members| {
+                    Value::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+                }),
+                1 => proptest::collection::vec(inner, 0..3).prop_map(Value::Array),
+            ]
+        });
+        value.prop_map(|value| match value {
+            Value::Object(mut members) => {
+                members.insert("resourceType".into(), json!("Patient"));
+                Value::Object(members)
+            }
+            other => json!({"resourceType": "Patient", "name": other.clone(), "item": other.clone(), "value": other}),
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(600))]
+
+        /// What is read for a set of views is enough for each of them, and straight paths find what others do: the rows are those over the
+        /// whole resource.
+        #[test]
+        fn rows_of_what_is_wanted_are_rows_of_the_whole(definitions in views(), resource in resources()) {
+            let views: Vec<_> = definitions
+                .iter()
+                .map(|definition| CompiledView::from_json(&definition.to_string()).unwrap())
+                .collect();
+            let json = resource.to_string().into_bytes();
+            let set = ViewSet::new(&views);
+            let (mut tape, mut whole) = (Tape::default(), Tape::default());
+            let reading = set.read(&mut tape, &json).unwrap();
+            let doc = whole.read(&json, &Projection::whole()).unwrap();
+            for (place, view) in views.iter().enumerate() {
+                let (mut some, mut all, mut alone) = (Rows::default(), Rows::default(), Rows::default());
+                let expected = eval::run(&view.compiled, &straights(view), &Resource::new(doc.root()), &mut all);
+                prop_assert_eq!(reading.rows(place, &mut some), expected.clone());
+                prop_assert_eq!(view.evaluate(&json, &mut alone), expected);
+                prop_assert_eq!(&some, &all);
+                prop_assert_eq!(&alone, &all);
+            }
+        }
+    }
+}

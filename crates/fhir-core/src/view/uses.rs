@@ -1,0 +1,61 @@
+//! Which members of a resource a view can touch.
+
+use super::{
+    compile::Compiled,
+    plan::{Expression, Iterate, Part, Select},
+};
+use crate::{
+    column::{Column, ColumnKind},
+    fhirpath::uses::{self, On, Places},
+    json::{Place, Projection},
+};
+
+/// Wants what the view's expressions look up.
+pub(super) fn want(view: &Compiled, projection: &mut Projection) {
+    let root = [Projection::ROOT];
+    for condition in &view.wheres {
+        uses::of(condition, On::elements(&root), projection);
+    }
+    select(&view.root, &view.columns, &root, projection);
+}
+
+fn select(of: &Select, columns: &[Column], at: &[Place], projection: &mut Projection) {
+    let nodes = match &of.iterate {
+        Iterate::Once => at.to_vec(),
+        Iterate::ForEach(path) | Iterate::ForEachOrNull(path) => {
+            uses::of(&path.expr, On::elements(at), projection)
+        }
+        Iterate::Repeat(paths) => repeated(paths, at, projection),
+    };
+    let on = On::elements(&nodes);
+    for (place, Expression { expr, .. }) in &of.columns {
+        if columns[*place].kind == ColumnKind::Json {
+            uses::whole(expr, on, projection);
+        } else {
+            uses::of(expr, on, projection);
+        }
+    }
+    for part in &of.parts {
+        match part {
+            Part::Select(inner) => select(inner, columns, &nodes, projection),
+            Part::Union(branches) => {
+                for branch in branches {
+                    select(branch, columns, &nodes, projection);
+                }
+            }
+        }
+    }
+}
+
+/// The first level of a repetition: what is below it is the same again, and wanted whole.
+fn repeated(paths: &[Expression], at: &[Place], projection: &mut Projection) -> Places {
+    let mut nodes = Places::new();
+    for path in paths {
+        let found = uses::of(&path.expr, On::elements(at), projection);
+        for place in &found {
+            projection.want_whole(*place);
+        }
+        nodes.extend(found);
+    }
+    nodes
+}
