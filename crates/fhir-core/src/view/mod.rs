@@ -16,9 +16,11 @@ mod eval;
 mod plan;
 mod types;
 mod validate;
+mod warning;
 
 pub use error::{EvalError, Rule, ViewError, ViewErrors};
 pub use eval::{MAX_REPEAT_DEPTH, MAX_ROWS};
+pub use warning::ViewWarning;
 
 use crate::{column::Column, fhirpath::eval::Resource, json::Doc, row::RowSink};
 
@@ -71,6 +73,11 @@ impl CompiledView {
         &self.compiled.columns
     }
 
+    /// What is odd in the definition, and evaluated nevertheless.
+    pub fn warnings(&self) -> &[ViewWarning] {
+        &self.compiled.warnings
+    }
+
     /// Evaluates one resource given as JSON text; returns the number of rows: 0 for a resource of another type.
     /// On an error the sink may have taken rows: discard them.
     pub fn evaluate(&self, json: &[u8], sink: &mut dyn RowSink) -> Result<usize, EvalError> {
@@ -82,6 +89,7 @@ impl CompiledView {
             columns,
             wheres,
             root,
+            ..
         } = &self.compiled;
         eval::run(columns, wheres, root, &Resource::new(doc.root()), sink)
     }
