@@ -1,6 +1,6 @@
 # The commands of this project; each installs what it needs. What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint fmt conformance
+.PHONY: help demo up down test lint fmt conformance types
 
 # Folder of .ndjson.gz to load in place of generated patients.
 DATA ?=
@@ -29,6 +29,18 @@ lint: ## all checks: format, clippy, licences, contracts
 
 conformance: ## a SQL on FHIR suite: SUITE=<folder>
 	@cargo run --locked --quiet --package fhir-core --example conformance -- "$(SUITE)"
+
+# HAPI's release whose StructureDefinitions the table is made of; all of its releases have R4's.
+TYPES_VERSION = 8.8.0
+TYPES_ARTIFACT = hapi-fhir-validation-resources-r4
+TYPES_TABLE = crates/fhir-core/src/fhirpath/model/r4.txt
+
+types: ## writes the table of FHIR's types anew, from HAPI's StructureDefinitions
+	@scripts/setup.sh run
+	mvn --batch-mode --quiet dependency:copy -DoutputDirectory=target/types \
+		-Dartifact=ca.uhn.hapi.fhir:$(TYPES_ARTIFACT):$(TYPES_VERSION)
+	python3 scripts/fhir_types.py target/types/$(TYPES_ARTIFACT)-$(TYPES_VERSION).jar $(TYPES_VERSION) > target/types/table
+	mv target/types/table $(TYPES_TABLE)
 
 fmt: ## formats the code
 	cargo fmt --all

@@ -1,6 +1,6 @@
 //! The syntax tree of an expression: what the parser yields and the compiler reads.
 
-use super::{number::Decimal, temporal::Temporal};
+use super::{number::Decimal, quantity::Quantity, temporal::Temporal};
 
 /// A node of the tree.
 #[derive(Debug, Clone)]
@@ -80,4 +80,6 @@ pub enum Literal {
     Text(String),
     /// A date, `dateTime` or time, and its lexical form
     Temporal(Temporal, String),
+    /// A number with a unit
+    Quantity(Quantity),
 }

@@ -52,6 +52,17 @@ pub enum PathErrorKind {
         /// What it takes.
         takes: &'static str,
     },
+    /// A function that views cannot have, whoever evaluates them.
+    #[error("{name}() is not for views: {why}")]
+    Refused {
+        /// Its name.
+        name: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// A regular expression that is none, or too big.
+    #[error("the regular expression cannot be used: {0}")]
+    Pattern(&'static str),
     /// A constant that the view does not define.
     #[error("undefined constant %{0}; define it in constant[]")]
     Constant(String),
@@ -75,6 +86,15 @@ pub enum Fault {
     /// An item of a type that a function does not take.
     #[error("{0} got an item of a type that it does not take")]
     Argument(&'static str),
+    /// A regular expression, computed, that is none, or too big.
+    #[error("{0} got a regular expression that cannot be used")]
+    Pattern(&'static str),
+    /// A string longer than is built.
+    #[error("a string gets longer than {0} bytes")]
+    TooLong(usize),
+    /// A collection with more items than are kept.
+    #[error("a collection gets more than {0} items")]
+    TooMany(usize),
     /// More work than one resource is given.
     #[error("evaluation takes more than {0} steps")]
     Steps(u64),

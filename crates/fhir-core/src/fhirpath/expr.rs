@@ -1,6 +1,14 @@
 //! A compiled expression: small operators, each over the collection of the one below.
+//!
+//! Every operand of an operator is in its variant, so that what an expression can touch can be computed from it; those operators that look
+//! at whatever is below an item say so in [`Expr::looks_below`].
 
-use super::{ast::Literal, types::TypeTest};
+use super::{
+    ast::Literal,
+    functions::{Function, Pattern},
+    model::Type,
+    types::TypeTest,
+};
 
 /// An operator. Recursion over it is bounded by the parser's depth limit.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +21,8 @@ pub enum Expr {
     This,
     /// `$index`: the place of the focus in the collection that is filtered or projected.
     Index,
+    /// `$total`: what `aggregate` has so far.
+    Total,
     /// `%resource`, `%rootResource`: the resource.
     Resource,
     /// `%context`: what the whole expression is evaluated on.
@@ -24,7 +34,7 @@ pub enum Expr {
     /// `.name`
     Member(Box<Expr>, Member),
     /// `.name.ofType(T)`, in one: the property of the choice is looked up by its full name.
-    Choice(Box<Expr>, Member, Vec<String>, TypeTest),
+    Choice(Box<Expr>, Member, Vec<Key>, TypeTest),
     /// `.ofType(T)`
     OfType(Box<Expr>, TypeTest),
     /// `as T`, `.as(T)`: of a single item.
@@ -47,12 +57,36 @@ pub enum Expr {
     Where(Box<Expr>, Box<Expr>),
     /// `.select(projection)`
     Select(Box<Expr>, Box<Expr>),
+    /// `.repeat(projection)`: each item once
+    Repeat(Box<Expr>, Box<Expr>),
+    /// `.aggregate(step, init)`
+    Aggregate(Box<Expr>, Box<Expr>, Option<Box<Expr>>),
+    /// `.children()`
+    Children(Box<Expr>),
+    /// `.descendants()`
+    Descendants(Box<Expr>),
     /// `.exists()`, `.exists(criteria)`
     Exists(Box<Expr>),
     /// `.empty()`
     IsEmpty(Box<Expr>),
     /// `.all(criteria)`
     All(Box<Expr>, Box<Expr>),
+    /// `.allTrue()`, `.anyTrue()`, `.allFalse()`, `.anyFalse()`
+    Quantified(Quantifier, Box<Expr>),
+    /// `.distinct()`
+    Distinct(Box<Expr>),
+    /// `.isDistinct()`
+    IsDistinct(Box<Expr>),
+    /// `.subsetOf(other)`; `supersetOf` with the operands the other way round
+    SubsetOf(Box<Expr>, Box<Expr>),
+    /// `.intersect(other)`
+    Intersect(Box<Expr>, Box<Expr>),
+    /// `.exclude(other)`
+    Exclude(Box<Expr>, Box<Expr>),
+    /// `.combine(other)`: all items of both
+    Combine(Box<Expr>, Box<Expr>),
+    /// `.sum()`, `.min()`, `.max()`, `.avg()`
+    Reduce(Reduction, Box<Expr>),
     /// `.count()`
     Count(Box<Expr>),
     /// `.hasValue()`
@@ -63,6 +97,14 @@ pub enum Expr {
     Extension(Box<Expr>, Box<Expr>),
     /// `.join(separator)`
     Join(Box<Expr>, Option<Box<Expr>>),
+    /// `.split(separator)`; `.toChars()` without one
+    Split(Box<Expr>, Option<Box<Expr>>),
+    /// `.matches(pattern)`; of the whole string if the flag is set
+    Matches(Box<Expr>, Pattern, bool),
+    /// `.replaceMatches(pattern, substitution)`
+    ReplaceMatches(Box<Expr>, Pattern, Box<Expr>),
+    /// A function of one item, on single arguments.
+    Function(&'static Function, Box<Expr>, Vec<Expr>),
     /// `.getResourceKey()`
     ResourceKey(Box<Expr>),
     /// `.getReferenceKey(Type)`
@@ -71,6 +113,8 @@ pub enum Expr {
     If(Box<Expr>, Box<Expr>, Box<Expr>),
     /// `=` and, negated, `!=`
     Equal(Box<Expr>, Box<Expr>, bool),
+    /// `~` and, negated, `!~`
+    Equivalent(Box<Expr>, Box<Expr>, bool),
     /// `<`, `<=`, `>`, `>=`
     Compare(Comparison, Box<Expr>, Box<Expr>),
     /// `and`: all of them
@@ -81,7 +125,9 @@ pub enum Expr {
     Xor(Box<Expr>, Box<Expr>),
     /// `implies`
     Implies(Box<Expr>, Box<Expr>),
-    /// `+`, `-`, `*`, `/`
+    /// `&`
+    Concatenate(Box<Expr>, Box<Expr>),
+    /// `+`, `-`, `*`, `/`, `div`, `mod`
     Arithmetic(Arithmetic, Box<Expr>, Box<Expr>),
     /// `-operand`
     Negate(Box<Expr>),
@@ -96,8 +142,46 @@ pub enum Expr {
 pub struct Member {
     /// Its name.
     pub name: String,
-    /// Whether an element of this name can be a choice.
+    /// Whether it is, or can be, a choice: then any property that begins with the name can be it.
     pub choice: bool,
+    /// The properties that it can be and their types, where the type of what it is taken from is known; without them both are found out
+    /// when it is evaluated.
+    pub keys: Vec<Key>,
+}
+
+/// A property by its full name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Its name.
+    pub name: String,
+    /// The type of its values.
+    pub of: Type,
+}
+
+/// What is asked of booleans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantifier {
+    /// `allTrue`
+    AllTrue,
+    /// `anyTrue`
+    AnyTrue,
+    /// `allFalse`
+    AllFalse,
+    /// `anyFalse`
+    AnyFalse,
+}
+
+/// What numbers (and, of the order, whatever has one) are reduced to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reduction {
+    /// `sum`
+    Sum,
+    /// `min`
+    Min,
+    /// `max`
+    Max,
+    /// `avg`
+    Average,
 }
 
 /// Order comparisons.
@@ -124,6 +208,10 @@ pub enum Arithmetic {
     Multiply,
     /// `/`
     Divide,
+    /// `div`
+    WholeDivide,
+    /// `mod`
+    Modulo,
 }
 
 impl Comparison {
@@ -156,67 +244,63 @@ impl Arithmetic {
             Self::Subtract => "-",
             Self::Multiply => "*",
             Self::Divide => "/",
+            Self::WholeDivide => "div",
+            Self::Modulo => "mod",
         }
     }
 }
 
-/// The type of an expression's items, where the expression alone fixes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StaticType {
-    /// Boolean
-    Boolean,
-    /// Integer
-    Integer,
-    /// Decimal
-    Decimal,
-    /// String, or a date or time in its lexical form
-    Text,
+impl Quantifier {
+    /// The value that is looked for, and whether all must have it.
+    pub fn asks(self) -> (bool, bool) {
+        match self {
+            Self::AllTrue => (true, true),
+            Self::AnyTrue => (true, false),
+            Self::AllFalse => (false, true),
+            Self::AnyFalse => (false, false),
+        }
+    }
+
+    /// The function's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AllTrue => "allTrue()",
+            Self::AnyTrue => "anyTrue()",
+            Self::AllFalse => "allFalse()",
+            Self::AnyFalse => "anyFalse()",
+        }
+    }
+}
+
+impl Reduction {
+    /// The function's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sum => "sum()",
+            Self::Min => "min()",
+            Self::Max => "max()",
+            Self::Average => "avg()",
+        }
+    }
 }
 
 impl Expr {
-    /// The type of the items, where the expression alone fixes it: a literal's, an operator's, a function's.
-    pub fn static_type(&self) -> Option<StaticType> {
-        match self {
-            Expr::Literal(Literal::Boolean(_))
-            | Expr::Exists(_)
-            | Expr::IsEmpty(_)
-            | Expr::All(..)
-            | Expr::HasValue(_)
-            | Expr::Not(_)
-            | Expr::Is(..)
-            | Expr::Equal(..)
-            | Expr::Compare(..)
-            | Expr::And(_)
-            | Expr::Or(_)
-            | Expr::Xor(..)
-            | Expr::Implies(..)
-            | Expr::In(..) => Some(StaticType::Boolean),
-            Expr::Literal(Literal::Integer(_)) | Expr::Count(_) | Expr::RowIndex | Expr::Index => {
-                Some(StaticType::Integer)
-            }
-            Expr::Literal(Literal::Decimal(_)) => Some(StaticType::Decimal),
-            Expr::Literal(Literal::Text(_) | Literal::Temporal(..))
-            | Expr::Join(..)
-            | Expr::ResourceKey(_)
-            | Expr::ReferenceKey(..) => Some(StaticType::Text),
-            Expr::Arithmetic(op, a, b) => match (a.static_type()?, b.static_type()?) {
-                (StaticType::Integer, StaticType::Integer) if *op != Arithmetic::Divide => {
-                    Some(StaticType::Integer)
-                }
-                (StaticType::Text, StaticType::Text) => Some(StaticType::Text),
-                _ => Some(StaticType::Decimal),
-            },
-            Expr::If(_, a, b) => a.static_type().filter(|t| b.static_type() == Some(*t)),
-            Expr::Negate(e)
-            | Expr::First(e)
-            | Expr::Last(e)
-            | Expr::Single(e)
-            | Expr::Item(e, _)
-            | Expr::Skip(e, _)
-            | Expr::Take(e, _)
-            | Expr::Where(e, _)
-            | Expr::Select(_, e) => e.static_type(),
-            _ => None,
-        }
+    /// Whether the operator itself looks at what is below the items of its operands: it compares them whole, or walks down from them.
+    pub fn looks_below(&self) -> bool {
+        matches!(
+            self,
+            Self::Children(_)
+                | Self::Descendants(_)
+                | Self::Repeat(..)
+                | Self::Equal(..)
+                | Self::Equivalent(..)
+                | Self::In(..)
+                | Self::Union(_)
+                | Self::Distinct(_)
+                | Self::IsDistinct(_)
+                | Self::SubsetOf(..)
+                | Self::Intersect(..)
+                | Self::Exclude(..)
+        )
     }
 }

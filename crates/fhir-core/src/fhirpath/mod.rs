@@ -4,11 +4,14 @@
 //! text ──lexer──► tokens ──parser──► Ast ──compile (constants, functions, types)──► Expr ──eval(focus)──► Items, one at a time
 //! ```
 //!
-//! Evaluation pushes items through the operators, without collections in between: `first()` stops what is below it. JSON is read without
-//! FHIR's schema, so an element's type is known where its property name tells it (`valueQuantity`) and otherwise taken from the JSON value;
-//! an unknown element is empty.
+//! Evaluation pushes items through the operators, without collections in between: `first()` stops what is below it. Expressions are compiled
+//! against FHIR R4's types ([`model`]): elements are looked up by the names that their properties have, and carry their type. What the table
+//! does not have (another version's elements) is read as its JSON is, and typed where its property's name tells the type (`valueQuantity`); an
+//! element that is not there is empty. Before that, [`uses`] tells which members an expression can touch, and [`straight`] makes lists of
+//! steps of those that are plain paths.
 //!
-//! Before that, [`uses`] tells which members an expression can touch, and [`straight`] makes lists of steps of those that are plain paths.
+//! Deviations from FHIRPath N1, all of them toward an answer where N1 has an error or empty: a string beside a date is read as a date, string
+//! functions take dates as they are written, and a single item that is not of the type asked for by `as` is empty.
 
 pub mod ast;
 pub mod compile;
@@ -17,12 +20,15 @@ pub mod eval;
 pub mod expr;
 pub mod functions;
 pub mod lexer;
+pub mod model;
 pub mod number;
 pub mod operators;
 pub mod parser;
 mod path;
+pub mod quantity;
 pub mod straight;
 pub mod temporal;
 pub mod types;
+mod ucum;
 pub mod uses;
 pub mod value;

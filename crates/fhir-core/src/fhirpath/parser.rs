@@ -5,6 +5,7 @@ use super::{
     error::{PathError, PathErrorKind},
     lexer::{Token, TokenKind, tokens},
     number::Decimal,
+    quantity::{Calendar, Quantity, Unit},
     temporal::Temporal,
 };
 
@@ -85,26 +86,6 @@ fn binary(kind: &TokenKind<'_>) -> Option<(u8, &'static str)> {
     .into_iter()
     .find(|(_, op)| *op == name)
 }
-
-/// Calendar units make a number a quantity.
-const UNITS: [&str; 16] = [
-    "year",
-    "years",
-    "month",
-    "months",
-    "week",
-    "weeks",
-    "day",
-    "days",
-    "hour",
-    "hours",
-    "minute",
-    "minutes",
-    "second",
-    "seconds",
-    "millisecond",
-    "milliseconds",
-];
 
 impl<'e> Parser<'e> {
     fn peek(&self) -> &TokenKind<'e> {
@@ -349,6 +330,8 @@ impl<'e> Parser<'e> {
             TokenKind::Temporal { text, time } => {
                 let temporal = if time {
                     Temporal::time(text)
+                } else if text.contains('T') {
+                    Temporal::date_time(text)
                 } else {
                     Temporal::date(text)
                 };
@@ -364,16 +347,17 @@ impl<'e> Parser<'e> {
         self.node(at, 0, kind)
     }
 
+    /// A number, or with a unit after it a quantity.
     fn number(&mut self, at: usize, text: &str) -> Result<Ast, PathError> {
-        let quantity = match self.peek() {
-            TokenKind::Text(_) => true,
-            TokenKind::Word(word) => UNITS.contains(word),
-            _ => false,
+        let unit = match self.peek() {
+            TokenKind::Text(code) => Some(Unit::Ucum(code.clone())),
+            TokenKind::Word(word) => Calendar::of_word(word).map(Unit::Calendar),
+            _ => None,
         };
-        if quantity {
-            return Err(self.error(at, PathErrorKind::Unsupported("a quantity literal is".into())));
-        }
-        let literal = if text.contains('.') {
+        let literal = if let Some(unit) = unit {
+            self.take();
+            Decimal::parse(text).map(|value| Literal::Quantity(Quantity { value, unit }))
+        } else if text.contains('.') {
             Decimal::parse(text).map(Literal::Decimal)
         } else {
             text.parse().ok().map(Literal::Integer)

@@ -1,26 +1,29 @@
-//! Steps of a path over untyped JSON: elements, choices, types, extensions, keys.
+//! Steps of a path over JSON: elements, choices, types, extensions, keys.
+//!
+//! Where the type of what a path stands on is known, the names and types of its properties were looked up when it was compiled. Where it is
+//! not, the element's own type tells them, and where that is not known either, the property's name.
 
-use std::ops::ControlFlow;
+use std::{collections::HashMap, ops::ControlFlow};
 
 use super::{
     eval::{Flow, Receiver},
-    expr::Member,
+    expr::{Key, Member},
+    model::{Class, Namespace, Type},
     temporal::Temporal,
-    types::{Class, TypeTest, is_suffix},
+    types::{TypeTest, of_suffix},
     value::{Element, Item, Value},
 };
 use crate::json::{Kind, Node};
 
 /// A path's first word, capitalised: the focus, if it is of that type.
 pub(super) fn root<'a>(this: &Item<'a>, name: &str, receive: Receiver<'_, 'a>) -> Flow {
-    let is = this
-        .element()
-        .and_then(|e| e.resource_type())
-        .is_some_and(|found| {
-            found == name
-                || matches!(name, "Resource")
-                || (name == "DomainResource" && is_domain_resource(found))
-        });
+    let is = this.element().is_some_and(|e| {
+        e.resource_type() == Some(name)
+            || e.type_of()
+                .zip(Type::fhir(name))
+                .is_some_and(|(of, root)| of.is(root))
+            || (e.resource_type().is_some() && name == "Resource")
+    });
     if is {
         receive(this.clone())
     } else {
@@ -28,51 +31,101 @@ pub(super) fn root<'a>(this: &Item<'a>, name: &str, receive: Receiver<'_, 'a>) -
     }
 }
 
-fn is_domain_resource(name: &str) -> bool {
-    !matches!(name, "Bundle" | "Binary" | "Parameters")
-}
-
 /// `.name`: the items of the element.
 pub(super) fn member<'a>(item: &Item<'a>, member: &Member, receive: Receiver<'_, 'a>) -> Flow {
-    let Some(object) = item.element().and_then(|e| e.object()) else {
+    let element = match item {
+        Item::Element(element) => element,
+        Item::Value(Value::Type(of)) => return reflection(*of, member, receive),
+        Item::Value(_) => return ControlFlow::Continue(()),
+    };
+    let Some(object) = element.object() else {
         return ControlFlow::Continue(());
     };
+    if let ([key], false) = (member.keys.as_slice(), member.choice) {
+        let (value, extra) = object.property(&key.name);
+        return elements(value, extra, Some(key.of), |element| {
+            receive(Item::Element(element))
+        });
+    }
+    let mut choice = member.choice;
+    if member.keys.is_empty() {
+        let known = element.type_of().and_then(|of| of.element(&member.name));
+        if let Some(known) = known.filter(|known| !known.choice) {
+            let (value, extra) = object.property(&member.name);
+            return elements(value, extra, known.types.first().copied(), |element| {
+                receive(Item::Element(element))
+            });
+        }
+        choice |= known.is_some();
+    }
+    if choice {
+        return of_choice(object, member, receive);
+    }
     let (value, extra) = object.property(&member.name);
-    if value.is_some() || extra.is_some() {
-        return elements(value, extra, None, |e| receive(Item::Element(e)));
-    }
-    if !member.choice {
-        return ControlFlow::Continue(());
-    }
+    elements(value, extra, None, |element| receive(Item::Element(element)))
+}
+
+/// The property of a choice: one that the definition names, else the one of the very name, else one that ends in the name of a type.
+fn of_choice<'a>(object: Node<'a>, member: &Member, receive: Receiver<'_, 'a>) -> Flow {
+    let mut found = None;
     for (key, _) in object.members() {
         let key = key.strip_prefix('_').unwrap_or(key);
-        if let Some(suffix) = key
-            .strip_prefix(member.name.as_str())
-            .filter(|s| is_suffix(&member.name, s))
-        {
-            let (value, extra) = object.property(key);
-            // The types of a choice exclude each other, so the first one is all.
-            return elements(value, extra, Some(suffix), |e| receive(Item::Element(e)));
-        }
+        let Some(suffix) = key.strip_prefix(member.name.as_str()) else {
+            continue;
+        };
+        let of = if suffix.is_empty() {
+            None
+        } else if let Some(key) = member.keys.iter().find(|k| k.name == key) {
+            Some(key.of)
+        } else {
+            match of_suffix(&member.name, suffix) {
+                Some(of) if found.is_none() && member.keys.is_empty() => Some(of),
+                Some(of) => {
+                    found.get_or_insert((key, Some(of)));
+                    continue;
+                }
+                None => continue,
+            }
+        };
+        // The types of a choice exclude each other, so the first one is all.
+        found = Some((key, of));
+        break;
     }
-    ControlFlow::Continue(())
+    let Some((key, of)) = found else {
+        return ControlFlow::Continue(());
+    };
+    let (value, extra) = object.property(key);
+    elements(value, extra, of, |element| receive(Item::Element(element)))
+}
+
+/// `type().name`, `type().namespace`
+fn reflection(of: Type, member: &Member, receive: Receiver<'_, '_>) -> Flow {
+    let text = match (member.name.as_str(), of.namespace()) {
+        ("name", _) => of.name(),
+        ("namespace", Namespace::Fhir) => "FHIR",
+        ("namespace", Namespace::System) => "System",
+        _ => return ControlFlow::Continue(()),
+    };
+    receive(Item::Value(Value::Text(text.into())))
 }
 
 /// `.name.ofType(T)`: by the choice's full name; or the element of that very name, if it is of the type.
 pub(super) fn choice<'a>(
     item: &Item<'a>,
     member: &Member,
-    keys: &'a [String],
-    test: &'a TypeTest,
+    keys: &[Key],
+    test: &TypeTest,
     receive: Receiver<'_, 'a>,
 ) -> Flow {
     let Some(object) = item.element().and_then(|e| e.object()) else {
         return ControlFlow::Continue(());
     };
-    for (key, suffix) in keys.iter().zip(&test.suffixes) {
-        let (value, extra) = object.property(key);
+    for key in keys {
+        let (value, extra) = object.property(&key.name);
         if value.is_some() || extra.is_some() {
-            return elements(value, extra, Some(suffix), |e| receive(Item::Element(e)));
+            return elements(value, extra, Some(key.of), |element| {
+                receive(Item::Element(element))
+            });
         }
     }
     let (value, extra) = object.property(&member.name);
@@ -90,7 +143,7 @@ pub(super) fn choice<'a>(
 pub(super) fn elements<'a>(
     value: Option<Node<'a>>,
     extra: Option<Node<'a>>,
-    suffix: Option<&'a str>,
+    of: Option<Type>,
     mut receive: impl FnMut(Element<'a>) -> Flow,
 ) -> Flow {
     let present = |node: &Node<'a>| node.kind() != Kind::Null;
@@ -99,7 +152,7 @@ pub(super) fn elements<'a>(
             receive(Element {
                 node: Some(node),
                 extra: None,
-                suffix,
+                of,
             })?;
         }
         return ControlFlow::Continue(());
@@ -114,32 +167,26 @@ pub(super) fn elements<'a>(
         let node = node.filter(present);
         let extra = extra.filter(|e| e.kind() == Kind::Object);
         if node.is_some() || extra.is_some() {
-            receive(Element { node, extra, suffix })?;
+            receive(Element { node, extra, of })?;
         }
     }
 }
 
-/// Whether an item is of the type, as far as property names and JSON values tell.
+/// Whether an item is of the type: by its own where that is known, otherwise as far as its JSON tells.
 pub(super) fn is_of_type(item: &Item<'_>, test: &TypeTest) -> bool {
     let element = match item {
-        Item::Value(value) => {
-            return match (value, test.class) {
-                (Value::Boolean(_), Class::Boolean)
-                | (Value::Integer(_), Class::Integer)
-                | (Value::Decimal(_) | Value::Huge(_), Class::Decimal)
-                | (Value::Text(_), Class::Text) => true,
-                (Value::Temporal(t, _), Class::Date) => !t.is_time(),
-                (Value::Temporal(t, _), Class::Time) => t.is_time(),
-                _ => false,
-            };
-        }
+        Item::Value(value) => return test.takes(value.type_of()),
         Item::Element(element) => element,
     };
-    if let Some(suffix) = element.suffix {
-        return test.suffixes.iter().any(|s| s == suffix);
+    if let Some(of) = element.type_of() {
+        return test.takes(of);
     }
+    if let Some(found) = element.resource_type() {
+        return found == test.name || matches!(test.name.as_str(), "Resource" | "DomainResource");
+    }
+    let is_complex = matches!(test.class, Class::Complex | Class::Quantity);
     let Some(node) = element.node else {
-        return !matches!(test.class, Class::Complex | Class::Resource);
+        return !is_complex && test.class != Class::Resource;
     };
     match node.kind() {
         Kind::Null | Kind::Array => false,
@@ -150,22 +197,56 @@ pub(super) fn is_of_type(item: &Item<'_>, test: &TypeTest) -> bool {
             _ => false,
         },
         Kind::String => match test.class {
-            Class::Text => true,
-            // An integer64 is a string in JSON.
-            Class::Integer => test.name == "integer64",
-            Class::Date => Temporal::date(node.text()).is_some(),
+            Class::Text | Class::Integer64 => true,
+            Class::Date | Class::DateTime => Temporal::date(node.text()).is_some(),
             Class::Time => Temporal::time(node.text()).is_some(),
             _ => false,
         },
-        Kind::Object => match element.resource_type() {
-            Some(found) => {
-                found == test.name
-                    || test.name == "Resource"
-                    || (test.name == "DomainResource" && is_domain_resource(found))
-            }
-            None => test.class == Class::Complex,
-        },
+        Kind::Object => is_complex,
     }
+}
+
+/// All elements of an item, in the order of the text (`children()`); of a primitive its id and extensions.
+pub(super) fn children<'a>(item: &Item<'a>, receive: Receiver<'_, 'a>) -> Flow {
+    let Some(element) = item.element() else {
+        return ControlFlow::Continue(());
+    };
+    let Some(object) = element.object() else {
+        return ControlFlow::Continue(());
+    };
+    let of = element.type_of();
+    // Looked up by name for each property, they would cost the square of their number.
+    let mut beside: HashMap<&str, Node<'a>> = HashMap::new();
+    for (key, node) in object.members() {
+        if let Some(name) = key.strip_prefix('_') {
+            beside.insert(name, node);
+        }
+    }
+    for (key, value) in object.members() {
+        if key != "resourceType" && !key.starts_with('_') {
+            let extra = beside.remove(key);
+            elements(
+                Some(value),
+                extra,
+                of.and_then(|of| of.property(key)),
+                |element| receive(Item::Element(element)),
+            )?;
+        }
+    }
+    for (key, _) in object.members() {
+        let alone = key
+            .strip_prefix('_')
+            .and_then(|name| Some((name, beside.remove(name)?)));
+        if let Some((name, extra)) = alone {
+            elements(
+                None,
+                Some(extra),
+                of.and_then(|of| of.property(name)),
+                |element| receive(Item::Element(element)),
+            )?;
+        }
+    }
+    ControlFlow::Continue(())
 }
 
 /// `.extension(url)`
@@ -176,7 +257,11 @@ pub(super) fn extension<'a>(item: &Item<'a>, url: &str, receive: Receiver<'_, 'a
         .and_then(|o| o.member("extension"));
     for node in extensions.into_iter().flat_map(Node::items) {
         if node.member("url").and_then(Node::as_str) == Some(url) {
-            receive(Item::Element(Element::of(node)))?;
+            receive(Item::Element(Element {
+                node: Some(node),
+                extra: None,
+                of: Type::extension(),
+            }))?;
         }
     }
     ControlFlow::Continue(())
@@ -194,7 +279,7 @@ pub(super) fn resource_key<'a>(item: &Item<'a>, receive: Receiver<'_, 'a>) -> Fl
         Some(id) => receive(Item::Element(Element {
             node: Some(id),
             extra: None,
-            suffix: Some("Id"),
+            of: Type::id(),
         })),
         None => ControlFlow::Continue(()),
     }

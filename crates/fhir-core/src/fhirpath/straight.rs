@@ -10,7 +10,8 @@ use super::{
     ast::Literal,
     error::Fault,
     eval::{Flow, Receiver, Resource, Stop},
-    expr::{Expr, Member},
+    expr::{Expr, Key},
+    model::{Class, Type},
     path,
     temporal::Temporal,
     types::TypeTest,
@@ -39,10 +40,10 @@ pub enum Condition {
 
 #[derive(Debug)]
 enum Step {
-    Member(Symbol),
+    Member(Property),
     /// A choice by its full names, or the element of the very name.
     Choice {
-        keys: Vec<Symbol>,
+        keys: Vec<Property>,
         name: Symbol,
         test: TypeTest,
     },
@@ -56,6 +57,22 @@ enum Step {
     Where(Condition),
     ResourceKey,
     ReferenceKey(Option<String>),
+}
+
+/// A property by its full name, and the type of its values.
+#[derive(Debug, Clone, Copy)]
+struct Property {
+    name: Symbol,
+    of: Type,
+}
+
+impl Property {
+    fn of(key: &Key, names: &mut Projection) -> Self {
+        Self {
+            name: names.symbol(&key.name),
+            of: key.of,
+        }
+    }
 }
 
 /// The path as steps, if it is straight.
@@ -81,7 +98,7 @@ pub fn condition(expr: &Expr, names: &mut Projection) -> Option<Condition> {
             (inner, Expr::Literal(Literal::Text(text))) | (Expr::Literal(Literal::Text(text)), inner)
                 if Temporal::parse(text).is_none() =>
             {
-                Condition::Equal(path(inner, names)?, text.clone())
+                Condition::Equal(path(inner, names).filter(Straight::is_text)?, text.clone())
             }
             _ => return None,
         },
@@ -97,14 +114,17 @@ fn add(expr: &Expr, names: &mut Projection, steps: &mut Vec<Step>) -> Option<()>
     };
     match expr {
         Expr::This => {}
-        Expr::Member(base, Member { name, choice: false }) => {
+        Expr::Member(base, member) => {
+            let ([key], false) = (member.keys.as_slice(), member.choice) else {
+                return None;
+            };
             from(base, names, steps)?;
-            steps.push(Step::Member(names.symbol(name)));
+            steps.push(Step::Member(Property::of(key, names)));
         }
         Expr::Choice(base, member, keys, test) => {
             from(base, names, steps)?;
             steps.push(Step::Choice {
-                keys: keys.iter().map(|key| names.symbol(key)).collect(),
+                keys: keys.iter().map(|key| Property::of(key, names)).collect(),
                 name: names.symbol(&member.name),
                 test: test.clone(),
             });
@@ -146,6 +166,14 @@ fn add(expr: &Expr, names: &mut Projection, steps: &mut Vec<Step>) -> Option<()>
 }
 
 impl Straight {
+    /// Whether the items are strings by their type.
+    fn is_text(&self) -> bool {
+        match self.steps.last() {
+            Some(Step::Member(property)) => property.of.class() == Class::Text,
+            _ => false,
+        }
+    }
+
     /// Runs `each` for every item.
     pub fn for_each<'a>(
         &'a self,
@@ -222,21 +250,21 @@ fn walk<'a>(steps: &'a [Step], at: Element<'a>, resource: &Resource<'a>, receive
         return ControlFlow::Break(Stop::Fault(fault));
     }
     match step {
-        Step::Member(name) => {
+        Step::Member(property) => {
             let Some(object) = at.object() else {
                 return ControlFlow::Continue(());
             };
-            let (value, beside) = object.find(*name);
-            onward(value, beside, None, rest, resource, receive)
+            let (value, beside) = object.find(property.name);
+            onward(value, beside, property.of, rest, resource, receive)
         }
         Step::Choice { keys, name, test } => {
             let Some(object) = at.object() else {
                 return ControlFlow::Continue(());
             };
-            for (key, suffix) in keys.iter().zip(&test.suffixes) {
-                let (value, beside) = object.find(*key);
+            for property in keys {
+                let (value, beside) = object.find(property.name);
                 if value.is_some() || beside.is_some() {
-                    return onward(value, beside, Some(suffix), rest, resource, receive);
+                    return onward(value, beside, property.of, rest, resource, receive);
                 }
             }
             let (value, beside) = object.find(*name);
@@ -252,7 +280,12 @@ fn walk<'a>(steps: &'a [Step], at: Element<'a>, resource: &Resource<'a>, receive
             let extensions = at.object().and_then(|object| object.find(*name).0);
             for node in extensions.into_iter().flat_map(Node::items) {
                 if node.find(*key).0.and_then(Node::as_str) == Some(url) {
-                    walk(rest, Element::of(node), resource, receive)?;
+                    let extension = Element {
+                        node: Some(node),
+                        extra: None,
+                        of: Type::extension(),
+                    };
+                    walk(rest, extension, resource, receive)?;
                 }
             }
             ControlFlow::Continue(())
@@ -289,12 +322,12 @@ fn last<'a>(key: Item<'a>, rest: &[Step], receive: Receiver<'_, 'a>) -> Flow {
 fn onward<'a>(
     value: Option<Node<'a>>,
     beside: Option<Node<'a>>,
-    suffix: Option<&'a str>,
+    of: Type,
     rest: &'a [Step],
     resource: &Resource<'a>,
     receive: Receiver<'_, 'a>,
 ) -> Flow {
-    path::elements(value, beside, suffix, |element| {
+    path::elements(value, beside, Some(of), |element| {
         walk(rest, element, resource, receive)
     })
 }

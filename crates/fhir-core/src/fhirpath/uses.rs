@@ -16,6 +16,8 @@ pub struct On<'p> {
     pub this: &'p [Place],
     /// `%context`
     pub context: &'p [Place],
+    /// `$total`
+    pub total: &'p [Place],
 }
 
 impl<'p> On<'p> {
@@ -24,6 +26,7 @@ impl<'p> On<'p> {
         Self {
             this: places,
             context: places,
+            total: &[],
         }
     }
 
@@ -53,26 +56,27 @@ impl Uses<'_> {
         match expr {
             Expr::This | Expr::Root(_) => on.this.to_vec(),
             Expr::Context => on.context.to_vec(),
+            Expr::Total => on.total.to_vec(),
             Expr::Resource => vec![Projection::ROOT],
-            Expr::Member(base, member) => self.step(base, on, |uses, of| uses.member(of, member)),
+            Expr::Member(base, member) => self.member(base, member, on),
             Expr::Choice(base, member, keys, _) => {
-                let mut places = self.step(base, on, |uses, of| uses.projection.want(of, &member.name));
+                let mut places = self.step(base, on, |wanted, of| wanted.want(of, &member.name));
                 for key in keys {
-                    places.extend(self.step(base, on, |uses, of| uses.projection.want(of, key)));
+                    places.extend(self.step(base, on, |wanted, of| wanted.want(of, &key.name)));
                 }
                 places
             }
             Expr::Extension(base, url) => {
-                self.places(url, on);
-                let places = self.step(base, on, |uses, of| uses.projection.want(of, "extension"));
+                self.compared(url, on);
+                let places = self.step(base, on, |wanted, of| wanted.want(of, "extension"));
                 for place in &places {
                     self.projection.want(*place, "url");
                 }
                 places
             }
-            Expr::ResourceKey(base) => self.step(base, on, |uses, of| uses.projection.want(of, "id")),
+            Expr::ResourceKey(base) => self.step(base, on, |wanted, of| wanted.want(of, "id")),
             Expr::ReferenceKey(base, _) => {
-                self.step(base, on, |uses, of| uses.projection.want(of, "reference"));
+                self.step(base, on, |wanted, of| wanted.want(of, "reference"));
                 Places::new()
             }
             // What passes items on, or some of them.
@@ -82,9 +86,10 @@ impl Uses<'_> {
             | Expr::Last(base)
             | Expr::Single(base) => self.places(base, on),
             Expr::Item(base, place) | Expr::Skip(base, place) | Expr::Take(base, place) => {
-                self.places(place, on);
+                self.compared(place, on);
                 self.places(base, on)
             }
+            Expr::Combine(a, b) => self.all([&**a, &**b], on),
             Expr::Where(base, criteria) => {
                 let places = self.places(base, on);
                 self.places(criteria, on.with(&places));
@@ -96,18 +101,15 @@ impl Uses<'_> {
             }
             Expr::If(criterion, then, otherwise) => {
                 self.places(criterion, on);
-                let mut places = self.places(then, on);
-                places.extend(self.places(otherwise, on));
-                places
+                self.all([&**then, &**otherwise], on)
             }
-            // Items are compared with each other, members and all.
-            Expr::Union(operands) => operands.iter().flat_map(|o| self.compared(o, on)).collect(),
-            Expr::Equal(a, b, _) | Expr::In(a, b) => {
-                self.compared(a, on);
-                self.compared(b, on);
-                Places::new()
+            // What is below the items of the first round is what the next ones find.
+            Expr::Repeat(base, projection) => {
+                let places = self.places(base, on);
+                self.compared(projection, on.with(&places))
             }
-            // What yields values.
+            Expr::Aggregate(base, step, start) => self.aggregate(base, step, start.as_deref(), on),
+            // What only asks whether there are items, or whether they are true.
             Expr::All(base, criteria) => {
                 let places = self.places(base, on);
                 self.places(criteria, on.with(&places));
@@ -117,39 +119,99 @@ impl Uses<'_> {
             | Expr::Exists(operand)
             | Expr::IsEmpty(operand)
             | Expr::Count(operand)
-            | Expr::HasValue(operand)
             | Expr::Not(operand)
-            | Expr::Negate(operand) => self.computed([&**operand], on),
-            Expr::Join(base, separator) => {
-                self.computed([&**base], on);
-                self.computed(separator.as_deref(), on)
+            | Expr::Quantified(_, operand) => {
+                self.places(operand, on);
+                Places::new()
             }
-            Expr::Compare(_, a, b) | Expr::Arithmetic(_, a, b) | Expr::Xor(a, b) | Expr::Implies(a, b) => {
-                self.computed([&**a, &**b], on)
+            Expr::And(operands) | Expr::Or(operands) => {
+                self.all(operands, on);
+                Places::new()
             }
-            Expr::And(operands) | Expr::Or(operands) => self.computed(operands, on),
+            Expr::Xor(a, b) | Expr::Implies(a, b) => {
+                self.all([&**a, &**b], on);
+                Places::new()
+            }
+            // All others compare items or compute with their values, which of a quantity are its members; or walk down from them.
+            Expr::Children(base)
+            | Expr::Descendants(base)
+            | Expr::Distinct(base)
+            | Expr::IsDistinct(base)
+            | Expr::Reduce(_, base)
+            | Expr::HasValue(base)
+            | Expr::Negate(base)
+            | Expr::Matches(base, ..) => self.compared(base, on),
+            Expr::Equal(a, b, _)
+            | Expr::Equivalent(a, b, _)
+            | Expr::In(a, b)
+            | Expr::SubsetOf(a, b)
+            | Expr::Intersect(a, b)
+            | Expr::Exclude(a, b)
+            | Expr::Compare(_, a, b)
+            | Expr::Concatenate(a, b)
+            | Expr::ReplaceMatches(a, _, b)
+            | Expr::Arithmetic(_, a, b) => self.compared_all([&**a, &**b], on),
+            Expr::Join(base, other) | Expr::Split(base, other) => {
+                self.compared_all(std::iter::once(&**base).chain(other.as_deref()), on)
+            }
+            Expr::Function(_, base, arguments) => {
+                self.compared_all(std::iter::once(&**base).chain(arguments), on)
+            }
+            Expr::Union(operands) => self.compared_all(operands, on),
             Expr::Literal(_) | Expr::Empty | Expr::Index | Expr::RowIndex => Places::new(),
         }
     }
 
-    fn step(&mut self, base: &Expr, on: On<'_>, mut want: impl FnMut(&mut Self, Place) -> Place) -> Places {
-        let mut places = self.places(base, on);
-        for place in &mut places {
-            *place = want(self, *place);
+    fn member(&mut self, base: &Expr, member: &Member, on: On<'_>) -> Places {
+        if member.choice || member.keys.is_empty() {
+            return self.step(base, on, |wanted, of| wanted.want_choice(of, &member.name));
         }
-        places.sort_unstable();
-        places.dedup();
+        let mut places = self.step(base, on, |wanted, of| wanted.want(of, &member.name));
+        for key in &member.keys {
+            places.extend(self.step(base, on, |wanted, of| wanted.want(of, &key.name)));
+        }
         places
     }
 
-    fn member(&mut self, of: Place, member: &Member) -> Place {
-        if member.choice {
-            self.projection.want_choice(of, &member.name)
-        } else {
-            self.projection.want(of, &member.name)
+    /// `$total` is what the step before has made: of the start, of the items, or of what it was made of itself.
+    fn aggregate(&mut self, base: &Expr, step: &Expr, start: Option<&Expr>, on: On<'_>) -> Places {
+        let places = self.compared(base, on);
+        let mut totals = places.clone();
+        totals.extend(start.map_or_else(Places::new, |start| self.compared(start, on)));
+        for _ in 0..2 {
+            let on = On {
+                this: &places,
+                total: &totals,
+                ..on
+            };
+            let made = self.compared(step, on);
+            totals.extend(made);
+            tidy(&mut totals);
         }
+        totals
     }
 
+    fn step(
+        &mut self,
+        base: &Expr,
+        on: On<'_>,
+        mut want: impl FnMut(&mut Projection, Place) -> Place,
+    ) -> Places {
+        let mut places = self.places(base, on);
+        for place in &mut places {
+            *place = want(self.projection, *place);
+        }
+        tidy(&mut places);
+        places
+    }
+
+    fn all<'e>(&mut self, operands: impl IntoIterator<Item = &'e Expr>, on: On<'_>) -> Places {
+        let mut places: Places = operands.into_iter().flat_map(|o| self.places(o, on)).collect();
+        tidy(&mut places);
+        places
+    }
+
+    /// Wants the items whole.
     fn compared(&mut self, expr: &Expr, on: On<'_>) -> Places {
         let places = self.places(expr, on);
         for place in &places {
@@ -158,10 +220,16 @@ impl Uses<'_> {
         places
     }
 
-    fn computed<'e>(&mut self, operands: impl IntoIterator<Item = &'e Expr>, on: On<'_>) -> Places {
-        for operand in operands {
-            self.places(operand, on);
-        }
-        Places::new()
+    fn compared_all<'e>(&mut self, operands: impl IntoIterator<Item = &'e Expr>, on: On<'_>) -> Places {
+        let mut places: Places = (operands.into_iter())
+            .flat_map(|o| self.compared(o, on))
+            .collect();
+        tidy(&mut places);
+        places
     }
+}
+
+fn tidy(places: &mut Places) {
+    places.sort_unstable();
+    places.dedup();
 }

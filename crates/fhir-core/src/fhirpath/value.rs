@@ -2,7 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::{number::Decimal, temporal::Temporal};
+use super::{
+    model::{Class, Type, system},
+    number::Decimal,
+    quantity::{Quantity, Unit},
+    temporal::{Form, Temporal},
+};
 use crate::json::{Kind, Node};
 
 /// One item of a FHIRPath collection.
@@ -21,8 +26,8 @@ pub struct Element<'a> {
     pub node: Option<Node<'a>>,
     /// Id and extensions of a primitive: the object of the property with the leading underscore.
     pub extra: Option<Node<'a>>,
-    /// The type, capitalised, where the property's name tells it (`Quantity` in `valueQuantity`).
-    pub suffix: Option<&'a str>,
+    /// The type, where FHIR's definitions or the property's name tell it; of a resource it can be a base of the one that it is.
+    pub of: Option<Type>,
 }
 
 /// A System value.
@@ -39,7 +44,11 @@ pub enum Value<'a> {
     /// String
     Text(Cow<'a, str>),
     /// Date, `DateTime` or Time, and its lexical form
-    Temporal(Temporal, &'a str),
+    Temporal(Temporal, Cow<'a, str>),
+    /// Quantity
+    Quantity(Box<Quantity>),
+    /// What `type()` yields
+    Type(Type),
 }
 
 impl<'a> Element<'a> {
@@ -48,7 +57,7 @@ impl<'a> Element<'a> {
         Self {
             node: Some(node),
             extra: None,
-            suffix: None,
+            of: None,
         }
     }
 
@@ -64,26 +73,56 @@ impl<'a> Element<'a> {
             .and_then(Node::as_str)
     }
 
+    /// The type that it is of now: of a resource the one that it says.
+    pub fn type_of(&self) -> Option<Type> {
+        match self.of {
+            Some(of) if of.class() != Class::Resource => Some(of),
+            of => self.resource_type().and_then(Type::fhir).or(of),
+        }
+    }
+
     /// The value of a primitive; a date or time only where the type is known to be one.
     pub fn value(&self) -> Option<Value<'a>> {
         let node = self.node?;
+        let class = self.of.map(Type::class);
         Some(match node.kind() {
             Kind::True => Value::Boolean(true),
             Kind::False => Value::Boolean(false),
+            Kind::Number if class == Some(Class::Decimal) => Value::fraction(node.text()),
             Kind::Number => Value::number(node.text()),
             Kind::String => {
                 let text = node.text();
-                let temporal = match self.suffix {
-                    Some("Date" | "DateTime" | "Instant") => Temporal::date(text),
-                    Some("Time") => Temporal::time(text),
+                let read = match class {
+                    Some(Class::Date) => Temporal::date(text).map(|t| Value::Temporal(t, text.into())),
+                    Some(Class::DateTime) => {
+                        Temporal::date_time(text).map(|t| Value::Temporal(t, text.into()))
+                    }
+                    Some(Class::Time) => Temporal::time(text).map(|t| Value::Temporal(t, text.into())),
+                    Some(Class::Integer64) => text.parse().ok().map(Value::Integer),
                     _ => None,
                 };
-                match temporal {
-                    Some(temporal) => Value::Temporal(temporal, text),
-                    None => Value::Text(Cow::Borrowed(text)),
-                }
+                read.unwrap_or(Value::Text(Cow::Borrowed(text)))
             }
             Kind::Null | Kind::Array | Kind::Object => return None,
+        })
+    }
+
+    /// A FHIR Quantity as a number with its unit: UCUM's code, or the unit as it is shown. One with a comparator is none.
+    pub fn quantity(&self) -> Option<Quantity> {
+        if self.of.is_some_and(|of| of.class() != Class::Quantity) {
+            return None;
+        }
+        let node = self.node.filter(|n| n.kind() == Kind::Object)?;
+        let value = node.member("value").filter(|v| v.kind() == Kind::Number)?;
+        if node.member("comparator").is_some() {
+            return None;
+        }
+        let text = |name| node.member(name).and_then(Node::as_str);
+        let ucum = text("system").is_none_or(|system| system == "http://unitsofmeasure.org");
+        let code = text("code").filter(|_| ucum).or_else(|| text("unit"));
+        Some(Quantity {
+            value: Decimal::parse(value.text())?,
+            unit: Unit::Fhir(code.unwrap_or("1").to_owned()),
         })
     }
 }
@@ -95,6 +134,24 @@ impl<'a> Item<'a> {
             Item::Element(element) => element.value(),
             Item::Value(value) => Some(value.clone()),
         }
+    }
+
+    /// What operators work with: the value, or the quantity.
+    pub fn operand(&self) -> Option<Value<'a>> {
+        self.value().or_else(|| {
+            let quantity = self.element()?.quantity()?;
+            Some(Value::Quantity(Box::new(quantity)))
+        })
+    }
+
+    /// Whether it is an element with elements of its own.
+    pub fn is_complex(&self) -> bool {
+        matches!(self, Item::Element(Element { node: Some(node), .. }) if !node.is_primitive())
+    }
+
+    /// Whether it is a string whose type is not known: it may be meant as a date.
+    pub fn is_untyped(&self) -> bool {
+        matches!(self, Item::Element(Element { of: None, .. }))
     }
 
     /// The boolean, if it is one.
@@ -113,8 +170,7 @@ impl<'a> Item<'a> {
     /// The string, if it is one.
     pub fn text(&self) -> Option<Cow<'a, str>> {
         match self {
-            Item::Value(Value::Text(text)) => Some(text.clone()),
-            Item::Value(Value::Temporal(_, text)) => Some(Cow::Borrowed(text)),
+            Item::Value(Value::Text(text) | Value::Temporal(_, text)) => Some(text.clone()),
             Item::Element(element) => element.node.and_then(Node::as_str).map(Cow::Borrowed),
             Item::Value(_) => None,
         }
@@ -137,7 +193,34 @@ impl<'a> Value<'a> {
         {
             return Value::Integer(value);
         }
+        Self::fraction(lexical)
+    }
+
+    /// A decimal in its lexical form, even if nothing is after its point.
+    pub fn fraction(lexical: &'a str) -> Self {
         Decimal::parse(lexical).map_or(Value::Huge(lexical), Value::Decimal)
+    }
+
+    /// A date or time that was computed.
+    pub fn temporal(value: Temporal) -> Self {
+        Value::Temporal(value, Cow::Owned(value.to_string()))
+    }
+
+    /// Its type.
+    pub fn type_of(&self) -> Type {
+        match self {
+            Value::Boolean(_) => system::BOOLEAN,
+            Value::Integer(_) => system::INTEGER,
+            Value::Decimal(_) | Value::Huge(_) => system::DECIMAL,
+            Value::Text(_) => system::STRING,
+            Value::Temporal(value, _) => match value.form() {
+                Form::Date => system::DATE,
+                Form::DateTime => system::DATE_TIME,
+                Form::Time => system::TIME,
+            },
+            Value::Quantity(_) => system::QUANTITY,
+            Value::Type(_) => system::TYPE_INFO,
+        }
     }
 
     /// The number to compute with.
@@ -160,8 +243,10 @@ impl<'a> Value<'a> {
             Value::Boolean(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
             Value::Integer(value) => Cow::Owned(value.to_string()),
             Value::Decimal(value) => Cow::Owned(value.to_string()),
-            Value::Huge(text) | Value::Temporal(_, text) => Cow::Borrowed(text),
-            Value::Text(text) => text.clone(),
+            Value::Huge(text) => Cow::Borrowed(text),
+            Value::Text(text) | Value::Temporal(_, text) => text.clone(),
+            Value::Quantity(quantity) => Cow::Owned(quantity.to_string()),
+            Value::Type(of) => Cow::Borrowed(of.name()),
         }
     }
 }
@@ -175,6 +260,8 @@ impl std::fmt::Debug for Value<'_> {
             Value::Decimal(_) | Value::Huge(_) => "Decimal",
             Value::Text(_) => "String",
             Value::Temporal(..) => "Temporal",
+            Value::Quantity(_) => "Quantity",
+            Value::Type(_) => "Type",
         })
     }
 }

@@ -112,7 +112,16 @@ fn lexical<'a>(item: &Item<'a>) -> Result<Cow<'a, str>, Misfit> {
 fn json<'a>(item: &Item<'a>) -> Result<Cow<'a, str>, Misfit> {
     match item {
         Item::Element(element) => element.node.and_then(Node::json).ok_or(Misfit::Type),
-        Item::Value(value @ (Value::Text(_) | Value::Temporal(..))) => {
+        // As FHIR writes a quantity.
+        Item::Value(Value::Quantity(quantity)) => {
+            let unit = quantity.unit.code();
+            if unit.contains('\0') {
+                return Err(Misfit::Nul);
+            }
+            let (value, unit) = (quantity.value, quoted(unit));
+            Ok(Cow::Owned(format!("{{\"value\":{value},\"unit\":{unit}}}")))
+        }
+        Item::Value(value @ (Value::Text(_) | Value::Temporal(..) | Value::Type(_))) => {
             let text = value.lexical();
             if text.contains('\0') {
                 Err(Misfit::Nul)

@@ -5,13 +5,15 @@ use super::{
     error::{Rule, ViewError, ViewErrors},
     plan::{Expression, Iterate, Part, Select},
     types, validate,
+    warning::ViewWarning,
 };
 use crate::{
     column::{Column, ColumnKind},
     fhirpath::{
         ast::Literal,
-        compile::{Scope, compile},
+        compile::{Scope, Typed, compile_on},
         expr::Expr,
+        model::Types,
         number::Decimal,
         temporal::Temporal,
         types::{PRIMITIVES, capitalised},
@@ -30,6 +32,7 @@ pub(super) struct Compiled {
     pub(super) columns: Vec<Column>,
     pub(super) wheres: Vec<Expr>,
     pub(super) root: Select,
+    pub(super) warnings: Vec<ViewWarning>,
 }
 
 /// A column and where the definition has it.
@@ -37,24 +40,28 @@ pub(super) struct Compiled {
 struct Slot {
     column: Column,
     at: String,
+    /// Whether the type is declared, or told by what the expression yields.
+    known: bool,
 }
 
 /// Validates and compiles; `errors` are those of the shape, and all of them are told together.
 pub(super) fn run(definition: &Definition, mut errors: Vec<ViewError>) -> Result<Compiled, ViewErrors> {
     validate::check(definition, &mut errors);
     let mut compiler = Compiler {
-        scope: Scope::default(),
+        scope: Scope::of(&definition.resource),
         errors,
+        warnings: Vec::new(),
         parts: 0,
         expressions: 0,
     };
+    let resource = compiler.scope.resource().clone();
     for constant in &definition.constants {
         compiler.constant(constant);
     }
     let wheres = definition
         .wheres
         .iter()
-        .map(|path| compiler.expression(path))
+        .map(|path| compiler.expression(path, &resource).expr)
         .collect();
     let mut slots = Vec::new();
     let mut root = Select {
@@ -66,7 +73,7 @@ pub(super) fn run(definition: &Definition, mut errors: Vec<ViewError>) -> Result
         row_indexes: Vec::new(),
     };
     for select in &definition.selects {
-        let inner = compiler.select(select, "", &mut slots);
+        let inner = compiler.select(select, &Place::of(resource.clone()), &mut slots);
         merge(&mut root, inner);
     }
     root.range = 0..slots.len();
@@ -85,6 +92,7 @@ pub(super) fn run(definition: &Definition, mut errors: Vec<ViewError>) -> Result
             columns: slots.into_iter().map(|s| s.column).collect(),
             wheres,
             root,
+            warnings: compiler.warnings,
         });
     }
     Err(ViewErrors(compiler.errors))
@@ -114,9 +122,31 @@ fn join(prefix: &str, path: &str) -> String {
     }
 }
 
+/// What a select is evaluated on.
+#[derive(Clone)]
+struct Place {
+    /// The path to it, as search parameters know it.
+    path: String,
+    /// Its types.
+    types: Types,
+}
+
+impl Place {
+    fn of(types: Types) -> Self {
+        Self {
+            path: String::new(),
+            types,
+        }
+    }
+}
+
+/// Rounds after which the types that a `repeat` leads to are taken as unknown; FHIR's own elements need two.
+const MAX_ROUNDS: usize = 8;
+
 struct Compiler {
     scope: Scope,
     errors: Vec<ViewError>,
+    warnings: Vec<ViewWarning>,
     parts: usize,
     expressions: usize,
 }
@@ -127,10 +157,13 @@ impl Compiler {
     }
 
     /// The expression; what is refused is noted, and reads as empty until the errors are told.
-    fn expression(&mut self, path: &Path) -> Expr {
-        compile(&path.text, &self.scope).unwrap_or_else(|error| {
+    fn expression(&mut self, path: &Path, on: &Types) -> Typed {
+        compile_on(&path.text, &self.scope, on).unwrap_or_else(|error| {
             self.error(&path.at, Rule::Path(error));
-            Expr::Empty
+            Typed {
+                expr: Expr::Empty,
+                types: Types::UNKNOWN,
+            }
         })
     }
 
@@ -138,6 +171,25 @@ impl Compiler {
         let number = self.expressions;
         self.expressions += 1;
         Expression { expr, number }
+    }
+
+    /// The types of the nodes that `repeat` visits, with those that it begins at: what its paths lead to from there, and from there on.
+    fn repeated(&self, paths: &[Path], start: &Types) -> Types {
+        let mut on = start.clone();
+        for _ in 0..MAX_ROUNDS {
+            let mut next = on.clone();
+            for path in paths {
+                match compile_on(&path.text, &self.scope, &on) {
+                    Ok(typed) => next = next.or(&typed.types),
+                    Err(_) => return Types::UNKNOWN,
+                }
+            }
+            if next == on {
+                return on;
+            }
+            on = next;
+        }
+        Types::UNKNOWN
     }
 
     fn constant(&mut self, constant: &Constant) {
@@ -170,10 +222,10 @@ impl Compiler {
     }
 
     /// Compiles a select; its columns are added to `slots` in output order: its own, those of nested selects, those of `unionAll`.
-    fn select(&mut self, def: &SelectDef, prefix: &str, slots: &mut Vec<Slot>) -> Select {
+    fn select(&mut self, def: &SelectDef, on: &Place, slots: &mut Vec<Slot>) -> Select {
         let start = slots.len();
         let errors = self.errors.len();
-        let (iterate, prefix) = self.iterate(def, prefix);
+        let (iterate, on) = self.iterate(def, on);
         if !matches!(iterate, Iterate::Once) {
             self.parts += 1;
         }
@@ -190,21 +242,21 @@ impl Compiler {
             row_indexes: Vec::new(),
         };
         for column in &def.columns {
-            let expr = self.expression(&column.path);
-            if expr == Expr::RowIndex {
+            let typed = self.expression(&column.path, &on.types);
+            if typed.expr == Expr::RowIndex {
                 select.row_indexes.push(slots.len());
             }
-            let slot = self.slot(column, &expr, &prefix);
-            select.columns.push((slots.len(), self.numbered(expr)));
+            let slot = self.slot(column, &typed.types, &on.path);
+            select.columns.push((slots.len(), self.numbered(typed.expr)));
             slots.push(slot);
         }
         for inner in &def.selects {
-            let inner = self.select(inner, &prefix, slots);
+            let inner = self.select(inner, &on, slots);
             merge(&mut select, inner);
         }
         if !def.union_all.is_empty() {
             self.parts += 1;
-            let branches = self.union(&def.union_all, &prefix, slots);
+            let branches = self.union(&def.union_all, &on, slots);
             select.row_indexes.extend(
                 branches
                     .first()
@@ -221,42 +273,51 @@ impl Compiler {
         select
     }
 
-    fn iterate(&mut self, def: &SelectDef, prefix: &str) -> (Iterate, String) {
+    fn iterate(&mut self, def: &SelectDef, on: &Place) -> (Iterate, Place) {
         let Some(iteration) = def.iterations.first() else {
-            return (Iterate::Once, prefix.to_owned());
+            return (Iterate::Once, on.clone());
         };
-        let mut exprs: Vec<Expr> = iteration.paths.iter().map(|path| self.expression(path)).collect();
         for other in &def.iterations[1..] {
             for path in &other.paths {
-                self.expression(path);
+                self.expression(path, &on.types);
             }
         }
         let texts: Vec<_> = iteration.paths.iter().map(|p| p.text.trim()).collect();
         if iteration.kind == IterationKind::Repeat {
-            return (
-                Iterate::Repeat(exprs.into_iter().map(|expr| self.numbered(expr)).collect()),
-                join(prefix, &format!("repeat({})", texts.join(" | "))),
-            );
+            let visited = self.repeated(&iteration.paths, &on.types);
+            let compiled = iteration.paths.iter().map(|path| self.expression(path, &visited));
+            let (mut exprs, mut types) = (Vec::new(), Types::none());
+            for typed in compiled {
+                types = types.or(&typed.types);
+                exprs.push(typed.expr);
+            }
+            let path = join(&on.path, &format!("repeat({})", texts.join(" | ")));
+            let exprs = exprs.into_iter().map(|expr| self.numbered(expr)).collect();
+            return (Iterate::Repeat(exprs), Place { path, types });
         }
-        let expr = self.numbered(exprs.pop().unwrap_or(Expr::Empty));
-        let prefix = join(prefix, texts.first().copied().unwrap_or_default());
-        match iteration.kind {
-            IterationKind::ForEachOrNull => (Iterate::ForEachOrNull(expr), prefix),
-            _ => (Iterate::ForEach(expr), prefix),
-        }
+        let path = join(&on.path, texts.first().copied().unwrap_or_default());
+        let Some(Typed { expr, types }) = iteration.paths.first().map(|p| self.expression(p, &on.types))
+        else {
+            return (Iterate::Once, on.clone());
+        };
+        let iterate = match iteration.kind {
+            IterationKind::ForEachOrNull => Iterate::ForEachOrNull(self.numbered(expr)),
+            _ => Iterate::ForEach(self.numbered(expr)),
+        };
+        (iterate, Place { path, types })
     }
 
     /// Compiles the branches: all of them write the same places of the row.
-    fn union(&mut self, defs: &[SelectDef], prefix: &str, slots: &mut Vec<Slot>) -> Vec<Select> {
+    fn union(&mut self, defs: &[SelectDef], on: &Place, slots: &mut Vec<Slot>) -> Vec<Select> {
         let start = slots.len();
         let mut branches = Vec::new();
         for (i, def) in defs.iter().enumerate() {
             if i == 0 {
-                branches.push(self.select(def, prefix, slots));
+                branches.push(self.select(def, on, slots));
                 continue;
             }
             let mut own = slots[..start].to_vec();
-            branches.push(self.select(def, prefix, &mut own));
+            branches.push(self.select(def, on, &mut own));
             self.same_columns(&def.at, &mut slots[start..], &own[start..]);
         }
         branches
@@ -275,11 +336,8 @@ impl Compiler {
             return;
         }
         for (first, branch) in first.iter_mut().zip(branch) {
-            let known = |c: &Column| c.fhir_type.is_some() || c.kind != ColumnKind::Text;
             let differ = first.column.collection != branch.column.collection
-                || (known(&first.column)
-                    && known(&branch.column)
-                    && !same_type(&first.column, &branch.column));
+                || (first.known && branch.known && !same_type(&first.column, &branch.column));
             if differ {
                 let rule = Rule::UnionType {
                     name: branch.column.name.clone(),
@@ -287,25 +345,32 @@ impl Compiler {
                     expected: describe(&first.column),
                 };
                 self.error(&branch.at, rule);
-            } else if !known(&first.column) {
+            } else if !first.known || (first.column.fhir_type.is_none() && branch.column.fhir_type.is_some())
+            {
                 // One branch declares the type for all.
                 first.column.kind = branch.column.kind;
                 first.column.fhir_type.clone_from(&branch.column.fhir_type);
+                first.known = branch.known;
             }
         }
     }
 
-    fn slot(&mut self, def: &ColumnDef, expr: &Expr, prefix: &str) -> Slot {
-        let mut kind = match &def.fhir_type {
-            Some(of_type) => types::of_fhir_type(of_type),
-            None => types::of_static_type(expr.static_type()),
+    fn slot(&mut self, def: &ColumnDef, yields: &Types, prefix: &str) -> Slot {
+        let told = match &def.fhir_type {
+            Some(of_type) => {
+                self.contradiction(def, of_type, yields);
+                Some(types::of_fhir_type(of_type))
+            }
+            None => types::of_types(yields),
         };
+        let mut kind = told.unwrap_or(ColumnKind::Text);
+        let mut known = told.is_some();
         for (name, value) in &def.tags {
             if name != "ansi/type" {
                 continue;
             }
             match types::of_ansi_type(&value.text) {
-                Some(tagged) => kind = tagged,
+                Some(tagged) => (kind, known) = (tagged, true),
                 None => self.error(&value.at, Rule::AnsiType),
             }
         }
@@ -325,6 +390,20 @@ impl Compiler {
         Slot {
             column,
             at: def.at.clone(),
+            known,
+        }
+    }
+
+    /// Notes a declared type that is not what the expression yields.
+    fn contradiction(&mut self, def: &ColumnDef, declared: &str, yields: &Types) {
+        if types::contradicts(declared, yields) {
+            let inferred = yields.known().unwrap_or_default();
+            self.warnings.push(ViewWarning {
+                at: format!("{}.type", def.at),
+                column: def.name.clone(),
+                declared: declared.to_owned(),
+                inferred: inferred.iter().map(|of| of.name()).collect(),
+            });
         }
     }
 
@@ -375,9 +454,13 @@ fn literal(of_type: &str, value: &serde_json::Value) -> Option<Literal> {
         // JSON has it as a string.
         "integer64" => Literal::Integer(value.as_i64().or_else(|| value.as_str()?.parse().ok())?),
         "decimal" => Literal::Decimal(Decimal::parse(&value.as_number()?.to_string())?),
-        "date" | "dateTime" | "instant" => {
+        "date" => {
             let text = value.as_str()?;
             Literal::Temporal(Temporal::date(text)?, text.to_owned())
+        }
+        "dateTime" | "instant" => {
+            let text = value.as_str()?;
+            Literal::Temporal(Temporal::date_time(text)?, text.to_owned())
         }
         "time" => {
             let text = value.as_str()?;

@@ -158,10 +158,7 @@ impl<'a, 'r> Evaluation<'a, 'r> {
 
     fn items(&self, select: &Select, path: &'a Expression, at: At<'a>) -> Result<Few<'a>, EvalError> {
         let mut items = Few::None;
-        let end = self.each_item(path, at, |item| {
-            items.push(item);
-            Ok(())
-        });
+        let end = self.each_item(path, at, |item| items.push(item));
         end.map(|()| items).map_err(|fault| EvalError::Iteration {
             at: select.at.clone(),
             fault,

@@ -19,10 +19,12 @@ mod set;
 mod types;
 mod uses;
 mod validate;
+mod warning;
 
 pub use error::{EvalError, Rule, ViewError, ViewErrors};
 pub use eval::{MAX_REPEAT_DEPTH, MAX_ROWS};
 pub use set::{Reading, ViewSet};
+pub use warning::ViewWarning;
 
 use crate::column::Column;
 
@@ -76,5 +78,10 @@ impl CompiledView {
     /// The columns in output order.
     pub fn columns(&self) -> &[Column] {
         &self.compiled.columns
+    }
+
+    /// What is odd in the definition, and evaluated nevertheless.
+    pub fn warnings(&self) -> &[ViewWarning] {
+        &self.compiled.warnings
     }
 }

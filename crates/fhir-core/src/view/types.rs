@@ -1,8 +1,11 @@
-//! The type of a column: by its `ansi/type` tag, its FHIR type, or what its expression alone tells.
+//! The type of a column: by its `ansi/type` tag, its FHIR type, or what its expression yields (SQL on FHIR, "Type hints").
 
 use crate::{
     column::ColumnKind,
-    fhirpath::{expr::StaticType, types::is_primitive},
+    fhirpath::{
+        model::{Class, Namespace, Type, Types},
+        types::is_primitive,
+    },
 };
 
 /// The kind for a FHIR type, given as a name, a URI or an element id (`Observation.referenceRange`).
@@ -93,13 +96,61 @@ pub(super) fn of_ansi_type(written: &str) -> Option<ColumnKind> {
     })
 }
 
-/// The kind where the definition declares none.
-pub(super) fn of_static_type(of: Option<StaticType>) -> ColumnKind {
-    match of {
-        Some(StaticType::Boolean) => ColumnKind::Boolean,
-        Some(StaticType::Integer) => ColumnKind::Integer,
-        Some(StaticType::Decimal) => ColumnKind::Decimal,
-        Some(StaticType::Text) | None => ColumnKind::Text,
+/// The kind where the definition declares none: of what the expression yields, if all of that is of one kind. Elements with elements of
+/// their own are no column without a declared type, and what is not known is text.
+pub(super) fn of_types(types: &Types) -> Option<ColumnKind> {
+    let mut kinds = types.known()?.iter().map(|of| match of.namespace() {
+        Namespace::Fhir => of_fhir_type(of.name()),
+        Namespace::System if of.is_primitive() => of_system_type(of.name()),
+        Namespace::System => ColumnKind::Text,
+    });
+    let first = kinds.next()?;
+    (first != ColumnKind::Json && kinds.all(|kind| kind == first)).then_some(first)
+}
+
+fn of_system_type(name: &str) -> ColumnKind {
+    match name {
+        "Boolean" => ColumnKind::Boolean,
+        "Integer" => ColumnKind::Integer,
+        "Decimal" => ColumnKind::Decimal,
+        _ => ColumnKind::Text,
+    }
+}
+
+/// Whether the declared type contradicts what the expression yields: none of its types is of the declared one's kin. Nothing is said where one
+/// of them is not known.
+pub(super) fn contradicts(declared: &str, inferred: &Types) -> bool {
+    let Some(declared) = declared_type(declared) else {
+        return false;
+    };
+    inferred
+        .known()
+        .is_some_and(|types| !types.is_empty() && !types.iter().any(|of| are_kin(declared, *of)))
+}
+
+fn declared_type(written: &str) -> Option<Type> {
+    let name = written
+        .strip_prefix("http://hl7.org/fhir/StructureDefinition/")
+        .unwrap_or(written);
+    let system = name
+        .strip_prefix("http://hl7.org/fhirpath/System.")
+        .or_else(|| name.strip_prefix("System."));
+    match system {
+        Some(system) => Type::system(system),
+        None => Type::fhir(name.strip_prefix("FHIR.").unwrap_or(name)),
+    }
+}
+
+fn are_kin(declared: Type, inferred: Type) -> bool {
+    if declared.is(inferred) || inferred.is(declared) {
+        return true;
+    }
+    match (declared.class(), inferred.class()) {
+        (Class::Date | Class::DateTime, Class::Date | Class::DateTime)
+        | (Class::Integer | Class::Integer64 | Class::Decimal, Class::Integer | Class::Integer64)
+        | (Class::Quantity, Class::Quantity) => true,
+        (Class::Complex | Class::Resource, _) => false,
+        (a, b) => a == b,
     }
 }
 

@@ -383,17 +383,40 @@ fn refused(path: &str) -> Vec<PathErrorKind> {
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     for (path, part) in [
-        ("now()", "unknown function now()"),
-        ("name.resolve()", "unknown function resolve()"),
-        ("name.frist()", "supported are all, as, count"),
+        ("now()", "now() is not for views: the stored row would be wrong"),
+        ("today() > birthDate", "today() is not for views"),
+        ("timeOfDay()", "timeOfDay() is not for views"),
+        (
+            "name.resolve()",
+            "resolve() is not for views: it needs more than the one resource",
+        ),
+        (
+            "code.memberOf('urn:x')",
+            "memberOf() is not for views: it needs a terminology server",
+        ),
+        ("code.subsumes(code)", "subsumes() is not for views"),
+        ("code.subsumedBy(code)", "subsumedBy() is not for views"),
+        (
+            "conformsTo('urn:x')",
+            "conformsTo() is not for views: it needs a validator",
+        ),
+        (
+            "name.frist()",
+            "unknown function frist(); supported are abs, aggregate, all, allFalse",
+        ),
         ("name.where()", "where() takes one argument"),
         ("name.first(1)", "first() takes no argument"),
-        ("1 'mg' = 1 'mg'", "a quantity literal is not supported"),
-        ("birthDate + 1 year", "a quantity literal is not supported"),
-        ("5 mod 2", "operator mod is not supported"),
-        ("'a' ~ 'A'", "operator ~ is not supported"),
-        ("'a' & 'b'", "operator & is not supported"),
-        ("$total", "$total is not supported"),
+        (
+            "gender.substring()",
+            "substring() takes a start and at most a length",
+        ),
+        ("gender.length(1)", "length() takes no argument"),
+        (
+            "gender.matches('(')",
+            "the regular expression cannot be used: its syntax",
+        ),
+        ("gender.matches('(?<=a)b')", "look-around"),
+        ("gender.matches('(a{1000}){1000}')", "it is too big"),
         ("%nothing", "undefined constant %nothing"),
         ("value.ofType(quantity)", "unknown type quantity"),
         ("value.ofType('x')", "the name of a type is expected"),

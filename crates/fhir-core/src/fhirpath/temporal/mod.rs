@@ -1,5 +1,9 @@
 //! Dates, times and moments with partial precision, and how they compare (FHIRPath N1, section 6.2).
 
+mod arithmetic;
+mod boundary;
+mod text;
+
 use std::cmp::Ordering;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
@@ -12,16 +16,34 @@ pub struct Temporal {
     precision: Precision,
     /// Minutes east of UTC.
     offset: Option<i32>,
-    /// A time of day, without a date.
-    is_time: bool,
+    /// Digits of the second's fraction, as written (9 at most).
+    digits: u8,
+    form: Form,
 }
 
+/// FHIRPath's types of dates and times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Date
+    Date,
+    /// `DateTime`, however imprecise
+    DateTime,
+    /// Time: a time of day, without a date
+    Time,
+}
+
+/// How much of it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Precision {
+pub enum Precision {
+    /// `2015`
     Year,
+    /// `2015-02`
     Month,
+    /// `2015-02-04`
     Day,
+    /// To the hour.
     Hour,
+    /// To the minute.
     Minute,
     /// Seconds and their fraction are one precision.
     Second,
@@ -52,7 +74,8 @@ impl Temporal {
                 local: date.and_time(NaiveTime::MIN),
                 precision,
                 offset: None,
-                is_time: false,
+                digits: 0,
+                form: Form::Date,
             });
         };
         let (time, offset) = split_offset(time)?;
@@ -62,29 +85,32 @@ impl Temporal {
                 local: date.and_time(NaiveTime::MIN),
                 precision,
                 offset: None,
-                is_time: false,
+                digits: 0,
+                form: Form::DateTime,
             });
         }
         if precision != Precision::Day {
             return None;
         }
-        let (time, precision) = time_of_day(time)?;
+        let (time, precision, digits) = time_of_day(time)?;
         Some(Self {
             local: date.and_time(time),
             precision,
             offset,
-            is_time: false,
+            digits,
+            form: Form::DateTime,
         })
     }
 
     /// Reads `hh[:mm[:ss[.f]]]`.
     pub fn time(text: &str) -> Option<Self> {
-        let (time, precision) = time_of_day(text)?;
+        let (time, precision, digits) = time_of_day(text)?;
         Some(Self {
             local: NaiveDate::default().and_time(time),
             precision,
             offset: None,
-            is_time: true,
+            digits,
+            form: Form::Time,
         })
     }
 
@@ -97,9 +123,27 @@ impl Temporal {
         }
     }
 
+    /// Reads a date or dateTime as a `DateTime`: FHIR writes an imprecise dateTime like a date.
+    pub fn date_time(text: &str) -> Option<Self> {
+        Self::date(text).map(|read| Self {
+            form: Form::DateTime,
+            ..read
+        })
+    }
+
+    /// Its type.
+    pub fn form(self) -> Form {
+        self.form
+    }
+
     /// Whether it is a time of day.
     pub fn is_time(self) -> bool {
-        self.is_time
+        self.form == Form::Time
+    }
+
+    /// How much of it was written.
+    pub fn precision(self) -> Precision {
+        self.precision
     }
 
     /// The moment, to the microsecond, where date, time to the second and offset are known.
@@ -113,22 +157,22 @@ impl Temporal {
 
     /// Date and time of day as written, where they are known to the second; an offset is dropped.
     pub fn local(self) -> Option<NaiveDateTime> {
-        (self.precision == Precision::Second && !self.is_time).then_some(self.local)
+        (self.precision == Precision::Second && !self.is_time()).then_some(self.local)
     }
 
     /// The day, where just that is known.
     pub fn day(self) -> Option<NaiveDate> {
-        (self.precision == Precision::Day && !self.is_time).then_some(self.local.date())
+        (self.precision == Precision::Day && !self.is_time()).then_some(self.local.date())
     }
 
     /// The time of day, where it is known to the second, without a date.
     pub fn time_of_day(self) -> Option<NaiveTime> {
-        (self.precision == Precision::Second && self.is_time).then_some(self.local.time())
+        (self.precision == Precision::Second && self.is_time()).then_some(self.local.time())
     }
 
     /// Earlier, equal or later; `None` where that depends on what was not written (precision, offset), or a time meets a date.
     pub fn compare(self, other: Self) -> Option<Ordering> {
-        if self.is_time != other.is_time {
+        if self.is_time() != other.is_time() {
             return None;
         }
         let (a, b) = match (self.offset, other.offset) {
@@ -196,15 +240,15 @@ fn split_offset(time: &str) -> Option<(&str, Option<i32>)> {
     ))
 }
 
-fn time_of_day(text: &str) -> Option<(NaiveTime, Precision)> {
+fn time_of_day(text: &str) -> Option<(NaiveTime, Precision, u8)> {
     let mut parts = text.splitn(3, ':');
     let hour = number(parts.next()?, 2)?;
     let Some(minute) = parts.next() else {
-        return Some((NaiveTime::from_hms_opt(hour, 0, 0)?, Precision::Hour));
+        return Some((NaiveTime::from_hms_opt(hour, 0, 0)?, Precision::Hour, 0));
     };
     let minute = number(minute, 2)?;
     let Some(second) = parts.next() else {
-        return Some((NaiveTime::from_hms_opt(hour, minute, 0)?, Precision::Minute));
+        return Some((NaiveTime::from_hms_opt(hour, minute, 0)?, Precision::Minute, 0));
     };
     let (second, fraction) = match second.split_once('.') {
         Some((second, fraction)) => (second, Some(fraction)),
@@ -229,6 +273,7 @@ fn time_of_day(text: &str) -> Option<(NaiveTime, Precision)> {
     Some((
         NaiveTime::from_hms_nano_opt(hour, minute, second, nanos)?,
         Precision::Second,
+        u8::try_from(fraction.map_or(0, str::len).min(9)).ok()?,
     ))
 }
 

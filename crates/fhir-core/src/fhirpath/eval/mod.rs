@@ -1,0 +1,208 @@
+//! Operators over a focus: items are pushed to a receiver, which can stop them.
+
+mod logic;
+mod single;
+mod stream;
+
+use std::{cell::Cell, ops::ControlFlow};
+
+use super::{
+    error::Fault,
+    expr::Expr,
+    value::{Element, Item},
+};
+use crate::json::Node;
+
+pub use logic::truth;
+pub use stream::{literal, stream};
+
+/// Why no more items come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The receiver has what it wants.
+    Done,
+    /// It failed.
+    Fault(Fault),
+}
+
+/// Whether more items are wanted.
+pub type Flow = ControlFlow<Stop>;
+
+/// Takes the items of an expression, one by one.
+pub type Receiver<'r, 'a> = &'r mut dyn FnMut(Item<'a>) -> Flow;
+
+/// What all expressions of one resource share.
+#[derive(Debug)]
+pub struct Resource<'a> {
+    /// The resource.
+    pub root: Node<'a>,
+    /// Operators that may still run: criteria within criteria over long arrays are bounded by it.
+    steps: Cell<u64>,
+}
+
+/// Operators that run for one resource and view at most; a resource of 1 MB with a rich view takes some hundred thousand.
+pub const MAX_STEPS: u64 = 200_000_000;
+
+/// Items of one collection that is kept; a larger one only passes through.
+pub const MAX_ITEMS: usize = 1_000_000;
+
+/// Bytes of text that are worked on in the time of a step.
+const BYTES: u64 = 32;
+
+impl<'a> Resource<'a> {
+    /// A resource that nothing was evaluated on.
+    pub fn new(root: Node<'a>) -> Self {
+        Self {
+            root,
+            steps: Cell::new(MAX_STEPS),
+        }
+    }
+
+    /// Counts an operator that runs, or a comparison.
+    pub(super) fn step(&self) -> Result<(), Fault> {
+        self.steps(1)
+    }
+
+    /// Counts what takes so many steps.
+    pub(super) fn steps(&self, steps: u64) -> Result<(), Fault> {
+        let left = self
+            .steps
+            .get()
+            .checked_sub(steps)
+            .ok_or(Fault::Steps(MAX_STEPS))?;
+        self.steps.set(left);
+        Ok(())
+    }
+
+    /// Counts work on so many bytes of text.
+    pub(super) fn charge(&self, bytes: usize) -> Result<(), Fault> {
+        self.steps(bytes as u64 / BYTES)
+    }
+}
+
+/// What an expression is evaluated on.
+#[derive(Debug, Clone)]
+pub struct Focus<'a, 'r> {
+    /// `$this`
+    pub this: Item<'a>,
+    /// `$index`
+    pub index: i64,
+    /// `%context`
+    pub context: Element<'a>,
+    /// `%rowIndex`
+    pub row_index: i64,
+    /// `$total`, within `aggregate`
+    pub total: Option<&'r Few<'a>>,
+    /// The resource that it is of.
+    pub resource: &'r Resource<'a>,
+}
+
+impl<'a, 'r> Focus<'a, 'r> {
+    /// The focus that a whole expression begins with.
+    pub fn on(element: Element<'a>, row_index: i64, resource: &'r Resource<'a>) -> Self {
+        Self {
+            this: Item::Element(element),
+            index: 0,
+            context: element,
+            row_index,
+            total: None,
+            resource,
+        }
+    }
+
+    /// The same, on another item.
+    pub(super) fn at(&self, this: Item<'a>, index: i64) -> Self {
+        Self {
+            this,
+            index,
+            context: self.context,
+            row_index: self.row_index,
+            total: self.total,
+            resource: self.resource,
+        }
+    }
+}
+
+/// One item, none, or several.
+#[derive(Debug, Clone)]
+pub enum Few<'a> {
+    /// Empty.
+    None,
+    /// A single item.
+    One(Item<'a>),
+    /// All of several.
+    Many(Vec<Item<'a>>),
+}
+
+impl<'a> Few<'a> {
+    /// Adds an item at the end.
+    pub fn push(&mut self, item: Item<'a>) -> Result<(), Fault> {
+        *self = match std::mem::replace(self, Few::None) {
+            Few::None => Few::One(item),
+            Few::One(first) => Few::Many(vec![first, item]),
+            Few::Many(items) if items.len() == MAX_ITEMS => return Err(Fault::TooMany(MAX_ITEMS)),
+            Few::Many(mut items) => {
+                items.push(item);
+                Few::Many(items)
+            }
+        };
+        Ok(())
+    }
+
+    /// All items, as a slice.
+    pub fn as_slice(&self) -> &[Item<'a>] {
+        match self {
+            Few::None => &[],
+            Few::One(item) => std::slice::from_ref(item),
+            Few::Many(items) => items,
+        }
+    }
+}
+
+pub(super) fn fault<T>(fault: Fault) -> ControlFlow<Stop, T> {
+    ControlFlow::Break(Stop::Fault(fault))
+}
+
+/// A computation's result as a flow, so that `?` passes a fault on.
+pub(super) fn flow<T>(result: Result<T, Fault>) -> ControlFlow<Stop, T> {
+    match result {
+        Ok(value) => ControlFlow::Continue(value),
+        Err(error) => fault(error),
+    }
+}
+
+/// Runs `each` for every item.
+pub fn for_each<'a>(
+    expr: &'a Expr,
+    focus: &Focus<'a, '_>,
+    mut each: impl FnMut(Item<'a>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    match stream(expr, focus, &mut |item| flow(each(item))) {
+        ControlFlow::Break(Stop::Fault(error)) => Err(error),
+        ControlFlow::Break(Stop::Done) | ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// All items.
+pub fn all<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Few<'a>, Fault> {
+    let mut items = Few::None;
+    for_each(expr, focus, |item| items.push(item))?;
+    Ok(items)
+}
+
+/// The only item; a fault in `what` if there are several.
+pub fn single<'a>(
+    expr: &'a Expr,
+    focus: &Focus<'a, '_>,
+    what: &'static str,
+) -> Result<Option<Item<'a>>, Fault> {
+    let mut single = None;
+    for_each(expr, focus, |item| {
+        if single.is_some() {
+            return Err(Fault::Several(what));
+        }
+        single = Some(item);
+        Ok(())
+    })?;
+    Ok(single)
+}

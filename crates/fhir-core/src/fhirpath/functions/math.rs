@@ -1,0 +1,140 @@
+//! Functions of a number (FHIRPath N1, section 5.7). Empty where there is no result, or none in range.
+
+use super::scalar::{Answer, Call, Function, Yields};
+use crate::fhirpath::{
+    error::Fault,
+    number::{Decimal, Toward},
+    quantity::Quantity,
+    value::Value,
+};
+
+pub(super) static FUNCTIONS: [Function; 10] = [
+    of("abs", "abs()", Yields::Same, absolute),
+    of("ceiling", "ceiling()", Yields::Integer, |call| {
+        to_integer(call, Toward::Up)
+    }),
+    of("floor", "floor()", Yields::Integer, |call| {
+        to_integer(call, Toward::Down)
+    }),
+    of("truncate", "truncate()", Yields::Integer, |call| {
+        to_integer(call, Toward::Zero)
+    }),
+    of("exp", "exp()", Yields::Decimal, |call| {
+        decimal(call, Decimal::exp)
+    }),
+    of("ln", "ln()", Yields::Decimal, |call| decimal(call, Decimal::ln)),
+    of("sqrt", "sqrt()", Yields::Decimal, |call| {
+        decimal(call, Decimal::sqrt)
+    }),
+    Function {
+        name: "log",
+        shown: "log()",
+        arguments: (1, 1),
+        takes: "one argument, the base",
+        yields: Yields::Decimal,
+        run: log,
+    },
+    Function {
+        name: "power",
+        shown: "power()",
+        arguments: (1, 1),
+        takes: "one argument, the exponent",
+        yields: Yields::Decimal,
+        run: power,
+    },
+    Function {
+        name: "round",
+        shown: "round()",
+        arguments: (0, 1),
+        takes: "at most one argument, the digits after the point",
+        yields: Yields::Decimal,
+        run: round,
+    },
+];
+
+const fn of(
+    name: &'static str,
+    shown: &'static str,
+    yields: Yields,
+    run: for<'c, 'a> fn(&Call<'c, 'a>) -> Answer<'a>,
+) -> Function {
+    Function {
+        name,
+        shown,
+        arguments: (0, 0),
+        takes: "no argument",
+        yields,
+        run,
+    }
+}
+
+/// The number to compute with; nothing of one with more digits than that.
+fn number(call: &Call<'_, '_>) -> Result<Option<Decimal>, Fault> {
+    match call.item.value() {
+        Some(value) if value.is_number() => Ok(value.decimal()),
+        _ => call.misfit(),
+    }
+}
+
+fn absolute<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
+    Ok(match call.item.operand() {
+        Some(Value::Integer(value)) => value.checked_abs().map(Value::Integer),
+        Some(Value::Quantity(quantity)) => quantity.value.absolute().map(|value| {
+            Value::Quantity(Box::new(Quantity {
+                value,
+                unit: quantity.unit,
+            }))
+        }),
+        _ => number(call)?.and_then(Decimal::absolute).map(Value::Decimal),
+    })
+}
+
+fn to_integer<'a>(call: &Call<'_, 'a>, toward: Toward) -> Answer<'a> {
+    Ok(number(call)?
+        .and_then(|value| value.integer(toward))
+        .map(Value::Integer))
+}
+
+fn decimal<'a>(call: &Call<'_, 'a>, of: fn(Decimal) -> Option<Decimal>) -> Answer<'a> {
+    Ok(number(call)?.and_then(of).map(Value::Decimal))
+}
+
+fn log<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
+    let (value, base) = (number(call)?, call.decimal_argument(0)?);
+    Ok(value
+        .zip(base)
+        .and_then(|(value, base)| value.log(base))
+        .map(Value::Decimal))
+}
+
+fn power<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
+    let (value, exponent) = (number(call)?, call.decimal_argument(0)?);
+    let Some((value, exponent)) = value.zip(exponent) else {
+        return Ok(None);
+    };
+    let Some(power) = value.power(exponent) else {
+        return Ok(None);
+    };
+    let integers = [Some(call.item), call.argument(0)]
+        .into_iter()
+        .all(|item| item.is_some_and(|item| matches!(item.value(), Some(Value::Integer(_)))));
+    Ok(Some(match power.integer(Toward::Zero) {
+        Some(integer) if integers && Decimal::from(integer) == power => Value::Integer(integer),
+        _ => Value::Decimal(power),
+    }))
+}
+
+fn round<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
+    let digits = match call.integer_argument(0)? {
+        None if call.is_given(0) => return Ok(None),
+        None => 0,
+        Some(digits) => u32::try_from(digits).map_err(|_| Fault::Argument("round()"))?,
+    };
+    Ok(number(call)?
+        .and_then(|value| {
+            // Digits beyond those that it has are none to round.
+            let digits = digits.min(value.scale());
+            value.rounded(digits, Toward::Nearest)
+        })
+        .map(Value::Decimal))
+}

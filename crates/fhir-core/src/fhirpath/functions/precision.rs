@@ -1,0 +1,105 @@
+//! How precisely a value was written, and what it can be: `precision`, `lowBoundary`, `highBoundary` (SQL on FHIR, "Functions"); and what
+//! is told of a single item: `getValue`, `type`, `comparable`.
+
+use super::scalar::{Answer, Call, Function, Yields};
+use crate::fhirpath::{
+    quantity::Quantity,
+    value::{Item, Value},
+};
+
+pub(super) static FUNCTIONS: [Function; 6] = [
+    Function {
+        name: "lowBoundary",
+        shown: "lowBoundary()",
+        arguments: (0, 1),
+        takes: "at most one argument, the precision",
+        yields: Yields::Edge,
+        run: |call| boundary(call, false),
+    },
+    Function {
+        name: "highBoundary",
+        shown: "highBoundary()",
+        arguments: (0, 1),
+        takes: "at most one argument, the precision",
+        yields: Yields::Edge,
+        run: |call| boundary(call, true),
+    },
+    Function {
+        name: "precision",
+        shown: "precision()",
+        arguments: (0, 0),
+        takes: "no argument",
+        yields: Yields::Integer,
+        run: precision,
+    },
+    Function {
+        name: "getValue",
+        shown: "getValue()",
+        arguments: (0, 0),
+        takes: "no argument",
+        yields: Yields::Same,
+        run: |call| Ok(call.item.value()),
+    },
+    Function {
+        name: "type",
+        shown: "type()",
+        arguments: (0, 0),
+        takes: "no argument",
+        yields: Yields::TypeInfo,
+        run: |call| {
+            Ok(match call.item {
+                Item::Element(element) => element.type_of().map(Value::Type),
+                Item::Value(value) => Some(Value::Type(value.type_of())),
+            })
+        },
+    },
+    Function {
+        name: "comparable",
+        shown: "comparable()",
+        arguments: (1, 1),
+        takes: "one argument, a quantity",
+        yields: Yields::Boolean,
+        run: comparable,
+    },
+];
+
+fn boundary<'a>(call: &Call<'_, 'a>, high: bool) -> Answer<'a> {
+    let precision = call.integer_argument(0)?;
+    if call.is_given(0) && precision.is_none() {
+        return Ok(None);
+    }
+    Ok(match call.item.operand() {
+        Some(Value::Temporal(value, _)) => value.boundary(high, precision).map(Value::temporal),
+        Some(Value::Quantity(quantity)) => quantity.value.boundary(high, precision).map(|value| {
+            Value::Quantity(Box::new(Quantity {
+                value,
+                unit: quantity.unit,
+            }))
+        }),
+        Some(value) if value.is_number() => value
+            .decimal()
+            .and_then(|value| value.boundary(high, precision))
+            .map(Value::Decimal),
+        _ => return call.misfit(),
+    })
+}
+
+fn precision<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
+    Ok(match call.item.value() {
+        Some(Value::Temporal(value, _)) => Some(Value::Integer(value.digits_written())),
+        Some(value) if value.is_number() => value.decimal().map(|value| Value::Integer(value.scale().into())),
+        _ => return call.misfit(),
+    })
+}
+
+fn comparable<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
+    let Some(other) = call.argument(0) else {
+        return Ok(None);
+    };
+    match (call.item.operand(), other.operand()) {
+        (Some(Value::Quantity(a)), Some(Value::Quantity(b))) => {
+            Ok(Some(Value::Boolean(a.compare(&b).is_some())))
+        }
+        _ => call.misfit(),
+    }
+}

@@ -1,0 +1,85 @@
+//! The types that an expression's items can have, as far as that is known before it is evaluated.
+
+use super::{Class, Type};
+
+/// More types than this are as good as none known.
+const MOST: usize = 64;
+
+/// A set of types; or nothing is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Types(Option<Vec<Type>>);
+
+impl Types {
+    /// Nothing is known.
+    pub const UNKNOWN: Self = Self(None);
+
+    /// No item can come.
+    pub fn none() -> Self {
+        Self(Some(Vec::new()))
+    }
+
+    /// All items are of this type.
+    pub fn one(of: Type) -> Self {
+        Self(Some(vec![of]))
+    }
+
+    /// Any of these.
+    pub fn of(types: impl IntoIterator<Item = Type>) -> Self {
+        let mut types: Vec<_> = types.into_iter().collect();
+        types.sort_unstable();
+        types.dedup();
+        if types.len() > MOST {
+            return Self::UNKNOWN;
+        }
+        Self(Some(types))
+    }
+
+    /// The types, if they are known.
+    pub fn known(&self) -> Option<&[Type]> {
+        self.0.as_deref()
+    }
+
+    /// Those of either.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        match (&self.0, &other.0) {
+            (Some(a), Some(b)) => Self::of(a.iter().chain(b).copied()),
+            _ => Self::UNKNOWN,
+        }
+    }
+
+    /// What `ofType(of)` leaves: types that are `of`, and `of` itself where it specialises one of these.
+    #[must_use]
+    pub fn narrowed(&self, of: Type) -> Self {
+        match &self.0 {
+            None => Self::one(of),
+            Some(types) => Self::of(
+                types
+                    .iter()
+                    .filter_map(|&t| if t.is(of) { Some(t) } else { of.is(t).then_some(of) }),
+            ),
+        }
+    }
+
+    /// The System types that operators and functions read them as.
+    #[must_use]
+    pub fn computed(&self) -> Self {
+        self.known().map_or(Self::UNKNOWN, |types| {
+            Self::of(types.iter().map(|of| of.computed()))
+        })
+    }
+
+    /// The one type, if all items have it.
+    pub fn single(&self) -> Option<Type> {
+        match self.known()? {
+            [of] => Some(*of),
+            _ => None,
+        }
+    }
+
+    /// Whether all items are of this class, and there can be some.
+    pub fn all(&self, is: impl Fn(Class) -> bool) -> bool {
+        self.known()
+            .is_some_and(|types| !types.is_empty() && types.iter().all(|t| is(t.class())))
+    }
+}

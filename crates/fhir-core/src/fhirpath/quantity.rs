@@ -1,0 +1,347 @@
+//! Numbers with units: calendar durations and UCUM units, and how they compare (FHIRPath N1, sections 4.1.5 and 6).
+
+use std::{cmp::Ordering, fmt};
+
+use super::{number::Decimal, ucum};
+
+/// A number with its unit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quantity {
+    /// The number.
+    pub value: Decimal,
+    /// The unit.
+    pub unit: Unit,
+}
+
+/// A unit as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unit {
+    /// `4 days`
+    Calendar(Calendar),
+    /// `4 'd'`
+    Ucum(String),
+    /// The unit of a FHIR Quantity: of a time it can be either, by what it meets.
+    Fhir(String),
+}
+
+/// Units of calendar time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Calendar {
+    /// `year`, `years`
+    Year,
+    /// `month`, `months`
+    Month,
+    /// `week`, `weeks`
+    Week,
+    /// `day`, `days`
+    Day,
+    /// `hour`, `hours`
+    Hour,
+    /// `minute`, `minutes`
+    Minute,
+    /// `second`, `seconds`
+    Second,
+    /// `millisecond`, `milliseconds`
+    Millisecond,
+}
+
+/// Each unit: singular word, UCUM's code of the duration nearest to it, milliseconds.
+const CALENDAR: [(Calendar, &str, &str, i64); 8] = [
+    (Calendar::Year, "year", "a", 365 * 86_400_000),
+    (Calendar::Month, "month", "mo", 30 * 86_400_000),
+    (Calendar::Week, "week", "wk", 7 * 86_400_000),
+    (Calendar::Day, "day", "d", 86_400_000),
+    (Calendar::Hour, "hour", "h", 3_600_000),
+    (Calendar::Minute, "minute", "min", 60_000),
+    (Calendar::Second, "second", "s", 1_000),
+    (Calendar::Millisecond, "millisecond", "ms", 1),
+];
+
+impl Calendar {
+    /// The unit that a word names, in singular or plural.
+    pub fn of_word(word: &str) -> Option<Self> {
+        let singular = word.strip_suffix('s').unwrap_or(word);
+        CALENDAR
+            .iter()
+            .find(|(_, name, ..)| *name == singular)
+            .map(|(unit, ..)| *unit)
+    }
+
+    fn of_ucum(code: &str) -> Option<Self> {
+        CALENDAR
+            .iter()
+            .find(|(_, _, ucum, _)| *ucum == code)
+            .map(|(unit, ..)| *unit)
+    }
+
+    fn row(self) -> (&'static str, &'static str, i64) {
+        CALENDAR
+            .iter()
+            .find(|(unit, ..)| *unit == self)
+            .map_or(("", "", 1), |(_, word, ucum, millis)| (word, ucum, *millis))
+    }
+}
+
+impl Unit {
+    /// UCUM's code, where it has one of just this meaning: calendar seconds are UCUM's, calendar months are not.
+    fn ucum(&self) -> Option<&str> {
+        match self {
+            Self::Ucum(code) | Self::Fhir(code) => Some(code),
+            Self::Calendar(unit @ (Calendar::Second | Calendar::Millisecond)) => Some(unit.row().1),
+            Self::Calendar(_) => None,
+        }
+    }
+
+    /// The calendar unit that a date can be moved by, and that compares with others. A definite duration is none (FHIRPath N1: `1 year` and
+    /// `1 'a'` do not compare), but seconds are.
+    pub fn calendar(&self) -> Option<Calendar> {
+        match self {
+            Self::Calendar(unit) => Some(*unit),
+            Self::Fhir(code) => Calendar::of_ucum(code),
+            Self::Ucum(code) => Calendar::of_ucum(code).filter(|unit| *unit >= Calendar::Second),
+        }
+    }
+
+    /// UCUM's code; of calendar time that of the definite duration nearest to it.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Calendar(unit) => unit.row().1,
+            Self::Ucum(code) | Self::Fhir(code) => code,
+        }
+    }
+}
+
+impl Quantity {
+    /// Without a unit.
+    pub fn plain(value: Decimal) -> Self {
+        Self {
+            value,
+            unit: Unit::Ucum("1".into()),
+        }
+    }
+
+    /// Reads `4`, `4 days`, `4 'mg'` (FHIRPath N1, `toQuantity`).
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let end = text
+            .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
+            .unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let value = Decimal::read(number)?;
+        let spaced = unit.starts_with(char::is_whitespace);
+        let unit = unit.trim();
+        let unit = match unit.strip_prefix('\'').and_then(|u| u.strip_suffix('\'')) {
+            _ if unit.is_empty() => Unit::Ucum("1".into()),
+            Some(code) => (!code.is_empty() && !code.contains('\'')).then(|| Unit::Ucum(code.into()))?,
+            None => Unit::Calendar(spaced.then(|| Calendar::of_word(unit))??),
+        };
+        Some(Self { value, unit })
+    }
+
+    /// Earlier, equal or later in size; `None` where the units do not compare.
+    pub fn compare(&self, other: &Self) -> Option<Ordering> {
+        if let (Some(a), Some(b)) = (self.unit.ucum(), other.unit.ucum()) {
+            return compare_ucum(self.value, a, other.value, b);
+        }
+        let (a, b) = (self.unit.calendar()?, other.unit.calendar()?);
+        let months = |unit| match unit {
+            Calendar::Year => Some(12),
+            Calendar::Month => Some(1),
+            _ => None,
+        };
+        let (a_factor, b_factor) = match (months(a), months(b)) {
+            (Some(a), Some(b)) => (a, b),
+            _ => (a.row().2, b.row().2),
+        };
+        Some(
+            self.value
+                .times(Decimal::from(a_factor))?
+                .cmp(&other.value.times(Decimal::from(b_factor))?),
+        )
+    }
+
+    /// `~`: calendar durations are UCUM's, and numbers are compared to the digits of the less precise one.
+    pub fn equivalent(&self, other: &Self) -> bool {
+        let (a, b) = (self.unit.code(), other.unit.code());
+        if a == b {
+            return self.value.equivalent(other.value);
+        }
+        let Some((a_factor, b_factor)) = ucum::common(a, b) else {
+            return false;
+        };
+        match (self.value.times(a_factor), other.value.times(b_factor)) {
+            (Some(a), Some(b)) => a.equivalent(b),
+            _ => false,
+        }
+    }
+
+    /// Sum, in the unit of the first; `None` where the units do not go together, or out of range.
+    pub fn plus(&self, other: &Self) -> Option<Self> {
+        let value =
+            if self.unit == other.unit || self.unit.ucum().is_some_and(|u| other.unit.ucum() == Some(u)) {
+                self.value.plus(other.value)?
+            } else {
+                let (own, others) = if let (Some(a), Some(b)) = (self.unit.ucum(), other.unit.ucum()) {
+                    ucum::common(a, b)?
+                } else {
+                    let (a, b) = (self.unit.calendar()?, other.unit.calendar()?);
+                    (Decimal::from(a.row().2), Decimal::from(b.row().2))
+                };
+                self.value.plus(other.value.times(others)?.over(own)?)?
+            };
+        Some(Self {
+            value,
+            unit: self.unit.clone(),
+        })
+    }
+
+    /// With the other sign.
+    pub fn negated(&self) -> Option<Self> {
+        Some(Self {
+            value: self.value.negated()?,
+            unit: self.unit.clone(),
+        })
+    }
+
+    /// Product: of units as well, where both have one.
+    pub fn times(&self, other: &Self) -> Option<Self> {
+        let unit = match (self.unit.code(), other.unit.code()) {
+            (_, "1") => self.unit.clone(),
+            ("1", _) => other.unit.clone(),
+            (a, b) if a == b => Unit::Ucum(format!("{a}2")),
+            (a, b) => Unit::Ucum(format!("{a}.{b}")),
+        };
+        Some(Self {
+            value: self.value.times(other.value)?,
+            unit,
+        })
+    }
+
+    /// Quotient: of units as well. Comparable ones leave none.
+    pub fn over(&self, other: &Self) -> Option<Self> {
+        let (a, b) = (self.unit.code(), other.unit.code());
+        if b == "1" {
+            return Some(Self {
+                value: self.value.over(other.value)?,
+                unit: self.unit.clone(),
+            });
+        }
+        if let Some((own, others)) = ucum::common(a, b) {
+            let value = self.value.times(own)?.over(other.value.times(others)?)?;
+            return Some(Self::plain(value));
+        }
+        Some(Self {
+            value: self.value.over(other.value)?,
+            unit: Unit::Ucum(format!("{a}/{b}")),
+        })
+    }
+
+    /// In another unit, where it converts to it.
+    pub fn to(&self, unit: &str) -> Option<Self> {
+        let unit = match Calendar::of_word(unit) {
+            Some(unit) => Unit::Calendar(unit),
+            None => Unit::Ucum(unit.to_owned()),
+        };
+        let zero = Self {
+            value: Decimal::from(0),
+            unit,
+        };
+        if zero.unit == self.unit {
+            return Some(self.clone());
+        }
+        zero.plus(self)
+    }
+}
+
+fn compare_ucum(a: Decimal, a_unit: &str, b: Decimal, b_unit: &str) -> Option<Ordering> {
+    if a_unit == b_unit {
+        return Some(a.cmp(&b));
+    }
+    let (a_factor, b_factor) = ucum::common(a_unit, b_unit)?;
+    Some(a.times(a_factor)?.cmp(&b.times(b_factor)?))
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.unit {
+            Unit::Calendar(unit) => {
+                let plural = if self.value == Decimal::from(1) { "" } else { "s" };
+                write!(f, "{} {}{plural}", self.value, unit.row().0)
+            }
+            Unit::Ucum(code) | Unit::Fhir(code) => write!(f, "{} '{code}'", self.value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quantity(text: &str) -> Quantity {
+        Quantity::parse(text).unwrap()
+    }
+
+    #[test]
+    fn reads_and_writes() {
+        for (text, written) in [
+            ("4 days", "4 days"),
+            ("1 days", "1 day"),
+            ("1.50 'mg'", "1.50 'mg'"),
+            ("-3", "-3 '1'"),
+            ("+3'mg'", "3 'mg'"),
+        ] {
+            assert_eq!(quantity(text).to_string(), written);
+        }
+        for text in [
+            "", "days", "4days", "4 dayz", "4 'mg", "4 mg", "4 ''", "1.2.3", "1 'm'g'",
+        ] {
+            assert_eq!(Quantity::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn compares_what_compares() {
+        for (a, b, order) in [
+            ("1 'g'", "1000 'mg'", Some(Ordering::Equal)),
+            ("1 'kg'", "999 'g'", Some(Ordering::Greater)),
+            ("1 's'", "1 second", Some(Ordering::Equal)),
+            ("1000 'ms'", "1 second", Some(Ordering::Equal)),
+            ("7 days", "1 week", Some(Ordering::Equal)),
+            ("1 year", "12 months", Some(Ordering::Equal)),
+            ("1 year", "1 'a'", None),
+            ("1 day", "24 'h'", None),
+            ("1 'mg'", "1 'mL'", None),
+            ("1 'xyz'", "1 'xyz'", Some(Ordering::Equal)),
+            ("1 'xyz'", "1 'zyx'", None),
+            ("100 'mg/dL'", "1 'g/L'", Some(Ordering::Equal)),
+        ] {
+            assert_eq!(quantity(a).compare(&quantity(b)), order, "{a} {b}");
+        }
+        assert!(quantity("1 year").equivalent(&quantity("1 'a'")));
+        assert!(quantity("1.0 'g'").equivalent(&quantity("1000 'mg'")));
+        assert!(!quantity("1 'g'").equivalent(&quantity("1 'm'")));
+    }
+
+    #[test]
+    fn arithmetic() {
+        let text = |q: Option<Quantity>| q.map(|q| q.to_string());
+        assert_eq!(
+            text(quantity("1 'g'").plus(&quantity("500 'mg'"))).as_deref(),
+            Some("1.5 'g'")
+        );
+        assert_eq!(text(quantity("1 'g'").plus(&quantity("1 'm'"))), None);
+        assert_eq!(
+            text(quantity("2 'cm'").times(&quantity("3 'cm'"))).as_deref(),
+            Some("6 'cm2'")
+        );
+        assert_eq!(
+            text(quantity("6 'g'").over(&quantity("2 'L'"))).as_deref(),
+            Some("3 'g/L'")
+        );
+        assert_eq!(
+            text(quantity("6 'g'").over(&quantity("2 'kg'"))).as_deref(),
+            Some("0.003 '1'")
+        );
+        assert_eq!(text(quantity("2 'h'").to("min")).as_deref(), Some("120 'min'"));
+    }
+}
