@@ -302,11 +302,11 @@ pub(super) fn reference_key<'a>(item: &Item<'a>, of_type: Option<&str>, receive:
 
 /// Type and id of `[base/]Type/id[/_history/version]`. A contained (`#a`), logical, conditional or `urn:` reference has none.
 fn split_reference(reference: &str) -> Option<(&str, &str)> {
-    let reference = reference
-        .find("/_history/")
-        .map_or(reference, |end| &reference[..end]);
-    let (before, id) = reference.rsplit_once('/')?;
-    let found = before.rsplit_once('/').map_or(before, |(_, found)| found);
+    let (mut before, mut id) = last_segment(reference)?;
+    if let Some((versioned, "_history")) = last_segment(before) {
+        (before, id) = last_segment(versioned)?;
+    }
+    let found = last_segment(before).map_or(before, |(_, found)| found);
     let is_id = !id.is_empty()
         && id.len() <= 64
         && id
@@ -315,4 +315,10 @@ fn split_reference(reference: &str) -> Option<(&str, &str)> {
     let is_type =
         found.starts_with(|c: char| c.is_ascii_uppercase()) && found.bytes().all(|b| b.is_ascii_alphabetic());
     (is_id && is_type).then_some((found, id))
+}
+
+/// What stands before and after the last slash. Segments are short, so a search from byte to byte is faster than one that prepares itself.
+fn last_segment(path: &str) -> Option<(&str, &str)> {
+    let slash = path.bytes().rposition(|byte| byte == b'/')?;
+    Some((&path[..slash], &path[slash + 1..]))
 }

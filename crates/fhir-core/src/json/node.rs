@@ -50,6 +50,11 @@ impl<'a> Node<'a> {
         self.doc
     }
 
+    /// Whether a string of the text may hold NUL.
+    pub(crate) fn may_hold_nul(self) -> bool {
+        self.doc.irregular
+    }
+
     /// What the value is.
     pub fn kind(self) -> Kind {
         self.entry().kind

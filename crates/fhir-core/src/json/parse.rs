@@ -48,7 +48,10 @@ impl Tape {
             projection,
             irregular: false,
         };
-        parser.run()?;
+        parser.run().map_err(|refused| match refused {
+            Refused::Syntax => JsonError::Syntax { at: parser.at },
+            Refused::TooDeep => JsonError::TooDeep,
+        })?;
         let irregular = parser.irregular;
         Ok(Doc {
             text,
@@ -68,6 +71,13 @@ struct Parser<'t> {
     irregular: bool,
 }
 
+/// Why the text is not read, where it is read; small, since it is the other half of every result.
+#[derive(Clone, Copy)]
+enum Refused {
+    Syntax,
+    TooDeep,
+}
+
 /// Whether a value is all there, or a container that was only opened.
 #[derive(Clone, Copy, PartialEq)]
 enum Is {
@@ -80,11 +90,10 @@ enum Is {
     reason = "read refuses texts of 4 GiB; entries are fewer than bytes, decoded strings shorter"
 )]
 impl Parser<'_> {
-    fn run(&mut self) -> Result<(), JsonError> {
+    fn run(&mut self) -> Result<(), Refused> {
         let mut before = self.value(Projection::ROOT)?;
         while let Some(&Open { place, close, .. }) = self.tape.open.last() {
-            let byte = self.peek();
-            if byte == Some(close) {
+            if self.peek() == Some(close) {
                 self.close();
                 before = Is::Complete;
                 continue;
@@ -93,20 +102,42 @@ impl Parser<'_> {
                 self.take(b',')?;
             }
             before = if close == b'}' {
-                self.member(place)?
+                self.members(place)?
             } else {
-                self.value(place)?
+                self.items(place)?
             };
         }
         if self.peek().is_none() {
             Ok(())
         } else {
-            Err(self.syntax())
+            Err(Refused::Syntax)
         }
     }
 
-    fn syntax(&self) -> JsonError {
-        JsonError::Syntax { at: self.at }
+    /// Items of an array, up to one that opens a container or to the last.
+    fn items(&mut self, place: Place) -> Result<Is, Refused> {
+        loop {
+            if self.value(place)? == Is::Open {
+                return Ok(Is::Open);
+            }
+            if self.peek() != Some(b',') {
+                return Ok(Is::Complete);
+            }
+            self.at += 1;
+        }
+    }
+
+    /// Members of an object, up to one that opens a container or to the last.
+    fn members(&mut self, place: Place) -> Result<Is, Refused> {
+        loop {
+            if self.member(place)? == Is::Open {
+                return Ok(Is::Open);
+            }
+            if self.peek() != Some(b',') {
+                return Ok(Is::Complete);
+            }
+            self.at += 1;
+        }
     }
 
     /// The next byte that is no white space.
@@ -119,18 +150,18 @@ impl Parser<'_> {
         }
     }
 
-    fn take(&mut self, byte: u8) -> Result<(), JsonError> {
+    fn take(&mut self, byte: u8) -> Result<(), Refused> {
         if self.peek() == Some(byte) {
             self.at += 1;
             return Ok(());
         }
-        Err(self.syntax())
+        Err(Refused::Syntax)
     }
 
     /// A key and its value; neither stays if nobody wants it.
-    fn member(&mut self, of: Place) -> Result<Is, JsonError> {
+    fn member(&mut self, of: Place) -> Result<Is, Refused> {
         if self.peek() != Some(b'"') {
-            return Err(self.syntax());
+            return Err(Refused::Syntax);
         }
         let unescaped = self.tape.unescaped.len();
         let key = self.string()?;
@@ -155,7 +186,7 @@ impl Parser<'_> {
     }
 
     /// Passes over a value.
-    fn pass_over(&mut self) -> Result<(), JsonError> {
+    fn pass_over(&mut self) -> Result<(), Refused> {
         let end = match self.peek() {
             Some(b'"') => self.tape.bitmap.string(self.at + 1).map(|(end, _)| end + 1),
             Some(b'{' | b'[') => self.tape.bitmap.container_end(self.at),
@@ -168,11 +199,11 @@ impl Parser<'_> {
             }
             _ => None,
         };
-        self.at = end.ok_or_else(|| self.syntax())?;
+        self.at = end.ok_or(Refused::Syntax)?;
         Ok(())
     }
 
-    fn value(&mut self, place: Place) -> Result<Is, JsonError> {
+    fn value(&mut self, place: Place) -> Result<Is, Refused> {
         match self.peek() {
             Some(b'"') => {
                 let string = self.string()?;
@@ -184,7 +215,7 @@ impl Parser<'_> {
             Some(b'f') => self.word(b"false", Kind::False)?,
             Some(b'n') => self.word(b"null", Kind::Null)?,
             Some(b'-' | b'0'..=b'9') => self.number()?,
-            _ => return Err(self.syntax()),
+            _ => return Err(Refused::Syntax),
         }
         Ok(Is::Complete)
     }
@@ -204,9 +235,9 @@ impl Parser<'_> {
         self.tape.entries.push(entry);
     }
 
-    fn open(&mut self, kind: Kind, place: Place, close: u8) -> Result<Is, JsonError> {
+    fn open(&mut self, kind: Kind, place: Place, close: u8) -> Result<Is, Refused> {
         if self.tape.open.len() == MAX_DEPTH {
-            return Err(JsonError::TooDeep);
+            return Err(Refused::TooDeep);
         }
         let entry = self.tape.entries.len();
         self.tape.open.push(Open { entry, place, close });
@@ -225,16 +256,16 @@ impl Parser<'_> {
         }
     }
 
-    fn word(&mut self, word: &[u8], kind: Kind) -> Result<(), JsonError> {
+    fn word(&mut self, word: &[u8], kind: Kind) -> Result<(), Refused> {
         if !self.bytes[self.at..].starts_with(word) {
-            return Err(self.syntax());
+            return Err(Refused::Syntax);
         }
         self.push(kind, self.at, self.at + word.len());
         self.at += word.len();
         Ok(())
     }
 
-    fn number(&mut self) -> Result<(), JsonError> {
+    fn number(&mut self) -> Result<(), Refused> {
         let start = self.at;
         if self.bytes[self.at] == b'-' {
             self.at += 1;
@@ -259,22 +290,22 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), JsonError> {
+    fn digits(&mut self) -> Result<(), Refused> {
         let start = self.at;
         while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
             self.at += 1;
         }
         if self.at == start {
-            Err(self.syntax())
+            Err(Refused::Syntax)
         } else {
             Ok(())
         }
     }
 
     /// A string, from its opening quote on.
-    fn string(&mut self) -> Result<Entry, JsonError> {
+    fn string(&mut self) -> Result<Entry, Refused> {
         let start = self.at + 1;
-        let (end, escapes) = self.tape.bitmap.string(start).ok_or_else(|| self.syntax())?;
+        let (end, escapes) = self.tape.bitmap.string(start).ok_or(Refused::Syntax)?;
         self.at = end + 1;
         if !escapes {
             return Ok(self.entry(Kind::String, start, end, false));
@@ -285,7 +316,7 @@ impl Parser<'_> {
     }
 
     /// Decodes a string's content into the side buffer.
-    fn unescape(&mut self, start: usize, end: usize) -> Result<(), JsonError> {
+    fn unescape(&mut self, start: usize, end: usize) -> Result<(), Refused> {
         let after = self.at;
         let mut from = start;
         while let Some(place) = self.tape.bitmap.backslash(from, end) {
@@ -299,9 +330,9 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn escape(&mut self) -> Result<(), JsonError> {
+    fn escape(&mut self) -> Result<(), Refused> {
         let Some(&byte) = self.bytes.get(self.at + 1) else {
-            return Err(self.syntax());
+            return Err(Refused::Syntax);
         };
         let char = match byte {
             b'"' | b'\\' | b'/' => char::from(byte),
@@ -311,14 +342,14 @@ impl Parser<'_> {
             b'r' => '\r',
             b't' => '\t',
             b'u' => return self.unicode(),
-            _ => return Err(self.syntax()),
+            _ => return Err(Refused::Syntax),
         };
         self.at += 2;
         self.tape.unescaped.push(char);
         Ok(())
     }
 
-    fn unicode(&mut self) -> Result<(), JsonError> {
+    fn unicode(&mut self) -> Result<(), Refused> {
         let unit = self.hex(self.at + 2)?;
         self.at += 6;
         let mut code = u32::from(unit);
@@ -338,15 +369,15 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn hex(&self, at: usize) -> Result<u16, JsonError> {
+    fn hex(&self, at: usize) -> Result<u16, Refused> {
         let Some(digits) = self.bytes.get(at..at + 4) else {
-            return Err(self.syntax());
+            return Err(Refused::Syntax);
         };
         digits
             .iter()
             .try_fold(0, |unit, &byte| match char::from(byte).to_digit(16) {
                 Some(digit) => Ok(unit << 4 | digit as u16),
-                None => Err(self.syntax()),
+                None => Err(Refused::Syntax),
             })
     }
 }

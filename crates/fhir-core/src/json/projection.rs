@@ -25,9 +25,11 @@ pub struct Symbol(u32);
 struct Wanted {
     /// Everything below.
     whole: bool,
-    /// A bit for each length of a name in `members`: most keys of an object are told apart by it.
-    lengths: u64,
+    /// Some member is a choice, so that a key may have to be compared with all of them.
+    choices: bool,
     members: Vec<Wish>,
+    /// Places in `members` plus one by the hash of their names, 0 where there is none; at most half of the slots are taken.
+    slots: Vec<u16>,
 }
 
 #[derive(Debug, Clone)]
@@ -39,7 +41,7 @@ struct Wish {
     place: Place,
 }
 
-/// A name to compare: most are told apart by their first eight bytes.
+/// A name to compare: most are told apart by their first eight bytes and their length.
 #[derive(Debug, Clone)]
 struct Name {
     head: u64,
@@ -134,12 +136,15 @@ impl Projection {
         if let Some(wish) = (wanted.members.iter()).find(|w| &*w.name.text == name && w.choice == choice) {
             return wish.place;
         }
-        if self.nodes.len() == MAX_PLACES {
+        let place = if name == "resourceType" {
+            // Nothing is looked up below a resource's type.
+            of
+        } else if self.nodes.len() == MAX_PLACES {
             self.want_whole(of);
             return of;
-        }
-        // Nothing is looked up below a resource's type.
-        let place = if name == "resourceType" { of } else { self.object() };
+        } else {
+            self.object()
+        };
         // A member that two wishes take would need what both want below it: it is read whole.
         let overlapping: Vec<_> = (self.nodes[of.0 as usize].members.iter())
             .filter(|w| {
@@ -155,7 +160,7 @@ impl Projection {
         }
         let symbol = self.symbol(name);
         let wanted = &mut self.nodes[of.0 as usize];
-        wanted.lengths |= if choice { u64::MAX } else { bit(name.len()) };
+        wanted.choices |= choice;
         wanted.members.push(Wish {
             name: Name {
                 head: head(name.as_bytes(), 0, name.len()),
@@ -165,6 +170,7 @@ impl Projection {
             symbol,
             place,
         });
+        wanted.hash();
         place
     }
 
@@ -184,16 +190,15 @@ impl Projection {
     }
 
     fn named(&self, of: Place, wanted: &Wanted, key: Key<'_>) -> Option<(Symbol, Place)> {
-        if wanted.lengths & bit(key.text.len()) == 0 {
+        let place = |wish: &Wish| if wanted.whole { of } else { wish.place };
+        if let Some(wish) = wanted.find(key) {
+            return Some((wish.symbol, place(wish)));
+        }
+        if !wanted.choices {
             return None;
         }
         let wish = wanted.members.iter().find(|wish| wish.takes(key))?;
-        let symbol = if wish.name.text.len() == key.text.len() {
-            wish.symbol
-        } else {
-            self.symbol_of(key.text)
-        };
-        Some((symbol, if wanted.whole { of } else { wish.place }))
+        Some((self.symbol_of(key.text), place(wish)))
     }
 
     fn symbol_of(&self, name: &str) -> Symbol {
@@ -215,14 +220,51 @@ impl<'k> Key<'k> {
     }
 }
 
-impl Wish {
-    fn takes(&self, key: Key<'_>) -> bool {
-        let name = &self.name;
-        if name.text.len() == key.text.len() {
-            return name.head == key.head && (name.text.len() <= 8 || *name.text == *key.text);
+impl Wanted {
+    /// Makes the slots anew.
+    fn hash(&mut self) {
+        self.slots = vec![0; (2 * self.members.len()).next_power_of_two()];
+        for (wish, number) in self.members.iter().zip(1..) {
+            let mut slot = self.slot(wish.name.head, wish.name.text.len());
+            while self.slots[slot] != 0 {
+                slot = (slot + 1) % self.slots.len();
+            }
+            self.slots[slot] = number;
         }
+    }
+
+    fn slot(&self, head: u64, length: usize) -> usize {
+        // Fibonacci hashing: the upper bits of the product depend on all of the word's.
+        let mixed = (head ^ length as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed >> 48) as usize & (self.slots.len() - 1)
+    }
+
+    /// The member of that very name.
+    fn find(&self, key: Key<'_>) -> Option<&Wish> {
+        let mut slot = self.slot(key.head, key.text.len());
+        loop {
+            let number = self.slots[slot];
+            if number == 0 {
+                return None;
+            }
+            let wish = &self.members[number as usize - 1];
+            let name = &wish.name;
+            if name.head == key.head
+                && name.text.len() == key.text.len()
+                && (key.text.len() <= 8 || *name.text == *key.text)
+            {
+                return Some(wish);
+            }
+            slot = (slot + 1) & (self.slots.len() - 1);
+        }
+    }
+}
+
+impl Wish {
+    /// Whether the key is the name of the choice with a type.
+    fn takes(&self, key: Key<'_>) -> bool {
         self.choice
-            && (key.text.strip_prefix(&*name.text))
+            && (key.text.strip_prefix(&*self.name.text))
                 .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
     }
 }
@@ -240,9 +282,4 @@ fn head(bytes: &[u8], start: usize, end: usize) -> u64 {
         length @ 0..8 => u64::from_le_bytes(first) & ((1 << (8 * length)) - 1),
         _ => u64::from_le_bytes(first),
     }
-}
-
-/// The bit for names of a length; those of 63 and more share one.
-fn bit(length: usize) -> u64 {
-    1 << length.min(63)
 }

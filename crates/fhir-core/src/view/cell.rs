@@ -67,7 +67,7 @@ fn convert<'a>(item: &Item<'a>, kind: ColumnKind) -> Result<Cell<'a>, Misfit> {
             Cell::Double(value)
         }
         ColumnKind::Text => {
-            if lexical.contains('\0') {
+            if may_hold_nul(item) && lexical.contains('\0') {
                 return Err(Misfit::Nul);
             }
             Cell::Text(lexical)
@@ -90,6 +90,14 @@ fn convert<'a>(item: &Item<'a>, kind: ColumnKind) -> Result<Cell<'a>, Misfit> {
         }
         _ => return Err(Misfit::Type),
     })
+}
+
+/// Whether it has to be looked for: hardly a text has one.
+fn may_hold_nul(item: &Item<'_>) -> bool {
+    match item {
+        Item::Element(element) => element.node.is_some_and(Node::may_hold_nul),
+        Item::Value(_) => true,
+    }
 }
 
 fn is_number(item: &Item<'_>) -> bool {
