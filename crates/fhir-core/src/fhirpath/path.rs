@@ -292,12 +292,18 @@ pub(super) fn reference_key<'a>(item: &Item<'a>, of_type: Option<&str>, receive:
         .and_then(|e| e.object())
         .and_then(|o| o.member("reference"))
         .and_then(Node::as_str);
-    match reference.and_then(split_reference) {
-        Some((found, id)) if of_type.is_none_or(|of_type| of_type == found || of_type == "Resource") => {
-            receive(Item::Value(Value::Text(id.into())))
-        }
-        _ => ControlFlow::Continue(()),
+    match reference.and_then(|reference| key_of(reference, of_type)) {
+        Some(id) => receive(Item::Value(Value::Text(id.into()))),
+        None => ControlFlow::Continue(()),
     }
+}
+
+/// The id that a literal reference ends with, if it is of the type.
+pub(super) fn key_of<'r>(reference: &'r str, of_type: Option<&str>) -> Option<&'r str> {
+    let (found, id) = split_reference(reference)?;
+    of_type
+        .is_none_or(|of_type| of_type == found || of_type == "Resource")
+        .then_some(id)
 }
 
 /// Type and id of `[base/]Type/id[/_history/version]`. A contained (`#a`), logical, conditional or `urn:` reference has none.

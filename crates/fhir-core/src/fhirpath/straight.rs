@@ -8,21 +8,24 @@ use std::ops::ControlFlow;
 
 use super::{
     ast::Literal,
+    direct::{Direct, Look},
     error::Fault,
     eval::{Flow, Receiver, Resource, Stop},
     expr::{Expr, Key},
-    model::{Class, Type},
+    model::{Class, Type, system},
     path,
     temporal::Temporal,
     types::TypeTest,
-    value::{Element, Item},
+    value::{Element, Item, Value},
 };
-use crate::json::{Kind, Node, Projection, Symbol};
+use crate::json::{Kind, Node, Place, Projection, Symbol};
 
 /// A straight path from an element on.
 #[derive(Debug)]
 pub struct Straight {
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
+    /// The same without a walk, where elements at one place alone are what it is evaluated on.
+    direct: Option<Direct>,
 }
 
 /// A criterion over straight paths: true, or not.
@@ -39,7 +42,7 @@ pub enum Condition {
 }
 
 #[derive(Debug)]
-enum Step {
+pub(super) enum Step {
     Member(Property),
     /// A choice by its full names, or the element of the very name.
     Choice {
@@ -51,19 +54,25 @@ enum Step {
         name: Symbol,
         key: Symbol,
         url: String,
+        of: Type,
     },
     /// What comes so far is enough.
     First,
     Where(Condition),
-    ResourceKey,
-    ReferenceKey(Option<String>),
+    ResourceKey {
+        id: Property,
+    },
+    ReferenceKey {
+        reference: Property,
+        of_type: Option<String>,
+    },
 }
 
 /// A property by its full name, and the type of its values.
 #[derive(Debug, Clone, Copy)]
-struct Property {
-    name: Symbol,
-    of: Type,
+pub(super) struct Property {
+    pub(super) name: Symbol,
+    pub(super) of: Type,
 }
 
 impl Property {
@@ -75,11 +84,16 @@ impl Property {
     }
 }
 
-/// The path as steps, if it is straight.
-pub fn path(expr: &Expr, names: &mut Projection) -> Option<Straight> {
+/// The path as steps, if it is straight; what is wanted of it and of all others is in the projection already. `from` are the places of what
+/// it is evaluated on.
+pub fn path(expr: &Expr, from: &[Place], names: &mut Projection) -> Option<Straight> {
     let mut steps = Vec::new();
     add(expr, names, &mut steps)?;
-    Some(Straight { steps })
+    let mut straight = Straight { steps, direct: None };
+    if let [from] = from {
+        straight.direct = Direct::of(&straight, *from, names);
+    }
+    Some(straight)
 }
 
 /// The criterion as one over straight paths, if it is that.
@@ -93,12 +107,12 @@ pub fn condition(expr: &Expr, names: &mut Projection) -> Option<Condition> {
     Some(match expr {
         Expr::And(operands) => Condition::All(each(operands)?),
         Expr::Or(operands) => Condition::Any(each(operands)?),
-        Expr::Exists(inner) => Condition::Exists(path(inner, names)?),
+        Expr::Exists(inner) => Condition::Exists(path(inner, &[], names)?),
         Expr::Equal(a, b, true) => match (&**a, &**b) {
             (inner, Expr::Literal(Literal::Text(text))) | (Expr::Literal(Literal::Text(text)), inner)
                 if Temporal::parse(text).is_none() =>
             {
-                Condition::Equal(path(inner, names).filter(Straight::is_text)?, text.clone())
+                Condition::Equal(path(inner, &[], names).filter(Straight::is_text)?, text.clone())
             }
             _ => return None,
         },
@@ -110,7 +124,11 @@ fn add(expr: &Expr, names: &mut Projection, steps: &mut Vec<Step>) -> Option<()>
     let from = |base, names: &mut Projection, steps: &mut Vec<Step>| {
         add(base, names, steps)?;
         // A key has no elements.
-        (!matches!(steps.last(), Some(Step::ResourceKey | Step::ReferenceKey(_)))).then_some(())
+        (!matches!(
+            steps.last(),
+            Some(Step::ResourceKey { .. } | Step::ReferenceKey { .. })
+        ))
+        .then_some(())
     };
     match expr {
         Expr::This => {}
@@ -138,6 +156,7 @@ fn add(expr: &Expr, names: &mut Projection, steps: &mut Vec<Step>) -> Option<()>
                 name: names.symbol("extension"),
                 key: names.symbol("url"),
                 url: url.clone(),
+                of: Type::extension()?,
             });
         }
         Expr::First(base) => {
@@ -154,11 +173,18 @@ fn add(expr: &Expr, names: &mut Projection, steps: &mut Vec<Step>) -> Option<()>
         }
         Expr::ResourceKey(base) => {
             from(base, names, steps)?;
-            steps.push(Step::ResourceKey);
+            let (name, of) = (names.symbol("id"), Type::id()?);
+            steps.push(Step::ResourceKey {
+                id: Property { name, of },
+            });
         }
         Expr::ReferenceKey(base, of_type) => {
             from(base, names, steps)?;
-            steps.push(Step::ReferenceKey(of_type.clone()));
+            let (name, of) = (names.symbol("reference"), system::STRING);
+            steps.push(Step::ReferenceKey {
+                reference: Property { name, of },
+                of_type: of_type.clone(),
+            });
         }
         _ => return None,
     }
@@ -181,6 +207,12 @@ impl Straight {
         resource: &Resource<'a>,
         mut each: impl FnMut(Item<'a>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
+        if let Some(direct) = &self.direct {
+            resource.step()?;
+            if let Look::Done(end) = direct.for_each(from, &mut each) {
+                return end;
+            }
+        }
         let mut receive = |item| match each(item) {
             Ok(()) => ControlFlow::Continue(()),
             Err(fault) => ControlFlow::Break(Stop::Fault(fault)),
@@ -276,14 +308,14 @@ fn walk<'a>(steps: &'a [Step], at: Element<'a>, resource: &Resource<'a>, receive
                 }
             })
         }
-        Step::Extension { name, key, url } => {
+        Step::Extension { name, key, url, of } => {
             let extensions = at.object().and_then(|object| object.find(*name).0);
             for node in extensions.into_iter().flat_map(Node::items) {
                 if node.find(*key).0.and_then(Node::as_str) == Some(url) {
                     let extension = Element {
                         node: Some(node),
                         extra: None,
-                        of: Type::extension(),
+                        of: Some(*of),
                     };
                     walk(rest, extension, resource, receive)?;
                 }
@@ -299,11 +331,18 @@ fn walk<'a>(steps: &'a [Step], at: Element<'a>, resource: &Resource<'a>, receive
             Ok(false) => ControlFlow::Continue(()),
             Err(fault) => ControlFlow::Break(Stop::Fault(fault)),
         },
-        Step::ResourceKey => path::resource_key(&Item::Element(at), &mut |key| last(key, rest, receive)),
-        Step::ReferenceKey(of_type) => {
-            path::reference_key(&Item::Element(at), of_type.as_deref(), &mut |key| {
-                last(key, rest, receive)
-            })
+        Step::ResourceKey { .. } => {
+            path::resource_key(&Item::Element(at), &mut |key| last(key, rest, receive))
+        }
+        Step::ReferenceKey { reference, of_type } => {
+            let reference = at.object().and_then(|object| object.find(reference.name).0);
+            match reference
+                .and_then(Node::as_str)
+                .and_then(|r| path::key_of(r, of_type.as_deref()))
+            {
+                Some(key) => last(Item::Value(Value::Text(key.into())), rest, receive),
+                None => ControlFlow::Continue(()),
+            }
         }
     }
 }

@@ -170,6 +170,7 @@ impl Uses<'_> {
         for key in &member.keys {
             places.extend(self.step(base, on, |wanted, of| wanted.want(of, &key.name)));
         }
+        tidy(&mut places);
         places
     }
 

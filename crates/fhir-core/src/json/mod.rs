@@ -15,6 +15,7 @@ mod parse;
 mod projection;
 pub(crate) mod write;
 
+pub(crate) use node::Only;
 pub use node::{Items, Kind, Members, Node};
 pub use parse::{MAX_DEPTH, Tape};
 pub use projection::{Place, Projection, Symbol};
@@ -26,8 +27,21 @@ pub struct Doc<'t> {
     entries: &'t [Entry],
     /// Strings with escapes, decoded, one after the other.
     unescaped: &'t str,
+    /// What was read at each place of the projection.
+    seen: &'t [Seen],
+    /// Whether an array holds arrays, which FHIR never has: then an item's place does not tell where it is.
+    nested: bool,
     /// Whether some string holds NUL, or held half a surrogate pair (now U+FFFD): then its escaped form is not fit for `jsonb`.
     irregular: bool,
+}
+
+/// The members that were read at one place of a projection.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// The value of the last one.
+    entry: u32,
+    /// How many; what stands beside a primitive makes it two at least.
+    count: u32,
 }
 
 /// One value or key on the tape.

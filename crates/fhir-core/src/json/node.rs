@@ -1,6 +1,6 @@
 //! A place on the tape, and the walks from it.
 
-use super::{Doc, Entry, Symbol};
+use super::{Doc, Entry, Place, Symbol};
 
 /// What a JSON value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,17 @@ pub enum Kind {
     Array,
     /// An object.
     Object,
+}
+
+/// What was read at a place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Only<'a> {
+    /// Nothing.
+    None,
+    /// One member: its value.
+    One(Node<'a>),
+    /// More than one, or something that only a walk finds.
+    Several,
 }
 
 /// One JSON value of a [`Doc`].
@@ -160,6 +171,31 @@ impl<'a> Node<'a> {
             }
         }
         (value, beside)
+    }
+
+    /// The member that was read at a place of the projection, within this value or not.
+    pub(crate) fn only(self, place: Place) -> Only<'a> {
+        let seen = self.doc.seen[place.number()];
+        match seen.count {
+            0 => Only::None,
+            1 if !self.doc.nested => Only::One(Node {
+                doc: self.doc,
+                index: seen.entry,
+            }),
+            _ => Only::Several,
+        }
+    }
+
+    /// Whether another value is within this one.
+    pub(crate) fn holds(self, other: Node<'_>) -> bool {
+        (self.index..self.entry().next).contains(&other.index)
+    }
+
+    /// Whether it is at most one item.
+    pub(crate) fn is_single(self) -> bool {
+        let mut items = self.items();
+        items.next();
+        items.next().is_none()
     }
 
     /// Whether both are the same JSON value: numbers by digits, members in any order.

@@ -1,7 +1,7 @@
 //! Text to tape, in one pass, without recursion; what is not wanted is passed over.
 
 use super::{
-    Doc, Entry, JsonError, Kind, Projection,
+    Doc, Entry, JsonError, Kind, Projection, Seen,
     bitmap::Bitmap,
     projection::{Key, Place},
 };
@@ -17,6 +17,7 @@ pub struct Tape {
     unescaped: String,
     /// The containers that are open.
     open: Vec<Open>,
+    seen: Vec<Seen>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,23 +41,28 @@ impl Tape {
         self.entries.clear();
         self.unescaped.clear();
         self.open.clear();
+        self.seen.clear();
+        self.seen.resize(projection.places(), Seen::default());
         let mut parser = Parser {
             text,
             bytes,
             at: 0,
             tape: self,
             projection,
+            nested: false,
             irregular: false,
         };
         parser.run().map_err(|refused| match refused {
             Refused::Syntax => JsonError::Syntax { at: parser.at },
             Refused::TooDeep => JsonError::TooDeep,
         })?;
-        let irregular = parser.irregular;
+        let (nested, irregular) = (parser.nested, parser.irregular);
         Ok(Doc {
             text,
             entries: &self.entries,
             unescaped: &self.unescaped,
+            seen: &self.seen,
+            nested,
             irregular,
         })
     }
@@ -68,6 +74,7 @@ struct Parser<'t> {
     at: usize,
     tape: &'t mut Tape,
     projection: &'t Projection,
+    nested: bool,
     irregular: bool,
 }
 
@@ -118,6 +125,7 @@ impl Parser<'_> {
     fn items(&mut self, place: Place) -> Result<Is, Refused> {
         loop {
             if self.value(place)? == Is::Open {
+                self.nested |= self.tape.open.last().is_some_and(|open| open.close == b']');
                 return Ok(Is::Open);
             }
             if self.peek() != Some(b',') {
@@ -182,6 +190,9 @@ impl Parser<'_> {
             next: symbol.number(),
             ..key
         });
+        let seen = &mut self.tape.seen[place.number()];
+        seen.entry = self.tape.entries.len() as u32;
+        seen.count += if symbol.is_beside() { 2 } else { 1 };
         self.value(place)
     }
 

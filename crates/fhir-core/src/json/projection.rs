@@ -67,8 +67,18 @@ impl Symbol {
         Self(self.0 | Self::BESIDE)
     }
 
+    pub(super) fn is_beside(self) -> bool {
+        self.0 & Self::BESIDE != 0
+    }
+
     pub(super) fn number(self) -> u32 {
         self.0
+    }
+}
+
+impl Place {
+    pub(super) fn number(self) -> usize {
+        self.0 as usize
     }
 }
 
@@ -172,6 +182,21 @@ impl Projection {
         });
         wanted.hash();
         place
+    }
+
+    /// How many places there are.
+    pub(super) fn places(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The place of the members of that very name, if they have one of their own.
+    pub(crate) fn place(&self, of: Place, name: Symbol) -> Option<Place> {
+        let wanted = &self.nodes[of.number()];
+        let wish = wanted
+            .members
+            .iter()
+            .find(|wish| wish.symbol == name && !wish.choice)?;
+        (!wanted.whole && !self.nodes[wish.place.number()].whole && wish.place != of).then_some(wish.place)
     }
 
     /// The symbol and the place of an object's member, if it is wanted.

@@ -11,6 +11,7 @@ use crate::{
     fhirpath::{
         eval::Resource,
         straight::{self, Condition, Straight},
+        uses::Places,
     },
     json::{Doc, JsonError, Projection, Tape},
     row::RowSink,
@@ -36,10 +37,15 @@ pub(super) struct Straights {
 impl Reader {
     pub(super) fn new<'v>(views: impl Iterator<Item = &'v Compiled> + Clone) -> Self {
         let mut projection = Projection::default();
-        for view in views.clone() {
-            uses::want(view, &mut projection);
-        }
-        let views = views.map(|view| Straights::of(view, &mut projection)).collect();
+        // Paths are looked at when everything is wanted: only then it is known what is wanted whole.
+        let from: Vec<_> = views
+            .clone()
+            .map(|view| uses::want(view, &mut projection))
+            .collect();
+        let views = views
+            .zip(&from)
+            .map(|(view, from)| Straights::of(view, from, &mut projection))
+            .collect();
         Self { projection, views }
     }
 
@@ -65,16 +71,16 @@ impl Reader {
 }
 
 impl Straights {
-    fn of(view: &Compiled, names: &mut Projection) -> Self {
+    fn of(view: &Compiled, from: &[Places], names: &mut Projection) -> Self {
         let mut straights = Self::default();
-        straights.select(&view.root, names);
+        straights.select(&view.root, from, names);
         straights.wheres = (view.wheres.iter())
             .map(|w| straight::condition(w, names))
             .collect();
         straights
     }
 
-    fn select(&mut self, select: &Select, names: &mut Projection) {
+    fn select(&mut self, select: &Select, from: &[Places], names: &mut Projection) {
         let iterated = match &select.iterate {
             Iterate::Once => &[],
             Iterate::ForEach(path) | Iterate::ForEachOrNull(path) => std::slice::from_ref(path),
@@ -82,7 +88,8 @@ impl Straights {
         };
         for Expression { expr, number } in iterated.iter().chain(select.columns.iter().map(|(_, path)| path))
         {
-            let path = straight::path(expr, names);
+            let from = from.get(*number).map_or(&[][..], Vec::as_slice);
+            let path = straight::path(expr, from, names);
             if self.paths.len() <= *number {
                 self.paths.resize_with(number + 1, || None);
             }
@@ -90,8 +97,10 @@ impl Straights {
         }
         for part in &select.parts {
             match part {
-                Part::Select(inner) => self.select(inner, names),
-                Part::Union(branches) => branches.iter().for_each(|branch| self.select(branch, names)),
+                Part::Select(inner) => self.select(inner, from, names),
+                Part::Union(branches) => branches
+                    .iter()
+                    .for_each(|branch| self.select(branch, from, names)),
             }
         }
     }

@@ -84,7 +84,15 @@ mod tests {
     };
 
     /// Expressions of every operator that looks something up; what they look up overlaps.
-    const PATHS: [&str; 30] = [
+    const PATHS: [&str; 38] = [
+        "name.first().given",
+        "name[0].family",
+        "name.given.first()",
+        "name.first().given.first()",
+        "deceased.ofType(boolean)",
+        "deceased.ofType(dateTime)",
+        "contact.name.family",
+        "contact.first().name.given",
         "id",
         "name",
         "name.given",
@@ -179,6 +187,9 @@ mod tests {
                     "valueCode",
                     "extension",
                     "item",
+                    "contact",
+                    "deceased",
+                    "deceasedBoolean",
                     "subject",
                     "reference",
                     "resourceType",
@@ -203,30 +214,102 @@ mod tests {
         })
     }
 
+    /// Whether what is read for a set of views is enough for each of them, and straight paths find what others do: the rows are those of
+    /// plain evaluation over the whole resource.
+    fn same_rows(definitions: &[Value], resource: &Value) -> Result<(), TestCaseError> {
+        let views: Vec<_> = definitions
+            .iter()
+            .map(|definition| CompiledView::from_json(&definition.to_string()).unwrap())
+            .collect();
+        let json = resource.to_string().into_bytes();
+        let set = ViewSet::new(&views);
+        let (mut tape, mut whole) = (Tape::default(), Tape::default());
+        let reading = set.read(&mut tape, &json).unwrap();
+        let doc = whole.read(&json, &Projection::whole()).unwrap();
+        for (place, view) in views.iter().enumerate() {
+            let (mut some, mut all, mut alone) = (Rows::default(), Rows::default(), Rows::default());
+            let expected = eval::run(
+                &view.compiled,
+                &straights(view),
+                &Resource::new(doc.root()),
+                &mut all,
+            );
+            prop_assert_eq!(reading.rows(place, &mut some), expected.clone());
+            prop_assert_eq!(view.evaluate(&json, &mut alone), expected);
+            prop_assert_eq!(&some, &all);
+            prop_assert_eq!(&alone, &all);
+        }
+        Ok(())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(600))]
 
-        /// What is read for a set of views is enough for each of them, and straight paths find what others do: the rows are those over the
-        /// whole resource.
         #[test]
         fn rows_of_what_is_wanted_are_rows_of_the_whole(definitions in views(), resource in resources()) {
-            let views: Vec<_> = definitions
-                .iter()
-                .map(|definition| CompiledView::from_json(&definition.to_string()).unwrap())
-                .collect();
-            let json = resource.to_string().into_bytes();
-            let set = ViewSet::new(&views);
-            let (mut tape, mut whole) = (Tape::default(), Tape::default());
-            let reading = set.read(&mut tape, &json).unwrap();
-            let doc = whole.read(&json, &Projection::whole()).unwrap();
-            for (place, view) in views.iter().enumerate() {
-                let (mut some, mut all, mut alone) = (Rows::default(), Rows::default(), Rows::default());
-                let expected = eval::run(&view.compiled, &straights(view), &Resource::new(doc.root()), &mut all);
-                prop_assert_eq!(reading.rows(place, &mut some), expected.clone());
-                prop_assert_eq!(view.evaluate(&json, &mut alone), expected);
-                prop_assert_eq!(&some, &all);
-                prop_assert_eq!(&alone, &all);
-            }
+            same_rows(&definitions, &resource)?;
+        }
+    }
+
+    /// Resources in which the place of an element does not tell all about it.
+    #[test]
+    fn what_lies_at_a_place_alone_is_no_more_than_what_a_walk_finds() {
+        let column = |name: &str, path: &str| json!({"name": name, "path": path, "collection": true, "type": "string"});
+        let select = json!([
+            {"column": [
+                column("a", "name.first().given"),
+                column("b", "name.given.first()"),
+                column("c", "deceased.ofType(dateTime)"),
+                column("d", "birthDate"),
+                column("e", "birthDate.extension.url"),
+                column("f", "managingOrganization.getReferenceKey(Organization)"),
+                column("g", "maritalStatus.coding.first().code"),
+                column("h", "getResourceKey().first()"),
+                column("i", "maritalStatus.coding.code.extension.url"),
+            ]},
+            {"forEachOrNull": "contact", "column": [
+                column("j", "name.family"),
+                column("k", "organization.getReferenceKey()"),
+                column("l", "telecom.first().value"),
+            ]},
+        ]);
+        let view = json!({"resource": "Patient", "select": select});
+        for members in [
+            json!({"name": [{"family": "x"}, {"given": ["y"]}]}),
+            json!({"name": [{"given": ["x", "y"]}]}),
+            json!({"name": {"given": "x"}, "deceased": "2020-01-01"}),
+            json!({"name": [[{"given": ["x"]}]]}),
+            json!({"name": [null, {"given": [null, "y"]}]}),
+            json!({"deceasedDateTime": "2020-01-01", "deceased": "2021-01-01"}),
+            json!({"deceasedDateTime": null, "deceased": "2021-01-01"}),
+            json!({"birthDate": null, "_birthDate": {"extension": [{"url": "u"}]}}),
+            json!({"birthDate": "1970", "_birthDate": {"extension": [{"url": "u"}]}}),
+            json!({"birthDate": {"id": "x"}, "_birthDate": {"extension": [{"url": "u"}]}}),
+            json!({"_birthDate": {"extension": [{"url": "u"}]}}),
+            json!({"managingOrganization": [{"reference": "Organization/1"}, {}]}),
+            json!({"managingOrganization": {"reference": ["Organization/1"]}}),
+            json!({"managingOrganization": {"reference": "Patient/1"}, "id": ["x"]}),
+            json!({"maritalStatus": {"coding": [{"system": "s"}, {"code": "c"}]}}),
+            json!({"maritalStatus": {"coding": [{"code": "c", "_code": {"extension": {"url": "u"}}}]}}),
+            json!({"contact": [{"telecom": [{"use": "x"}, {"value": "1"}]}, {"name": {"family": "x"}}]}),
+            json!({"contact": [{"organization": {"reference": "Organization/1"}}, {}, null]}),
+            json!({"contact": {"name": [{"family": "x"}]}, "id": "p"}),
+        ] {
+            let mut resource = members;
+            resource["resourceType"] = json!("Patient");
+            same_rows(std::slice::from_ref(&view), &resource).unwrap();
+            // A key that comes twice: the last one counts.
+            let text = resource.to_string();
+            let twice = text.replacen(
+                '{',
+                "{\"name\":{\"given\":\"old\"},\"name\":{\"family\":\"x\"},",
+                1,
+            );
+            let mut rows = Rows::default();
+            let view = CompiledView::from_json(&view.to_string()).unwrap();
+            let old =
+                view.evaluate(twice.as_bytes(), &mut rows).is_ok() && format!("{rows:?}").contains("old");
+            assert!(!old, "{text}");
         }
     }
 }

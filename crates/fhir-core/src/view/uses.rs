@@ -11,15 +11,31 @@ use crate::{
 };
 
 /// Wants what the view's expressions look up.
-pub(super) fn want(view: &Compiled, projection: &mut Projection) {
+///
+/// Answers where the expressions are evaluated, by their number.
+pub(super) fn want(view: &Compiled, projection: &mut Projection) -> Vec<Places> {
+    let mut from = Vec::new();
     let root = [Projection::ROOT];
     for condition in &view.wheres {
         uses::of(condition, On::elements(&root), projection);
     }
-    select(&view.root, &view.columns, &root, projection);
+    select(&view.root, &view.columns, &root, projection, &mut from);
+    from
 }
 
-fn select(of: &Select, columns: &[Column], at: &[Place], projection: &mut Projection) {
+fn select(
+    of: &Select,
+    columns: &[Column],
+    at: &[Place],
+    projection: &mut Projection,
+    from: &mut Vec<Places>,
+) {
+    let mut evaluated = |path: &Expression, at: &[Place]| {
+        if from.len() <= path.number {
+            from.resize(path.number + 1, Places::new());
+        }
+        from[path.number] = at.to_vec();
+    };
     let nodes = match &of.iterate {
         Iterate::Once => at.to_vec(),
         Iterate::ForEach(path) | Iterate::ForEachOrNull(path) => {
@@ -28,7 +44,9 @@ fn select(of: &Select, columns: &[Column], at: &[Place], projection: &mut Projec
         Iterate::Repeat(paths) => repeated(paths, at, projection),
     };
     let on = On::elements(&nodes);
-    for (place, Expression { expr, .. }) in &of.columns {
+    for (place, path) in &of.columns {
+        evaluated(path, &nodes);
+        let expr = &path.expr;
         if columns[*place].kind == ColumnKind::Json {
             uses::whole(expr, on, projection);
         } else {
@@ -37,10 +55,10 @@ fn select(of: &Select, columns: &[Column], at: &[Place], projection: &mut Projec
     }
     for part in &of.parts {
         match part {
-            Part::Select(inner) => select(inner, columns, &nodes, projection),
+            Part::Select(inner) => select(inner, columns, &nodes, projection, from),
             Part::Union(branches) => {
                 for branch in branches {
-                    select(branch, columns, &nodes, projection);
+                    select(branch, columns, &nodes, projection, from);
                 }
             }
         }
