@@ -18,6 +18,7 @@ fn patient() -> Value {
             {"use": "official", "family": "Ash", "given": ["Ada", "Bo", "Ada"]},
             {"use": "old", "family": "Oak"}
         ],
+        "contact": [{"period": {"start": "2001"}}],
         "telecom": [{"system": "phone", "rank": 1}, {"system": "email", "rank": 3}, {"system": "sms", "rank": 2}],
         "communication": [{"preferred": true}, {"preferred": false}, {"language": {"text": "x"}}],
         "extension": [
@@ -462,6 +463,8 @@ fn boundaries_and_precision() {
         ("@T10:30.highBoundary()", "[10:30:59.999]"),
         ("(1.5 'mg').lowBoundary(2).toString()", "[1.45 'mg']"),
         ("photo.lowBoundary()", "[]"),
+        ("contact.period.lowBoundary()", "[2001-01-01T00:00:00.000+14:00]"),
+        ("contact.period.highBoundary()", "[]"),
         ("1.58700.precision()", "[5]"),
         ("5.precision()", "[0]"),
         ("@2014.precision()", "[4]"),
