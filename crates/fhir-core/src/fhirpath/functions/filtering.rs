@@ -58,7 +58,7 @@ fn build(call: &Compiling<'_>, arguments: usize) -> Result<Option<Typed>, PathEr
     }))
 }
 
-/// `on.iif(…)`: the arguments are evaluated with the item `on` as focus.
+/// `on.iif(…)`: the arguments are evaluated with the item `on`, or nothing, as focus.
 fn conditional(call: &Compiling<'_>) -> Result<Typed, PathError> {
     let on = call.on()?;
     let argument = |at| call.each(at, &on.types);
@@ -73,7 +73,7 @@ fn conditional(call: &Compiling<'_>) -> Result<Typed, PathError> {
         if on.expr == Expr::This {
             choice
         } else {
-            Expr::Select(Box::new(on.expr), Box::new(choice))
+            Expr::On(Box::new(on.expr), Box::new(choice))
         },
         types,
     ))

@@ -1,7 +1,7 @@
 //! Functions by name, a family a file: what they take, what they yield, and how they are evaluated.
 //!
-//! A new function of a single item is an entry in its family's table ([`scalar`]); one of a collection is an operator
-//! ([`Expr`](super::expr::Expr)), and its family's `compile` makes it.
+//! A new function of a single item is an entry in its family's table (`scalar`); one of a collection is an operator
+//! ([`Expr`]), and its family's `compile` makes it.
 
 mod aggregation;
 mod coding;
