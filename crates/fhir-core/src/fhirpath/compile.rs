@@ -259,7 +259,7 @@ fn member(base: &Types, name: &str) -> (Member, Types) {
     }
     let member = Member {
         name: name.to_owned(),
-        choice,
+        choice: choice || (keys.is_empty() && model::is_choice(name)),
         keys,
     };
     (member, types)

@@ -383,6 +383,34 @@ fn every_operator_nests_in_the_stack_of_a_worker_thread() {
 }
 
 #[test]
+fn deep_elements_are_compared_in_the_stack_of_a_worker_thread() {
+    let body = format!(
+        r#"{{"resourceType":"Patient","item":{}1{}}}"#,
+        r#"{"item":"#.repeat(199),
+        "}".repeat(199)
+    );
+    for inner in [
+        "(item ~ item)",
+        "(item = item)",
+        "item.distinct()",
+        "repeat(item)",
+        "descendants()",
+        "item.subsetOf(descendants())",
+    ] {
+        let path = format!("{}{inner}.exists(){}", "where(".repeat(55), ")".repeat(55));
+        let definition = json!({"resource": "Patient", "select": [{"forEach": path, "column": [{"name": "x", "path": path, "type": "Element"}]}]});
+        let view = CompiledView::from_json(&definition.to_string()).unwrap();
+        let body = body.clone();
+        let run = move || view.evaluate(body.as_bytes(), &mut Rows::default());
+        let thread = std::thread::Builder::new()
+            .stack_size(1024 * 1024)
+            .spawn(run)
+            .unwrap();
+        assert_eq!(thread.join().unwrap(), Ok(1), "{inner}");
+    }
+}
+
+#[test]
 fn the_deepest_view_runs_in_the_stack_of_a_worker_thread() {
     // The most that the limits let through: expressions of full depth, in as many nested iterations as a view may have.
     let path = format!("{}true{}", "where(".repeat(62), ")".repeat(62));

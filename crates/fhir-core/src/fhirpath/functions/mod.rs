@@ -111,7 +111,7 @@ const TERMINOLOGY: &str = "it needs a terminology server; join a table of codes 
 const PROFILE: &str = "it needs a validator with the profile";
 
 /// What views cannot have.
-const REFUSED: [(&str, &str); 10] = [
+const REFUSED: [(&str, &str); 12] = [
     ("now", CLOCK),
     ("today", CLOCK),
     ("timeOfDay", CLOCK),
@@ -122,6 +122,8 @@ const REFUSED: [(&str, &str); 10] = [
     ("conformsTo", PROFILE),
     ("htmlChecks", PROFILE),
     ("elementDefinition", PROFILE),
+    ("slice", PROFILE),
+    ("checkModifiers", PROFILE),
 ];
 
 /// A call that is compiled.
