@@ -76,6 +76,9 @@ class Table:
         if types in (["BackboneElement"], ["Element"]):
             self.types[path] = ("complex-type", types[0], [])
             types = [path]
+        # R4's definition says string here, its text (and every other version) id.
+        if path == "Resource.id":
+            types = ["id"]
         self.types[parent][2].append((name, many, types))
 
 

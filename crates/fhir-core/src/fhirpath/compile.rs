@@ -103,61 +103,87 @@ pub fn compile_on(text: &str, scope: &Scope, focus: &Types) -> Result<Typed, Pat
     expression(&parser::parse(text)?, &context)
 }
 
+/// Each kind of node has its own function: this one is on the stack once for each level of the tree, so it holds nothing.
 pub(super) fn expression(ast: &Ast, context: &Context<'_>) -> Result<Typed, PathError> {
-    let fail = |kind| Err(PathError { at: ast.at, kind });
-    Ok(match &ast.kind {
-        AstKind::Literal(literal) => stated(literal),
-        AstKind::Empty => Typed::empty(),
-        AstKind::Special(word) => match word.as_str() {
-            "this" => Typed::new(Expr::This, context.this.clone()),
-            "index" => Typed::new(Expr::Index, Types::one(system::INTEGER)),
-            "total" => Typed::new(Expr::Total, Types::UNKNOWN),
-            _ => return fail(PathErrorKind::Unsupported(format!("${word} is"))),
-        },
-        AstKind::Constant(name) => match constant(name, context) {
-            Some(typed) => typed,
-            None => return fail(PathErrorKind::Constant(name.clone())),
-        },
-        AstKind::Member { base, name } => {
-            if base.is_none() && name.starts_with(|c: char| c.is_ascii_uppercase()) {
-                let types = Type::fhir(name).map_or(Types::UNKNOWN, |of| context.this.narrowed(of));
-                return Ok(Typed::new(Expr::Root(name.clone()), types));
-            }
-            let base = base_of(base.as_deref(), context)?;
-            let (member, types) = member(&base.types, name);
-            Typed::new(Expr::Member(Box::new(base.expr), member), types)
+    match &ast.kind {
+        AstKind::Literal(literal) => Ok(stated(literal)),
+        AstKind::Empty => Ok(Typed::empty()),
+        AstKind::Special(word) => special(ast.at, word, context),
+        AstKind::Constant(name) => constant(name, context).ok_or_else(|| PathError {
+            at: ast.at,
+            kind: PathErrorKind::Constant(name.clone()),
+        }),
+        AstKind::Member { base: None, name } if name.starts_with(|c: char| c.is_ascii_uppercase()) => {
+            Ok(root(name, context))
         }
-        AstKind::Call { base, name, args } => {
-            return functions::call(ast.at, base.as_deref(), name, args, context);
-        }
-        AstKind::Indexer { base, index } => {
-            let base = expression(base, context)?;
-            let index = Box::new(expression(index, context)?.expr);
-            Typed::new(Expr::Item(Box::new(base.expr), index), base.types)
-        }
-        AstKind::Negate(operand) => match expression(operand, context)? {
-            Typed {
-                expr: Expr::Literal(Literal::Integer(value)),
-                types,
-            } => Typed::new(Expr::Literal(Literal::Integer(-value)), types),
-            inner => Typed::new(Expr::Negate(Box::new(inner.expr)), inner.types.computed()),
-        },
-        AstKind::Binary { op, operands } => return binary(ast.at, op, operands, context),
-        AstKind::Type { op, operand, name } => {
-            let Some(test) = TypeTest::of(name) else {
-                return fail(PathErrorKind::Type(name.clone()));
-            };
-            let operand = expression(operand, context)?;
-            if *op == "is" {
-                Typed::new(
-                    Expr::Is(Box::new(operand.expr), test),
-                    Types::one(system::BOOLEAN),
-                )
-            } else {
-                as_type(operand, test)
-            }
+        AstKind::Member { base, name } => step(base.as_deref(), name, context),
+        AstKind::Call { base, name, args } => functions::call(ast.at, base.as_deref(), name, args, context),
+        AstKind::Indexer { base, index } => indexed(base, index, context),
+        AstKind::Negate(operand) => negated(operand, context),
+        AstKind::Binary { op, operands } => binary(ast.at, op, operands, context),
+        AstKind::Type { op, operand, name } => typed(ast.at, op, operand, name, context),
+    }
+}
+
+/// `$this`, `$index`, `$total`
+fn special(at: usize, word: &str, context: &Context<'_>) -> Result<Typed, PathError> {
+    Ok(match word {
+        "this" => Typed::new(Expr::This, context.this.clone()),
+        "index" => Typed::new(Expr::Index, Types::one(system::INTEGER)),
+        "total" => Typed::new(Expr::Total, Types::UNKNOWN),
+        _ => {
+            return Err(PathError {
+                at,
+                kind: PathErrorKind::Unsupported(format!("${word} is")),
+            });
         }
     })
+}
+
+/// A path's first word, if it is capitalised: a type.
+fn root(name: &str, context: &Context<'_>) -> Typed {
+    let types = Type::fhir(name).map_or(Types::UNKNOWN, |of| context.this.narrowed(of));
+    Typed::new(Expr::Root(name.to_owned()), types)
+}
+
+/// `base.name`
+fn step(base: Option<&Ast>, name: &str, context: &Context<'_>) -> Result<Typed, PathError> {
+    let base = base_of(base, context)?;
+    let (member, types) = member(&base.types, name);
+    Ok(Typed::new(Expr::Member(Box::new(base.expr), member), types))
+}
+
+/// `base[index]`
+fn indexed(base: &Ast, index: &Ast, context: &Context<'_>) -> Result<Typed, PathError> {
+    let base = expression(base, context)?;
+    let index = expression(index, context)?.expr;
+    let expr = Expr::Item(Box::new(base.expr), Box::new(index));
+    Ok(Typed::new(expr, base.types))
+}
+
+/// `-operand`
+fn negated(operand: &Ast, context: &Context<'_>) -> Result<Typed, PathError> {
+    Ok(match expression(operand, context)? {
+        Typed {
+            expr: Expr::Literal(Literal::Integer(value)),
+            types,
+        } => Typed::new(Expr::Literal(Literal::Integer(-value)), types),
+        inner => Typed::new(Expr::Negate(Box::new(inner.expr)), inner.types.computed()),
+    })
+}
+
+/// `operand is Type`, `operand as Type`
+fn typed(at: usize, op: &str, operand: &Ast, name: &str, context: &Context<'_>) -> Result<Typed, PathError> {
+    let test = TypeTest::of(name).ok_or_else(|| PathError {
+        at,
+        kind: PathErrorKind::Type(name.to_owned()),
+    })?;
+    let operand = expression(operand, context)?;
+    if op == "as" {
+        return Ok(as_type(operand, test));
+    }
+    let expr = Expr::Is(Box::new(operand.expr), test);
+    Ok(Typed::new(expr, Types::one(system::BOOLEAN)))
 }
 
 /// What a path or call hangs on: the focus, if it is not written.
@@ -259,7 +285,7 @@ fn member(base: &Types, name: &str) -> (Member, Types) {
     }
     let member = Member {
         name: name.to_owned(),
-        choice,
+        choice: choice || (keys.is_empty() && model::is_choice(name)),
         keys,
     };
     (member, types)
@@ -320,27 +346,39 @@ fn binary(at: usize, op: &'static str, operands: &[Ast], context: &Context<'_>) 
         .iter()
         .map(|o| expression(o, context))
         .collect::<Result<Vec<_>, _>>()?;
-    let boolean = |expr| Ok(Typed::new(expr, Types::one(system::BOOLEAN)));
     if matches!(op, "and" | "or" | "|") {
-        let types = compiled
-            .iter()
-            .fold(Types::none(), |types, operand| types.or(&operand.types));
-        let operands = compiled.into_iter().map(|operand| operand.expr).collect();
-        return match op {
-            "and" => boolean(Expr::And(operands)),
-            "or" => boolean(Expr::Or(operands)),
-            _ => Ok(Typed::new(Expr::Union(operands), types)),
-        };
+        return Ok(chain(op, compiled));
     }
-    let (Some(right), Some(left)) = (compiled.pop(), compiled.pop()) else {
-        return Ok(Typed::empty());
-    };
+    match (compiled.pop(), compiled.pop()) {
+        (Some(right), Some(left)) => pair(at, op, left, right),
+        _ => Ok(Typed::empty()),
+    }
+}
+
+fn boolean(expr: Expr) -> Typed {
+    Typed::new(expr, Types::one(system::BOOLEAN))
+}
+
+/// The operators that are associative, so that a long chain of one is not deep.
+fn chain(op: &str, operands: Vec<Typed>) -> Typed {
+    let types = operands
+        .iter()
+        .fold(Types::none(), |types, operand| types.or(&operand.types));
+    let operands = operands.into_iter().map(|operand| operand.expr).collect();
+    match op {
+        "and" => boolean(Expr::And(operands)),
+        "or" => boolean(Expr::Or(operands)),
+        _ => Typed::new(Expr::Union(operands), types),
+    }
+}
+
+fn pair(at: usize, op: &'static str, left: Typed, right: Typed) -> Result<Typed, PathError> {
     let (a, b) = (Box::new(left.expr), Box::new(right.expr));
     let calculate = |op, a, b| {
         let types = arithmetic(op, &left.types, &right.types);
-        Ok(Typed::new(Expr::Arithmetic(op, a, b), types))
+        Typed::new(Expr::Arithmetic(op, a, b), types)
     };
-    match op {
+    Ok(match op {
         "=" => boolean(Expr::Equal(a, b, true)),
         "!=" => boolean(Expr::Equal(a, b, false)),
         "~" => boolean(Expr::Equivalent(a, b, true)),
@@ -353,16 +391,18 @@ fn binary(at: usize, op: &'static str, operands: &[Ast], context: &Context<'_>) 
         "implies" => boolean(Expr::Implies(a, b)),
         "in" => boolean(Expr::In(a, b)),
         "contains" => boolean(Expr::In(b, a)),
-        "&" => Ok(Typed::new(Expr::Concatenate(a, b), Types::one(system::STRING))),
+        "&" => Typed::new(Expr::Concatenate(a, b), Types::one(system::STRING)),
         "+" => calculate(Arithmetic::Add, a, b),
         "-" => calculate(Arithmetic::Subtract, a, b),
         "*" => calculate(Arithmetic::Multiply, a, b),
         "/" => calculate(Arithmetic::Divide, a, b),
         "div" => calculate(Arithmetic::WholeDivide, a, b),
         "mod" => calculate(Arithmetic::Modulo, a, b),
-        _ => Err(PathError {
-            at,
-            kind: PathErrorKind::Unsupported(format!("operator {op} is")),
-        }),
-    }
+        _ => {
+            return Err(PathError {
+                at,
+                kind: PathErrorKind::Unsupported(format!("operator {op} is")),
+            });
+        }
+    })
 }

@@ -109,6 +109,8 @@ pub enum Expr {
     ResourceKey(Box<Expr>),
     /// `.getReferenceKey(Type)`
     ReferenceKey(Box<Expr>, Option<String>),
+    /// `.iif(…)` on something: evaluated on its single item, or on nothing.
+    On(Box<Expr>, Box<Expr>),
     /// `iif(criterion, then, else)`
     If(Box<Expr>, Box<Expr>, Box<Expr>),
     /// `=` and, negated, `!=`

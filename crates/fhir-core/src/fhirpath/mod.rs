@@ -10,8 +10,8 @@
 //! element that is not there is empty. Before that, [`uses`] tells which members an expression can touch, and [`straight`] makes lists of
 //! steps of those that are plain paths.
 //!
-//! Deviations from FHIRPath N1, all of them toward an answer where N1 has an error or empty: a string beside a date is read as a date, string
-//! functions take dates as they are written, and a single item that is not of the type asked for by `as` is empty.
+//! Deviations from FHIRPath N1: a string beside a date is read as a date, in order and equality alike (N1: an error, and unequal); string
+//! functions take dates as they are written (N1: an error).
 
 pub mod ast;
 pub mod compile;

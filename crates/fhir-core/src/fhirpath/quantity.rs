@@ -166,7 +166,13 @@ impl Quantity {
         if a == b {
             return self.value.equivalent(other.value);
         }
-        let Some((a_factor, b_factor)) = ucum::common(a, b) else {
+        let factors = match (&self.unit, &other.unit) {
+            (Unit::Calendar(a), Unit::Calendar(b)) => {
+                Some((Decimal::from(a.row().2), Decimal::from(b.row().2)))
+            }
+            _ => ucum::common(a, b),
+        };
+        let Some((a_factor, b_factor)) = factors else {
             return false;
         };
         match (self.value.times(a_factor), other.value.times(b_factor)) {
@@ -318,6 +324,7 @@ mod tests {
             assert_eq!(quantity(a).compare(&quantity(b)), order, "{a} {b}");
         }
         assert!(quantity("1 year").equivalent(&quantity("1 'a'")));
+        assert!(quantity("1 month").equivalent(&quantity("30 days")));
         assert!(quantity("1.0 'g'").equivalent(&quantity("1000 'mg'")));
         assert!(!quantity("1 'g'").equivalent(&quantity("1 'm'")));
     }

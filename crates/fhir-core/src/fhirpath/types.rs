@@ -58,6 +58,8 @@ pub struct TypeTest {
     pub name: String,
     /// The type; none for a resource type that R4 does not have.
     pub of: Option<Type>,
+    /// The System type that the name means as well: an unqualified `Quantity` is either.
+    also: Option<Type>,
     /// The ends of a choice's property name under which the type comes: the type's and its specialisations'.
     pub suffixes: Vec<(String, Type)>,
     /// How the values look in JSON, where the element's type is not known.
@@ -84,6 +86,7 @@ impl TypeTest {
             return name.starts_with(|c: char| c.is_ascii_uppercase()).then(|| Self {
                 name: name.to_owned(),
                 of: None,
+                also: None,
                 suffixes: Vec::new(),
                 class: Class::Resource,
             });
@@ -102,6 +105,7 @@ impl TypeTest {
         Some(Self {
             name: name.to_owned(),
             of: Some(of),
+            also: Type::system(name).filter(|also| namespace.is_none() && *also != of),
             suffixes,
             class: of.class(),
         })
@@ -109,6 +113,6 @@ impl TypeTest {
 
     /// Whether a type is the one that is asked for, or specialises it.
     pub fn takes(&self, of: Type) -> bool {
-        self.of.is_some_and(|test| of.is(test))
+        self.of.is_some_and(|test| of.is(test)) || self.also == Some(of)
     }
 }

@@ -77,7 +77,8 @@ impl<'a> Element<'a> {
     pub fn type_of(&self) -> Option<Type> {
         match self.of {
             Some(of) if of.class() != Class::Resource => Some(of),
-            of => self.resource_type().and_then(Type::fhir).or(of),
+            // A resource type that the table does not have is none.
+            of => self.resource_type().map_or(of, Type::fhir),
         }
     }
 

@@ -4,7 +4,10 @@
 mod columns;
 mod deployed_views;
 mod fhirpath;
+mod functions;
 mod never_panics;
+mod operators;
 mod refused;
 mod rows;
 mod run;
+mod typing;

@@ -28,6 +28,14 @@ fn views() -> Vec<CompiledView> {
         "iif(name.all(family.exists()), name[0].family, getResourceKey())",
         "name.tail().select(use).single() in ('old' | 'new')",
         "active.hasValue().not()",
+        "name.given.select(upper() & '-' & length().toString() & substring(1, 2)).distinct().join('|').encode('hex')",
+        "descendants().where($this is string).select($this.replaceMatches('(a)', '<$1>').split('<')).isDistinct()",
+        "birthDate + multipleBirth.ofType(integer).toQuantity('months') > birthDate.toDateTime().highBoundary() - 1 day",
+        "extension.value.ofType(decimal).select(sqrt() + exp() + ln().abs() + power(0.5) + round(1)).aggregate($total + $this, 0.0)",
+        "contact.telecom.rank.aggregate(iif($total > $this, $total, $this)) ~ telecom.rank.max() or name ~ name.combine(name)",
+        "repeat(item | contact).children().intersect(descendants()).exclude(name).subsetOf(children()).toString()",
+        "('1 \\'mg\\''.toQuantity() * 2 / 3 'kg' ~ 1 'g').convertsToDecimal() implies type().name.matches(gender)",
+        "extension.value.lowBoundary().precision().avg() div 2 mod 3 in (1 | 2.0 | @2020 | 'x')",
     ];
     let columns: Vec<_> = paths
         .iter()
@@ -65,6 +73,164 @@ fn evaluate(views: &[CompiledView], body: &[u8]) {
             );
         }
     }
+}
+
+/// What expressions begin with.
+const LEAVES: [&str; 41] = [
+    "$this",
+    "$index",
+    "$total",
+    "%resource",
+    "%context",
+    "%rowIndex",
+    "Patient",
+    "name",
+    "name.given",
+    "birthDate",
+    "extension.value",
+    "multipleBirth",
+    "contact.telecom.rank",
+    "item",
+    "{}",
+    "true",
+    "1",
+    "-9223372036854775807",
+    "0.0",
+    "1.50",
+    "99999999999999999999.5",
+    "'a'",
+    "'ä😀'",
+    "''",
+    "'(['",
+    "'2020-02-29'",
+    "@2020",
+    "@2020-02-29",
+    "@2020-02-29T10:11:12.5+14:00",
+    "@9999-12-31T",
+    "@0001-01-01",
+    "@T23:59:59.999",
+    "@T12",
+    "4 days",
+    "1 'a'",
+    "10 'mg'",
+    "99999999999 years",
+    "1 'mm[Hg]'",
+    "managingOrganization.reference",
+    "name.where(use = 'old')",
+    "children()",
+];
+
+/// What is put around them: `_` is where.
+const AROUND: [&str; 92] = [
+    "_.where(_)",
+    "_.select(_)",
+    "_.all(_)",
+    "_.exists(_)",
+    "_.repeat(_)",
+    "_.aggregate(_, _)",
+    "_.first()",
+    "_.last()",
+    "_.tail()",
+    "_.skip(_)",
+    "_.take(_)",
+    "_.single()",
+    "_[_]",
+    "_.count()",
+    "_.distinct()",
+    "_.isDistinct()",
+    "_.allTrue()",
+    "_.anyFalse()",
+    "_.subsetOf(_)",
+    "_.intersect(_)",
+    "_.exclude(_)",
+    "_.union(_)",
+    "_.combine(_)",
+    "_.not()",
+    "_.hasValue()",
+    "_.getValue()",
+    "_.children()",
+    "_.descendants()",
+    "_.type()",
+    "_.extension(_)",
+    "_.getReferenceKey()",
+    "_.getResourceKey()",
+    "_.join(_)",
+    "_.split(_)",
+    "_.toChars()",
+    "_.substring(_, _)",
+    "_.indexOf(_)",
+    "_.lastIndexOf(_)",
+    "_.replace(_, _)",
+    "_.matches(_)",
+    "_.matchesFull(_)",
+    "_.replaceMatches(_, _)",
+    "_.startsWith(_)",
+    "_.upper()",
+    "_.length()",
+    "_.trim()",
+    "_.encode('hex')",
+    "_.decode('base64')",
+    "_.escape('html')",
+    "_.unescape('json')",
+    "_.abs()",
+    "_.ceiling()",
+    "_.round(_)",
+    "_.exp()",
+    "_.ln()",
+    "_.log(_)",
+    "_.power(_)",
+    "_.sqrt()",
+    "_.truncate()",
+    "_.toBoolean()",
+    "_.toInteger()",
+    "_.toDecimal()",
+    "_.toString()",
+    "_.toDate()",
+    "_.toDateTime()",
+    "_.toTime()",
+    "_.toQuantity(_)",
+    "_.convertsToQuantity()",
+    "_.lowBoundary(_)",
+    "_.highBoundary()",
+    "_.precision()",
+    "_.comparable(_)",
+    "_.sum()",
+    "_.min()",
+    "_.avg()",
+    "iif(_, _, _)",
+    "(_ = _)",
+    "(_ ~ _)",
+    "(_ < _)",
+    "(_ + _)",
+    "(_ - _)",
+    "(_ * _)",
+    "(_ / _)",
+    "(_ div _)",
+    "(_ mod _)",
+    "(_ & _)",
+    "(_ | _)",
+    "(_ in _)",
+    "(_ and _)",
+    "(_ implies _)",
+    "(-_)",
+    "(_ is string)",
+];
+
+/// An expression of a few operators around leaves.
+fn expression() -> impl Strategy<Value = String> {
+    let leaf = (0..LEAVES.len()).prop_map(|i| LEAVES[i].to_owned());
+    leaf.prop_recursive(5, 24, 3, |inner| {
+        (0..AROUND.len(), proptest::collection::vec(inner, 3)).prop_map(|(around, inner)| {
+            let mut inner = inner.into_iter();
+            let mut parts = AROUND[around].split('_');
+            let mut text = parts.next().unwrap_or_default().to_owned();
+            for part in parts {
+                text.push_str(&inner.next().unwrap_or_default());
+                text.push_str(part);
+            }
+            text
+        })
+    })
 }
 
 /// Pieces that JSON is made of, odd ones among them.
@@ -146,6 +312,21 @@ proptest! {
     }
 
     #[test]
+    fn any_expression(ast in expression()) {
+        // Apart, so that what fails in one is still evaluated in the others.
+        for select in [
+            json!([{"column": [{"name": "x", "path": ast, "collection": true}]}]),
+            json!([{"forEachOrNull": ast, "column": [{"name": "y", "path": "$this", "type": "Element"}]}]),
+            json!([{"repeat": [ast], "column": [{"name": "z", "path": "$this", "collection": true}]}]),
+        ] {
+            let definition = json!({"resource": "Patient", "select": select});
+            if let Ok(view) = CompiledView::from_json(&definition.to_string()) {
+                evaluate(&[view], PATIENT.as_bytes());
+            }
+        }
+    }
+
+    #[test]
     fn any_json_as_view(pieces in proptest::collection::vec(0..PIECES.len(), 0..12)) {
         let text: String = pieces.iter().map(|&i| PIECES[i]).collect();
         drop(CompiledView::from_json(&text));
@@ -183,6 +364,58 @@ fn deep_json_is_refused_where_it_is_read_and_passed_over_elsewhere() {
             .evaluate(endless.as_bytes(), &mut Rows::default())
             .is_err()
     );
+}
+
+#[test]
+fn every_operator_nests_in_the_stack_of_a_worker_thread() {
+    // As deep as the parser lets through, each around itself.
+    for around in AROUND {
+        let mut path = "name".to_owned();
+        for _ in 0..60 {
+            // Only the first place: the text would double with each level otherwise.
+            let (before, after) = around.split_once('_').unwrap();
+            path = format!("{before}{path}{}", after.replace('_', "'a'"));
+        }
+        let view = json!({"resource": "Patient", "select": [{"forEach": "$this", "column": [{"name": "x", "path": path, "collection": true}]}]});
+        let run = move || {
+            if let Ok(view) = CompiledView::from_json(&view.to_string()) {
+                drop(view.evaluate(PATIENT.as_bytes(), &mut Rows::default()));
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .stack_size(1024 * 1024)
+            .spawn(run)
+            .unwrap();
+        assert!(thread.join().is_ok(), "{around}");
+    }
+}
+
+#[test]
+fn deep_elements_are_compared_in_the_stack_of_a_worker_thread() {
+    let body = format!(
+        r#"{{"resourceType":"Patient","item":{}1{}}}"#,
+        r#"{"item":"#.repeat(199),
+        "}".repeat(199)
+    );
+    for inner in [
+        "(item ~ item)",
+        "(item = item)",
+        "item.distinct()",
+        "repeat(item)",
+        "descendants()",
+        "item.subsetOf(descendants())",
+    ] {
+        let path = format!("{}{inner}.exists(){}", "where(".repeat(55), ")".repeat(55));
+        let definition = json!({"resource": "Patient", "select": [{"forEach": path, "column": [{"name": "x", "path": path, "type": "Element"}]}]});
+        let view = CompiledView::from_json(&definition.to_string()).unwrap();
+        let body = body.clone();
+        let run = move || view.evaluate(body.as_bytes(), &mut Rows::default());
+        let thread = std::thread::Builder::new()
+            .stack_size(1024 * 1024)
+            .spawn(run)
+            .unwrap();
+        assert_eq!(thread.join().unwrap(), Ok(1), "{inner}");
+    }
 }
 
 #[test]

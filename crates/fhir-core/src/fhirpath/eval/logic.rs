@@ -1,8 +1,15 @@
 //! Conditions (FHIRPath N1, section 6.5): true, false or empty.
 
-use super::{Focus, Stop, all, for_each, single, stream};
-use crate::fhirpath::{ast::Literal, error::Fault, expr::Expr, functions, operators, path, value::Item};
 use std::ops::ControlFlow;
+
+use super::{Focus, Stop, all, for_each, single, stream};
+use crate::fhirpath::{
+    ast::Literal,
+    error::Fault,
+    expr::{Comparison, Expr},
+    functions, operators, path,
+    types::TypeTest,
+};
 
 /// A condition by three-valued logic: `None` is empty. A single item that is no boolean counts as true (FHIRPath, section 4.5).
 pub fn truth<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, Fault> {
@@ -36,33 +43,16 @@ pub(super) enum Answer {
     NoCondition,
 }
 
-/// Comparisons, and functions that yield a boolean.
+/// Comparisons, and functions that yield a boolean. It is on the stack once for each level of the expression, so it holds no items.
 pub(super) fn comparison<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Answer, Fault> {
     Ok(Answer::Is(match expr {
-        Expr::Equal(a, b, positive) => {
-            let equal = operators::equal(&all(a, focus)?, &all(b, focus)?);
-            equal.map(|equal| equal == *positive)
-        }
-        Expr::Equivalent(a, b, positive) => {
-            let (a, b) = (all(a, focus)?, all(b, focus)?);
-            Some(operators::equivalent(a.as_slice(), b.as_slice(), focus)? == *positive)
-        }
-        Expr::Compare(op, a, b) => {
-            let symbol = op.symbol();
-            match (single(a, focus, symbol)?, single(b, focus, symbol)?) {
-                (Some(a), Some(b)) => operators::compare(*op, &a, &b)?,
-                _ => None,
-            }
-        }
-        Expr::In(item, collection) => match single(item, focus, "in")? {
-            Some(item) => Some(among(&item, collection, focus)?),
-            None => None,
-        },
+        Expr::Equal(a, b, positive) => equal(a, b, focus)?.map(|equal| equal == *positive),
+        Expr::Equivalent(a, b, positive) => Some(equivalent(a, b, focus)? == *positive),
+        Expr::Compare(op, a, b) => order(*op, a, b, focus)?,
+        Expr::In(item, collection) => among(item, collection, focus)?,
         Expr::All(operand, criteria) => Some(functions::every(operand, criteria, focus)?),
-        Expr::Is(operand, test) => single(operand, focus, "is")?.map(|item| path::is_of_type(&item, test)),
-        Expr::HasValue(operand) => {
-            Some(single(operand, focus, "hasValue()")?.is_some_and(|item| item.value().is_some()))
-        }
+        Expr::Is(operand, test) => is_of_type(operand, test, focus)?,
+        Expr::HasValue(operand) => Some(has_value(operand, focus)?),
         Expr::Quantified(quantifier, operand) => Some(functions::quantified(*quantifier, operand, focus)?),
         Expr::IsDistinct(operand) => Some(functions::is_distinct(operand, focus)?),
         Expr::SubsetOf(a, b) => Some(functions::subset(a, b, focus)?),
@@ -84,13 +74,42 @@ fn chain<'a>(operands: &'a [Expr], focus: &Focus<'a, '_>, decides: bool) -> Resu
     Ok(answer)
 }
 
-fn among<'a>(item: &Item<'a>, collection: &'a Expr, focus: &Focus<'a, '_>) -> Result<bool, Fault> {
+fn equal<'a>(a: &'a Expr, b: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, Fault> {
+    Ok(operators::equal(&all(a, focus)?, &all(b, focus)?))
+}
+
+fn equivalent<'a>(a: &'a Expr, b: &'a Expr, focus: &Focus<'a, '_>) -> Result<bool, Fault> {
+    let (a, b) = (all(a, focus)?, all(b, focus)?);
+    operators::equivalent(a.as_slice(), b.as_slice(), focus)
+}
+
+fn order<'a>(op: Comparison, a: &'a Expr, b: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, Fault> {
+    let symbol = op.symbol();
+    match (single(a, focus, symbol)?, single(b, focus, symbol)?) {
+        (Some(a), Some(b)) => operators::compare(op, &a, &b),
+        _ => Ok(None),
+    }
+}
+
+fn is_of_type<'a>(operand: &'a Expr, test: &TypeTest, focus: &Focus<'a, '_>) -> Result<Option<bool>, Fault> {
+    Ok(single(operand, focus, "is")?.map(|item| path::is_of_type(&item, test)))
+}
+
+fn has_value<'a>(operand: &'a Expr, focus: &Focus<'a, '_>) -> Result<bool, Fault> {
+    Ok(single(operand, focus, "hasValue()")?.is_some_and(|item| item.value().is_some()))
+}
+
+/// `in`: empty for no item.
+fn among<'a>(item: &'a Expr, collection: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, Fault> {
+    let Some(item) = single(item, focus, "in")? else {
+        return Ok(None);
+    };
     let mut found = false;
     for_each(collection, focus, |other| {
-        found |= operators::same(item, &other) == Some(true);
+        found |= operators::same(&item, &other) == Some(true);
         Ok(())
     })?;
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// Whether there is an item.

@@ -83,8 +83,8 @@ impl<'a> Resource<'a> {
 /// What an expression is evaluated on.
 #[derive(Debug, Clone)]
 pub struct Focus<'a, 'r> {
-    /// `$this`
-    pub this: Item<'a>,
+    /// `$this`; none where `iif` is called on nothing.
+    pub this: Option<Item<'a>>,
     /// `$index`
     pub index: i64,
     /// `%context`
@@ -101,7 +101,7 @@ impl<'a, 'r> Focus<'a, 'r> {
     /// The focus that a whole expression begins with.
     pub fn on(element: Element<'a>, row_index: i64, resource: &'r Resource<'a>) -> Self {
         Self {
-            this: Item::Element(element),
+            this: Some(Item::Element(element)),
             index: 0,
             context: element,
             row_index,
@@ -110,10 +110,15 @@ impl<'a, 'r> Focus<'a, 'r> {
         }
     }
 
+    /// The same, on a single item or nothing.
+    fn on_single(&self, this: Option<Item<'a>>) -> Self {
+        Self { this, ..self.clone() }
+    }
+
     /// The same, on another item.
     pub(super) fn at(&self, this: Item<'a>, index: i64) -> Self {
         Self {
-            this,
+            this: Some(this),
             index,
             context: self.context,
             row_index: self.row_index,

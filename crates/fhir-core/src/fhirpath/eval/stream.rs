@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::ControlFlow};
 
-use super::{Few, Flow, Focus, Receiver, flow, single::computed, truth};
+use super::{Few, Flow, Focus, Receiver, flow, single, single::computed, truth};
 use crate::fhirpath::{
     ast::Literal,
     expr::Expr,
@@ -16,12 +16,18 @@ pub fn stream<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, '
     flow(focus.resource.step())?;
     match expr {
         Expr::Literal(value) => receive(Item::Value(literal(value))),
-        Expr::This => receive(focus.this.clone()),
+        Expr::This => match &focus.this {
+            Some(this) => receive(this.clone()),
+            None => ControlFlow::Continue(()),
+        },
         Expr::Index => receive(Item::Value(Value::Integer(focus.index))),
         Expr::RowIndex => receive(Item::Value(Value::Integer(focus.row_index))),
         Expr::Resource => receive(Item::Element(Element::of(focus.resource.root))),
         Expr::Context => receive(Item::Element(focus.context)),
-        Expr::Root(name) => path::root(&focus.this, name, receive),
+        Expr::Root(name) => match &focus.this {
+            Some(this) => path::root(this, name, receive),
+            None => ControlFlow::Continue(()),
+        },
         Expr::Empty => ControlFlow::Continue(()),
         Expr::Member(base, member) => stream(base, focus, &mut |item| path::member(&item, member, receive)),
         Expr::Choice(base, member, keys, test) => stream(base, focus, &mut |item| {
@@ -66,6 +72,10 @@ fn less_common<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, 
             Some(count) => functions::take(base, focus, count, receive),
             None => ControlFlow::Continue(()),
         },
+        Expr::On(base, inner) => {
+            let this = flow(single(base, focus, "iif()"))?;
+            stream(inner, &focus.on_single(this), receive)
+        }
         Expr::Combine(a, b) => {
             stream(a, focus, receive)?;
             stream(b, focus, receive)

@@ -78,10 +78,25 @@ pub(in crate::fhirpath) fn reduce<'a>(
     base: &'a Expr,
     focus: &Focus<'a, '_>,
 ) -> Result<Option<Item<'a>>, Fault> {
-    let mut sum: Option<Item<'a>> = None;
-    let mut count = 0;
-    let mut known = true;
-    for_each(base, focus, |item| {
+    let mut reduced = Reduced {
+        value: None,
+        count: 0,
+        known: true,
+    };
+    for_each(base, focus, |item| reduced.add(reduction, &item))?;
+    reduced.finish(reduction)
+}
+
+/// What was reduced so far.
+struct Reduced<'a> {
+    value: Option<Item<'a>>,
+    count: i64,
+    /// Whether all went together: a sum in range, an order that is known.
+    known: bool,
+}
+
+impl<'a> Reduced<'a> {
+    fn add(&mut self, reduction: Reduction, item: &Item<'a>) -> Result<(), Fault> {
         let Some(value) = item.operand() else {
             return if item.is_complex() {
                 Err(Fault::Argument(reduction.name()))
@@ -89,29 +104,31 @@ pub(in crate::fhirpath) fn reduce<'a>(
                 Ok(())
             };
         };
-        count += 1;
+        self.count += 1;
         let next = Item::Value(value);
-        let Some(before) = sum.take().filter(|_| known) else {
-            sum = Some(next);
+        let Some(before) = self.value.take().filter(|_| self.known) else {
+            self.value = Some(next);
             return Ok(());
         };
         let less = || operators::compare(Comparison::Less, &next, &before);
-        let kept = match reduction {
+        self.value = match reduction {
             Reduction::Sum | Reduction::Average => {
                 operators::arithmetic(Arithmetic::Add, &before, &next)?.map(Item::Value)
             }
             Reduction::Min => less()?.map(|less| if less { next } else { before }),
             Reduction::Max => less()?.map(|less| if less { before } else { next }),
         };
-        known = kept.is_some();
-        sum = kept;
+        self.known = self.value.is_some();
         Ok(())
-    })?;
-    match sum.filter(|_| known) {
-        Some(sum) if reduction == Reduction::Average => {
-            let count = Item::Value(Value::Decimal(Decimal::from(count)));
-            Ok(operators::arithmetic(Arithmetic::Divide, &sum, &count)?.map(Item::Value))
+    }
+
+    fn finish(self, reduction: Reduction) -> Result<Option<Item<'a>>, Fault> {
+        match self.value.filter(|_| self.known) {
+            Some(sum) if reduction == Reduction::Average => {
+                let count = Item::Value(Value::Decimal(Decimal::from(self.count)));
+                Ok(operators::arithmetic(Arithmetic::Divide, &sum, &count)?.map(Item::Value))
+            }
+            value => Ok(value),
         }
-        sum => Ok(sum),
     }
 }

@@ -66,7 +66,7 @@ pub(in crate::fhirpath) fn join<'a>(
     base: &'a Expr,
     separator: Option<&'a Expr>,
     focus: &Focus<'a, '_>,
-) -> Result<Option<Cow<'a, str>>, Fault> {
+) -> Result<Option<Item<'a>>, Fault> {
     let separator = match separator {
         Some(expr) => match single(expr, focus, "join()")?.map(|item| item.text()) {
             Some(Some(text)) => text,
@@ -96,7 +96,7 @@ pub(in crate::fhirpath) fn join<'a>(
         });
         Ok(())
     })?;
-    Ok(joined)
+    Ok(joined.map(|text| Item::Value(Value::Text(text))))
 }
 
 /// `.split(separator)`; without one (`.toChars()`), or with an empty one, each character.

@@ -150,7 +150,11 @@ fn string(value: Value<'_>) -> Option<Value<'_>> {
 
 fn date(value: Value<'_>) -> Option<Value<'_>> {
     let (temporal, text) = match value {
-        Value::Text(text) => (Temporal::date(&text)?, text),
+        // The string of a moment is none of a day.
+        Value::Text(text) => {
+            let temporal = Temporal::date(&text).filter(|t| t.form() == Form::Date)?;
+            (temporal, text)
+        }
         Value::Temporal(temporal, text) => (temporal, text),
         _ => return None,
     };

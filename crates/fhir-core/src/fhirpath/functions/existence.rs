@@ -11,54 +11,70 @@ use crate::fhirpath::{
     expr::{Expr, Quantifier},
     model::{Types, system},
     operators,
-    value::Item,
+    value::{Item, Value},
 };
 
 pub(super) fn compile(call: &Compiling<'_>) -> Option<Result<Typed, PathError>> {
-    build(call, call.args.len()).transpose()
-}
-
-fn build(call: &Compiling<'_>, arguments: usize) -> Result<Option<Typed>, PathError> {
-    let on = || Ok::<_, PathError>(Box::new(call.on()?.expr));
-    let other = || Ok::<_, PathError>(Box::new(call.argument(0)?.expr));
-    let boolean = |expr| Ok(Some(Typed::new(expr, Types::one(system::BOOLEAN))));
-    match (call.name, arguments) {
-        ("exists", 0) => boolean(Expr::Exists(on()?)),
-        ("exists", 1) => {
-            let on = call.on()?;
-            let criteria = Box::new(call.each(0, &on.types)?.expr);
-            boolean(Expr::Exists(Box::new(Expr::Where(Box::new(on.expr), criteria))))
-        }
+    // What is on the stack once for each level of the tree holds nothing.
+    Some(match (call.name, call.args.len()) {
+        ("exists" | "all", 1) => criteria(call),
+        ("exists", 0) => test(call, Expr::Exists),
         ("exists", _) => Err(call.wrong("at most one argument, the criteria")),
-        ("all", 1) => {
-            let on = call.on()?;
-            let criteria = Box::new(call.each(0, &on.types)?.expr);
-            boolean(Expr::All(Box::new(on.expr), criteria))
-        }
         ("all", _) => Err(call.wrong("one argument, the criteria")),
-        ("subsetOf", 1) => boolean(Expr::SubsetOf(on()?, other()?)),
-        ("supersetOf", 1) => boolean(Expr::SubsetOf(other()?, on()?)),
+        ("subsetOf" | "supersetOf", 1) => subset_of(call),
         ("subsetOf" | "supersetOf", _) => Err(call.wrong("one argument, a collection")),
-        ("empty", 0) => boolean(Expr::IsEmpty(on()?)),
-        ("not", 0) => boolean(Expr::Not(on()?)),
-        ("hasValue", 0) => boolean(Expr::HasValue(on()?)),
-        ("isDistinct", 0) => boolean(Expr::IsDistinct(on()?)),
-        ("allTrue", 0) => boolean(Expr::Quantified(Quantifier::AllTrue, on()?)),
-        ("anyTrue", 0) => boolean(Expr::Quantified(Quantifier::AnyTrue, on()?)),
-        ("allFalse", 0) => boolean(Expr::Quantified(Quantifier::AllFalse, on()?)),
-        ("anyFalse", 0) => boolean(Expr::Quantified(Quantifier::AnyFalse, on()?)),
-        ("count", 0) => Ok(Some(Typed::new(Expr::Count(on()?), Types::one(system::INTEGER)))),
-        ("distinct", 0) => {
-            let on = call.on()?;
-            Ok(Some(Typed::new(Expr::Distinct(Box::new(on.expr)), on.types)))
-        }
+        ("empty", 0) => test(call, Expr::IsEmpty),
+        ("not", 0) => test(call, Expr::Not),
+        ("hasValue", 0) => test(call, Expr::HasValue),
+        ("isDistinct", 0) => test(call, Expr::IsDistinct),
+        ("allTrue", 0) => test(call, |on| Expr::Quantified(Quantifier::AllTrue, on)),
+        ("anyTrue", 0) => test(call, |on| Expr::Quantified(Quantifier::AnyTrue, on)),
+        ("allFalse", 0) => test(call, |on| Expr::Quantified(Quantifier::AllFalse, on)),
+        ("anyFalse", 0) => test(call, |on| Expr::Quantified(Quantifier::AnyFalse, on)),
+        ("count", 0) => counted(call),
+        ("distinct", 0) => distinct_items(call),
         (
             "empty" | "not" | "hasValue" | "isDistinct" | "allTrue" | "anyTrue" | "allFalse" | "anyFalse"
             | "count" | "distinct",
             _,
         ) => Err(call.wrong("no argument")),
-        _ => Ok(None),
-    }
+        _ => return None,
+    })
+}
+
+fn test(call: &Compiling<'_>, make: fn(Box<Expr>) -> Expr) -> Result<Typed, PathError> {
+    let expr = make(Box::new(call.on()?.expr));
+    Ok(Typed::new(expr, Types::one(system::BOOLEAN)))
+}
+
+fn criteria(call: &Compiling<'_>) -> Result<Typed, PathError> {
+    let on = call.on()?;
+    let criteria = Box::new(call.each(0, &on.types)?.expr);
+    let on = Box::new(on.expr);
+    let expr = match call.name {
+        "all" => Expr::All(on, criteria),
+        _ => Expr::Exists(Box::new(Expr::Where(on, criteria))),
+    };
+    Ok(Typed::new(expr, Types::one(system::BOOLEAN)))
+}
+
+fn subset_of(call: &Compiling<'_>) -> Result<Typed, PathError> {
+    let (on, other) = (Box::new(call.on()?.expr), Box::new(call.argument(0)?.expr));
+    let expr = match call.name {
+        "supersetOf" => Expr::SubsetOf(other, on),
+        _ => Expr::SubsetOf(on, other),
+    };
+    Ok(Typed::new(expr, Types::one(system::BOOLEAN)))
+}
+
+fn counted(call: &Compiling<'_>) -> Result<Typed, PathError> {
+    let expr = Expr::Count(Box::new(call.on()?.expr));
+    Ok(Typed::new(expr, Types::one(system::INTEGER)))
+}
+
+fn distinct_items(call: &Compiling<'_>) -> Result<Typed, PathError> {
+    let on = call.on()?;
+    Ok(Typed::new(Expr::Distinct(Box::new(on.expr)), on.types))
 }
 
 /// `.all(criteria)`: true of nothing.
@@ -99,13 +115,16 @@ pub(in crate::fhirpath) fn quantified<'a>(
 }
 
 /// `.count()`
-pub(in crate::fhirpath) fn count<'a>(base: &'a Expr, focus: &Focus<'a, '_>) -> Result<i64, Fault> {
+pub(in crate::fhirpath) fn count<'a>(
+    base: &'a Expr,
+    focus: &Focus<'a, '_>,
+) -> Result<Option<Item<'a>>, Fault> {
     let mut count = 0;
     for_each(base, focus, |_| {
         count += 1;
         Ok(())
     })?;
-    Ok(count)
+    Ok(Some(Item::Value(Value::Integer(count))))
 }
 
 /// `.subsetOf(other)`

@@ -13,52 +13,63 @@ use crate::fhirpath::{
 };
 
 pub(super) fn compile(call: &Compiling<'_>) -> Option<Result<Typed, PathError>> {
-    build(call, call.args.len()).transpose()
+    // Each function has its own: this one is on the stack once for each level of the tree, so it holds nothing.
+    Some(match (call.name, call.args.len()) {
+        ("where", 1) => filtered(call),
+        ("where", _) => Err(call.wrong("one argument, the criteria")),
+        ("select", 1) => projected(call),
+        ("repeat", 1) => repeated(call),
+        ("select" | "repeat", _) => Err(call.wrong("one argument, the projection")),
+        ("ofType" | "as" | "is", 1) => of_type_named(call),
+        ("ofType" | "as" | "is", _) => Err(call.wrong("one argument, a type")),
+        ("iif", 2 | 3) => conditional(call),
+        ("iif", _) => Err(call.wrong("a criterion, a result and at most one other result")),
+        ("trace", 1 | 2) => traced(call),
+        ("trace", _) => Err(call.wrong("a name and at most a projection")),
+        _ => return None,
+    })
 }
 
-fn build(call: &Compiling<'_>, arguments: usize) -> Result<Option<Typed>, PathError> {
-    Ok(Some(match (call.name, arguments) {
-        ("where", 1) => {
-            let on = call.on()?;
-            let criteria = Box::new(call.each(0, &on.types)?.expr);
-            Typed::new(Expr::Where(Box::new(on.expr), criteria), on.types)
-        }
-        ("where", _) => return Err(call.wrong("one argument, the criteria")),
-        ("select", 1) => {
-            let on = call.on()?;
-            let projection = call.each(0, &on.types)?;
-            let expr = Expr::Select(Box::new(on.expr), Box::new(projection.expr));
-            Typed::new(expr, projection.types)
-        }
-        ("repeat", 1) => {
-            // What it is evaluated on is what it yields: the elements tell their types.
-            let on = Box::new(call.on()?.expr);
-            let projection = Box::new(call.each(0, &Types::UNKNOWN)?.expr);
-            Typed::new(Expr::Repeat(on, projection), Types::UNKNOWN)
-        }
-        ("select" | "repeat", _) => return Err(call.wrong("one argument, the projection")),
-        ("ofType", 1) => of_type(call.on()?, call.type_test(0)?),
-        ("as", 1) => as_type(call.on()?, call.type_test(0)?),
-        ("is", 1) => {
-            let expr = Expr::Is(Box::new(call.on()?.expr), call.type_test(0)?);
+fn filtered(call: &Compiling<'_>) -> Result<Typed, PathError> {
+    let on = call.on()?;
+    let criteria = Box::new(call.each(0, &on.types)?.expr);
+    Ok(Typed::new(Expr::Where(Box::new(on.expr), criteria), on.types))
+}
+
+fn projected(call: &Compiling<'_>) -> Result<Typed, PathError> {
+    let on = call.on()?;
+    let projection = call.each(0, &on.types)?;
+    let expr = Expr::Select(Box::new(on.expr), Box::new(projection.expr));
+    Ok(Typed::new(expr, projection.types))
+}
+
+/// What it is evaluated on is what it yields: the elements tell their types.
+fn repeated(call: &Compiling<'_>) -> Result<Typed, PathError> {
+    let on = Box::new(call.on()?.expr);
+    let projection = Box::new(call.each(0, &Types::UNKNOWN)?.expr);
+    Ok(Typed::new(Expr::Repeat(on, projection), Types::UNKNOWN))
+}
+
+fn of_type_named(call: &Compiling<'_>) -> Result<Typed, PathError> {
+    let (on, test) = (call.on()?, call.type_test(0)?);
+    Ok(match call.name {
+        "ofType" => of_type(on, test),
+        "as" => as_type(on, test),
+        _ => {
+            let expr = Expr::Is(Box::new(on.expr), test);
             Typed::new(expr, Types::one(system::BOOLEAN))
         }
-        ("ofType" | "as" | "is", _) => return Err(call.wrong("one argument, a type")),
-        ("iif", 2 | 3) => conditional(call)?,
-        ("iif", _) => return Err(call.wrong("a criterion, a result and at most one other result")),
-        // It tells nobody: a log would hold what the resource does.
-        ("trace", 1) => call.on()?,
-        ("trace", 2) => {
-            let on = call.on()?;
-            call.each(1, &on.types)?;
-            on
-        }
-        ("trace", _) => return Err(call.wrong("a name and at most a projection")),
-        _ => return Ok(None),
-    }))
+    })
 }
 
-/// `on.iif(…)`: the arguments are evaluated with the item `on` as focus.
+/// It tells nobody: a log would hold what the resource does. Its projection is only looked at.
+fn traced(call: &Compiling<'_>) -> Result<Typed, PathError> {
+    let on = call.on()?;
+    call.each(1, &on.types)?;
+    Ok(on)
+}
+
+/// `on.iif(…)`: the arguments are evaluated with the item `on`, or nothing, as focus.
 fn conditional(call: &Compiling<'_>) -> Result<Typed, PathError> {
     let on = call.on()?;
     let argument = |at| call.each(at, &on.types);
@@ -73,7 +84,7 @@ fn conditional(call: &Compiling<'_>) -> Result<Typed, PathError> {
         if on.expr == Expr::This {
             choice
         } else {
-            Expr::Select(Box::new(on.expr), Box::new(choice))
+            Expr::On(Box::new(on.expr), Box::new(choice))
         },
         types,
     ))

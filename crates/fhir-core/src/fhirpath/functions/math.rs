@@ -134,7 +134,7 @@ fn round<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
         .and_then(|value| {
             // Digits beyond those that it has are none to round.
             let digits = digits.min(value.scale());
-            value.rounded(digits, Toward::Nearest)
+            value.rounded(digits, Toward::HalfUp)
         })
         .map(Value::Decimal))
 }

@@ -1,7 +1,7 @@
 //! Functions by name, a family a file: what they take, what they yield, and how they are evaluated.
 //!
-//! A new function of a single item is an entry in its family's table ([`scalar`]); one of a collection is an operator
-//! ([`Expr`](super::expr::Expr)), and its family's `compile` makes it.
+//! A new function of a single item is an entry in its family's table (`scalar`); one of a collection is an operator
+//! ([`Expr`]), and its family's `compile` makes it.
 
 mod aggregation;
 mod coding;
@@ -111,7 +111,7 @@ const TERMINOLOGY: &str = "it needs a terminology server; join a table of codes 
 const PROFILE: &str = "it needs a validator with the profile";
 
 /// What views cannot have.
-const REFUSED: [(&str, &str); 10] = [
+const REFUSED: [(&str, &str); 12] = [
     ("now", CLOCK),
     ("today", CLOCK),
     ("timeOfDay", CLOCK),
@@ -122,6 +122,8 @@ const REFUSED: [(&str, &str); 10] = [
     ("conformsTo", PROFILE),
     ("htmlChecks", PROFILE),
     ("elementDefinition", PROFILE),
+    ("slice", PROFILE),
+    ("checkModifiers", PROFILE),
 ];
 
 /// A call that is compiled.

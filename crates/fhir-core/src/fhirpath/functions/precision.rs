@@ -4,6 +4,7 @@
 use super::scalar::{Answer, Call, Function, Yields};
 use crate::fhirpath::{
     quantity::Quantity,
+    temporal::Temporal,
     value::{Item, Value},
 };
 
@@ -68,7 +69,7 @@ fn boundary<'a>(call: &Call<'_, 'a>, high: bool) -> Answer<'a> {
     if call.is_given(0) && precision.is_none() {
         return Ok(None);
     }
-    Ok(match call.item.operand() {
+    Ok(match call.item.operand().or_else(|| end(call.item, high)) {
         Some(Value::Temporal(value, _)) => value.boundary(high, precision).map(Value::temporal),
         Some(Value::Quantity(quantity)) => quantity.value.boundary(high, precision).map(|value| {
             Value::Quantity(Box::new(Quantity {
@@ -80,8 +81,21 @@ fn boundary<'a>(call: &Call<'_, 'a>, high: bool) -> Answer<'a> {
             .decimal()
             .and_then(|value| value.boundary(high, precision))
             .map(Value::Decimal),
+        None if is_period(call.item) => None,
         _ => return call.misfit(),
     })
+}
+
+fn is_period(item: &Item<'_>) -> bool {
+    let of = item.element().and_then(|element| element.of);
+    of.is_some_and(|of| of.name() == "Period")
+}
+
+/// Where a Period begins or ends.
+fn end<'a>(item: &Item<'a>, high: bool) -> Option<Value<'a>> {
+    let period = item.element().filter(|_| is_period(item))?.node?;
+    let text = period.member(if high { "end" } else { "start" })?.as_str()?;
+    Some(Value::Temporal(Temporal::date_time(text)?, text.into()))
 }
 
 fn precision<'a>(call: &Call<'_, 'a>) -> Answer<'a> {

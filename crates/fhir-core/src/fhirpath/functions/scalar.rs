@@ -43,7 +43,7 @@ pub(super) enum Yields {
     TypeInfo,
     /// What it is called on, as System type.
     Same,
-    /// The same, but of an integer a decimal.
+    /// The same, but of an integer a decimal, and of a Period the dateTime where it begins or ends.
     Edge,
 }
 
@@ -91,6 +91,7 @@ impl Function {
                 let edge = matches!(self.yields, Yields::Edge);
                 let computed = |of: &Type| match of.computed() {
                     system::INTEGER if edge => system::DECIMAL,
+                    of if edge && of.name() == "Period" => system::DATE_TIME,
                     of => of,
                 };
                 return on

@@ -9,6 +9,8 @@ pub enum Toward {
     Zero,
     /// To the nearest, a half away from zero.
     Nearest,
+    /// To the nearest, a half toward positive infinity (FHIRPath's "traditional round": 0.5 is 1, -0.5 is 0).
+    HalfUp,
     /// Toward negative infinity.
     Down,
     /// Toward positive infinity.
@@ -33,6 +35,8 @@ impl Decimal {
                 let away = match toward {
                     Toward::Zero => false,
                     Toward::Nearest => rest.abs() >= unit - unit / 2,
+                    Toward::HalfUp if rest < 0 => -rest > unit / 2,
+                    Toward::HalfUp => rest >= unit - unit / 2,
                     Toward::Down => rest < 0,
                     Toward::Up => rest > 0,
                 };
@@ -154,6 +158,21 @@ mod tests {
                     "{text} {toward:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_half_goes_up() {
+        for (text, expected) in [
+            ("0.5", "1"),
+            ("0.49", "0"),
+            ("-0.5", "0"),
+            ("-0.51", "-1"),
+            ("-1.5", "-1"),
+            ("-1.6", "-2"),
+        ] {
+            let rounded = decimal(text).rounded(0, Toward::HalfUp).unwrap();
+            assert_eq!(rounded.to_string(), expected, "{text}");
         }
     }
 

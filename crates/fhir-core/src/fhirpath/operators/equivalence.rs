@@ -68,7 +68,7 @@ fn values(a: &Value<'_>, b: &Value<'_>, untyped: bool) -> bool {
             (Pair::Temporal(a, b), ..) => {
                 a.is_time() == b.is_time() && a.compare(b).is_some_and(std::cmp::Ordering::is_eq)
             }
-            (Pair::Other, Value::Text(a), Value::Text(b)) => words(a).eq(words(b)),
+            (Pair::Other, Value::Text(a), Value::Text(b)) => folded(a).eq(folded(b)),
             _ => quantities(a, b).is_some_and(|(a, b)| a.equivalent(&b)),
         },
     }
@@ -82,10 +82,11 @@ fn numbers(a: &str, b: &str) -> bool {
     }
 }
 
-/// The characters of a string without regard to case, and with one space for all white space.
-fn words(text: &str) -> impl Iterator<Item = char> {
-    text.split_whitespace()
-        .flat_map(|word| word.chars().flat_map(char::to_lowercase).chain([' ']))
+/// The characters of a string without regard to case, and any white space as a space.
+fn folded(text: &str) -> impl Iterator<Item = char> {
+    text.chars()
+        .flat_map(char::to_lowercase)
+        .map(|c| if c.is_whitespace() { ' ' } else { c })
 }
 
 /// Elements by their JSON: members of the same names, lists in any order. The depth is the text's, which is bounded.
@@ -110,7 +111,7 @@ fn nodes(a: Node<'_>, b: Node<'_>, focus: &Focus<'_, '_>) -> Result<bool, Fault>
             }
             Ok(true)
         }
-        (Kind::String, Kind::String) => Ok(words(a.text()).eq(words(b.text()))),
+        (Kind::String, Kind::String) => Ok(folded(a.text()).eq(folded(b.text()))),
         (Kind::Number, Kind::Number) => Ok(numbers(a.text(), b.text())),
         (a_kind, b_kind) => Ok(a_kind == b_kind && a.text() == b.text()),
     }

@@ -30,7 +30,11 @@ impl Temporal {
         let whole = table
             .iter()
             .find(|(_, precision, _)| *precision == self.precision);
-        whole.map_or(0, |(digits, ..)| *digits) + i64::from(self.digits)
+        let fraction = match self.digits {
+            0 => 0,
+            digits => i64::from(digits.max(3)),
+        };
+        whole.map_or(0, |(digits, ..)| *digits) + fraction
     }
 
     /// The earliest (or latest) that it can be, to `precision` digits: 8 for a date, 17 for a dateTime, 9 for a time if none are given.
@@ -73,9 +77,9 @@ impl Temporal {
         let millis = |hour, minute| NaiveTime::from_hms_milli_opt(hour, minute, 59, 999);
         let time = match self.precision {
             Precision::Second => {
-                // `.5` is up to `.599`.
-                let unknown = 1_000_000_000 / 10_u32.pow(u32::from(self.digits.min(3)));
-                time.with_nanosecond(time.nanosecond() + unknown - 1_000_000)?
+                // A fraction is written to the millisecond, be it with fewer digits.
+                let unknown = if self.digits == 0 { 999_000_000 } else { 0 };
+                time.with_nanosecond(time.nanosecond() + unknown)?
             }
             Precision::Minute => millis(time.hour(), time.minute())?,
             Precision::Hour => millis(time.hour(), 59)?,
@@ -106,7 +110,7 @@ mod tests {
             ("12:34:00", None, "12:34:00.000", "12:34:00.999"),
             ("10:30", None, "10:30:00.000", "10:30:59.999"),
             ("10:30", Some(2), "10", "10"),
-            ("10:30:00.5", None, "10:30:00.500", "10:30:00.599"),
+            ("10:30:00.5", None, "10:30:00.500", "10:30:00.500"),
             (
                 "2010-10-10T10Z",
                 None,
