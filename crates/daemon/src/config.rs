@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use config::{Config, Environment, File, FileFormat};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::telemetry::LogFormat;
+use crate::telemetry::{self, LogFormat};
 
 /// A daemon's own configuration: a struct with `deny_unknown_fields` and a section `daemon`.
 pub trait DaemonConfig: DeserializeOwned + std::fmt::Debug + Send + 'static {
@@ -71,15 +71,26 @@ pub fn load<C: DaemonConfig>(
     file: Option<&Path>,
     env_prefix: &str,
 ) -> Result<C, ConfigError> {
+    load_from(defaults, file, environment(env_prefix))
+}
+
+/// `PREFIX__SECTION__KEY`. Values stay text until the type of their key is known: a secret of digits is no number.
+fn environment(prefix: &str) -> Environment {
+    Environment::with_prefix(prefix)
+        .prefix_separator("__")
+        .separator("__")
+}
+
+fn load_from<C: DaemonConfig>(
+    defaults: &str,
+    file: Option<&Path>,
+    environment: Environment,
+) -> Result<C, ConfigError> {
     let unusable = |error: config::ConfigError| ConfigError::Unusable(error.to_string());
     let mut builder = Config::builder().add_source(File::from_str(defaults, FileFormat::Toml));
     if let Some(file) = file {
         builder = builder.add_source(File::from(file).format(FileFormat::Toml));
     }
-    let environment = Environment::with_prefix(env_prefix)
-        .prefix_separator("__")
-        .separator("__")
-        .try_parsing(true);
     builder = builder.add_source(environment);
     for (variable, key) in C::plain_variables() {
         if let Ok(value) = std::env::var(variable) {
@@ -91,6 +102,93 @@ pub fn load<C: DaemonConfig>(
         .map_err(unusable)?
         .try_deserialize()
         .map_err(unusable)?;
-    config.validate().map_err(ConfigError::Invalid)?;
-    Ok(config)
+    let mut wrong: Vec<String> = telemetry::filter(&config.common().log)
+        .err()
+        .into_iter()
+        .collect();
+    if let Err(more) = config.validate() {
+        wrong.extend(more);
+    }
+    if wrong.is_empty() {
+        Ok(config)
+    } else {
+        Err(ConfigError::Invalid(wrong))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::Secret;
+
+    const DEFAULTS: &str = r#"
+        secret = ""
+        share = 1.5
+        [daemon]
+        grpc_listen = "127.0.0.1:0"
+        admin_listen = "127.0.0.1:0"
+        log = "info"
+        log_format = "text"
+        reflection = true
+        shutdown_grace_seconds = 4
+    "#;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        daemon: CommonConfig,
+        secret: Secret,
+        share: f64,
+    }
+
+    impl DaemonConfig for Sample {
+        fn common(&self) -> &CommonConfig {
+            &self.daemon
+        }
+
+        fn validate(&self) -> Result<(), Vec<String>> {
+            if self.share > 0.0 {
+                Ok(())
+            } else {
+                Err(vec!["share: must be above 0".into()])
+            }
+        }
+    }
+
+    fn with(variables: &[(&str, &str)]) -> Result<Sample, ConfigError> {
+        let variables: HashMap<String, String> = variables
+            .iter()
+            .map(|(name, value)| (format!("RF_SAMPLE__{name}"), (*value).to_owned()))
+            .collect();
+        load_from(DEFAULTS, None, environment("RF_SAMPLE").source(Some(variables)))
+    }
+
+    #[test]
+    fn a_variable_is_read_as_the_type_of_its_key_and_text_stays_as_it_is() {
+        let config = with(&[
+            ("SECRET", "007"),
+            ("SHARE", "2"),
+            ("DAEMON__REFLECTION", "false"),
+            ("DAEMON__SHUTDOWN_GRACE_SECONDS", "0.5"),
+        ])
+        .expect("good values");
+        assert_eq!(config.secret.expose(), "007");
+        assert!((config.share - 2.0).abs() < f64::EPSILON);
+        assert!(!config.daemon.reflection);
+        assert_eq!(config.daemon.shutdown_grace_seconds, Duration::from_millis(500));
+        assert_eq!(
+            with(&[("SECRET", "true")]).expect("a text").secret.expose(),
+            "true"
+        );
+    }
+
+    #[test]
+    fn directives_of_the_log_that_cannot_be_read_are_said_with_all_else_that_is_wrong() {
+        let error = with(&[("DAEMON__LOG", "info,serving_gateway=loud"), ("SHARE", "0")])
+            .expect_err("neither is good")
+            .to_string();
+        assert!(error.contains("daemon.log") && error.contains("share"), "{error}");
+    }
 }

@@ -75,7 +75,8 @@ where
         .get_one::<LogFormat>("log-format")
         .copied()
         .unwrap_or(common.log_format);
-    if let Err(reason) = telemetry::install(&common.log, format) {
+    let installed = telemetry::filter(&common.log).and_then(|filter| telemetry::install(filter, format));
+    if let Err(reason) = installed {
         return bad_configuration(about.name, &ConfigError::Unusable(reason));
     }
     let announce = options.get_one::<PathBuf>("announce").map(PathBuf::as_path);

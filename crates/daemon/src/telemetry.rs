@@ -16,9 +16,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// Reads the directives of `daemon.log`.
+pub fn filter(directives: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(directives).map_err(|error| {
+        format!("daemon.log: {error}: must be a level, or directives such as info,serving_gateway=debug")
+    })
+}
+
 /// Installs the subscriber; logs go to standard error.
-pub fn install(directives: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(directives).map_err(|error| format!("daemon.log: {error}"))?;
+pub fn install(filter: EnvFilter, format: LogFormat) -> Result<(), String> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
