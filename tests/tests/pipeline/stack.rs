@@ -145,6 +145,6 @@ impl Clients {
                 .all(|(_, answer)| answer.footer.speed_rows == 0)
                 .then_some(())
         };
-        deadline::until("all live rows to be handed over", Duration::from_secs(60), look).await
+        deadline::until("all live rows to be handed over", Duration::from_mins(1), look).await
     }
 }
