@@ -4,7 +4,8 @@ use sqlx::migrate::{Migrate, Migrator};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tracing::warn;
 
-use crate::error::{during, sqlstate};
+use crate::driver::sqlstate;
+use crate::error::during;
 use crate::{StoreError, ViewStore, locks};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();

@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tracing::warn;
 
 use super::{Part, Run, RunKind, Target};
-use crate::error::{during, is_lock_timeout};
+use crate::driver::is_lock_timeout;
+use crate::error::during;
 use crate::freshness::TypeRow;
 use crate::registry::bump_registry;
 use crate::tables::{self, Table};

@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{PutOutcome, ViewState, bump_registry, bump_type, ensure_type, unknown_view};
-use crate::error::{during, sqlstate};
+use crate::driver::sqlstate;
+use crate::error::during;
 use crate::{StoreError, ViewStore, locks, tables};
 
 /// What the registry holds of one view, for replacing it.
