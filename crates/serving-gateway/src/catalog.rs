@@ -292,9 +292,10 @@ pub(crate) fn store_error(error: StoreError) -> ServiceError {
         StoreError::Database { transient: true, .. } => {
             ServiceError::new(Code::Unavailable, error.to_string())
         }
-        StoreError::Database { .. } | StoreError::Incompatible(_) | StoreError::Inconsistent(_) => {
-            ServiceError::internal(&error)
-        }
+        StoreError::Database { .. }
+        | StoreError::InvalidDefinition(_)
+        | StoreError::Incompatible(_)
+        | StoreError::Inconsistent(_) => ServiceError::internal(&error),
     }
 }
 

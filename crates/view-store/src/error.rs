@@ -32,6 +32,9 @@ pub enum StoreError {
         /// Names, comma separated.
         known: String,
     },
+    /// A definition asks what no PostgreSQL table can hold.
+    #[error("{0}")]
+    InvalidDefinition(String),
     /// A definition cannot replace the registered one without force.
     #[error("{0}")]
     Incompatible(String),

@@ -75,14 +75,14 @@ pub(crate) fn refuse_impossible(view: &CompiledView) -> Result<(), StoreError> {
         .iter()
         .find(|c| SYSTEM_COLUMNS.contains(&c.name.as_str()))
     {
-        return Err(StoreError::Incompatible(format!(
+        return Err(StoreError::InvalidDefinition(format!(
             "column {} of view {}: PostgreSQL keeps this name for itself; choose another",
             column.name,
             view.name()
         )));
     }
     if view.columns().len() > MAX_COLUMNS {
-        return Err(StoreError::Incompatible(format!(
+        return Err(StoreError::InvalidDefinition(format!(
             "view {} has {} columns; a PostgreSQL table holds {MAX_COLUMNS} at most; split it",
             view.name(),
             view.columns().len()

@@ -306,6 +306,19 @@ async fn views_are_put_and_dropped(
         })
         .await;
     assert_eq!(invalid.err().context("invalid")?.code(), Code::InvalidArgument);
+    let impossible = client
+        .put_view(proto::PutViewRequest {
+            definition_json: ANOTHER_VIEW.replace("\"gender\", \"path\"", "\"xmin\", \"path\""),
+            force: false,
+        })
+        .await
+        .err()
+        .context("PostgreSQL has a column of that name")?;
+    assert!(
+        impossible.code() == Code::InvalidArgument
+            && impossible.message().contains("definition_json: column xmin"),
+        "{impossible}"
+    );
     client
         .drop_view(proto::DropViewRequest {
             name: "patient_gender".into(),
