@@ -150,9 +150,6 @@ impl Catalog {
         let generation = self.store.registry_generation().await?;
         let mut by_name = BTreeMap::new();
         for registered in self.store.views().await? {
-            if registered.state == ViewState::Dropping {
-                continue;
-            }
             match CompiledView::from_json(&registered.definition) {
                 Ok(compiled) => {
                     let bindings =

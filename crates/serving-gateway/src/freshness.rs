@@ -218,6 +218,5 @@ fn state_name(state: ViewState) -> &'static str {
         ViewState::Active => "active",
         ViewState::Stale => "stale",
         ViewState::Error => "error",
-        ViewState::Dropping => "dropping",
     }
 }

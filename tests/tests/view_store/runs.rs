@@ -213,6 +213,45 @@ async fn a_joining_view_is_not_seen_before_and_its_loader_may_die() -> anyhow::R
     Ok(())
 }
 
+#[tokio::test]
+async fn law_7_a_view_that_cannot_join_says_why_whether_it_is_new_or_replaced() -> anyhow::Result<()> {
+    let labs = Fixture::with_labs(&[observation("a", 1, "1")]).await?;
+    labs.put("kept", "").await?;
+    labs.join(2, &[observation("a", 1, "1")]).await?;
+    assert_eq!(labs.put("labs", WITH_UNIT).await?, PutOutcome::Replacing);
+    assert_eq!(labs.put("new", "").await?, PutOutcome::Created);
+    labs.store.fail_joining(OBSERVATION, "for this reason").await?;
+    let told = async || -> anyhow::Result<Vec<(String, ViewState, Option<String>)>> {
+        let views = labs.store.views().await?;
+        Ok(views.into_iter().map(|v| (v.name, v.state, v.reason)).collect())
+    };
+    let reason = Some("for this reason".to_owned());
+    let failed = [
+        ("kept".to_owned(), ViewState::Active, None),
+        ("labs".to_owned(), ViewState::Stale, reason.clone()),
+        ("new".to_owned(), ViewState::Error, reason),
+    ];
+    assert_eq!(told().await?, failed);
+    assert_eq!(
+        labs.merged().await?,
+        "a=1",
+        "the rows of the definition before are shown"
+    );
+    // The same failure again is no change that watchers need to hear of.
+    let generation = labs.store.registry_generation().await?;
+    labs.store.fail_joining(OBSERVATION, "for this reason").await?;
+    assert_eq!(labs.store.registry_generation().await?, generation);
+
+    labs.join(3, &[observation("a", 1, "1")]).await?;
+    assert!(
+        told()
+            .await?
+            .iter()
+            .all(|(_, state, reason)| *state == ViewState::Active && reason.is_none())
+    );
+    Ok(())
+}
+
 /// Asks until there is an answer.
 async fn answered<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);

@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
-use view_store::{RunKind, StoreError, ViewState};
+use view_store::{RunKind, StoreError};
 
 use super::{Inner, Request, RunStatus};
 use crate::{
@@ -202,6 +202,7 @@ impl Worker {
             settings,
             ..
         } = &*self.inner;
+        report.kind = kind;
         let started = RefreshRun::start(hapi, store, &self.resource_type, kind, settings.clone());
         let Some(started) = cancel.run_until_cancelled(started).await else {
             return Ok(Ended::Cancelled);
@@ -236,7 +237,7 @@ impl Worker {
         })
     }
 
-    /// A view that could not be populated says why in the registry; one that is only unreachable does not.
+    /// Views that could not join say why in the registry; what is only unreachable is no reason.
     async fn remember_failure(&self, error: &RunError, kind: RunKind) {
         let transient = match error {
             RunError::Hapi(e) => e.is_transient(),
@@ -247,16 +248,9 @@ impl Worker {
         if transient || kind != RunKind::Join {
             return;
         }
-        let store = &self.inner.store;
-        let Ok(views) = store.views().await else { return };
-        let joining = [ViewState::Creating, ViewState::Populating];
-        for view in views
-            .iter()
-            .filter(|v| v.resource_type == self.resource_type && joining.contains(&v.state))
-        {
-            if let Err(error) = store.fail_view(&view.name, &error.to_string()).await {
-                tracing::warn!(view = %view.name, %error, "the failure of a view cannot be recorded");
-            }
+        let reason = error.to_string();
+        if let Err(error) = self.inner.store.fail_joining(&self.resource_type, &reason).await {
+            tracing::warn!(resource_type = %self.resource_type, %error, "the failure of a type's views cannot be recorded");
         }
     }
 }
