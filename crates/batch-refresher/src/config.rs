@@ -113,6 +113,12 @@ impl DaemonConfig for BatchConfig {
             self.partition().is_some(),
             "hapi.partition: must be a number, \"default\", or \"\" where HAPI has no partitions",
         );
+        for (key, url) in [("hapi.url", &self.hapi.url), ("views.url", &self.views.url)] {
+            demand(
+                view_store::is_postgres_url(url.expose()),
+                &format!("{key}: must be of the form postgres://user:password@host:port/database"),
+            );
+        }
         demand(
             self.hapi.max_connections >= 2,
             "hapi.max_connections: must be at least 2",
@@ -275,6 +281,11 @@ mod tests {
             .unwrap_err();
         for key in ["hapi.time_zone", "hapi.partition", "refresh.ranges"] {
             assert!(error.contains(key), "{error}");
+        }
+        let error =
+            load("[hapi]\nurl = \"hapi:s3cret\"\n[views]\nurl = \"postgres://u:s3cret@h:x/db\"").unwrap_err();
+        for key in ["hapi.url", "views.url"] {
+            assert!(error.contains(key) && !error.contains("s3cret"), "{error}");
         }
         assert!(load("[hapi]\nurll = \"x\"").unwrap_err().contains("urll"));
     }

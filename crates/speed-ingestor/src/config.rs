@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::http::HeaderName;
+use axum::http::{HeaderName, HeaderValue};
 use chrono::TimeDelta;
 use daemon::{CommonConfig, DaemonConfig, Secret, config::seconds};
 use serde::Deserialize;
@@ -119,9 +119,13 @@ impl DaemonConfig for SpeedConfig {
             self.secret_header().is_some(),
             "webhook.secret_header: must be the name of a header",
         );
+        // A preview is a part of an answer to the merger, and a part is one message.
         demand(
-            webhook.max_body_bytes >= 1024,
-            "webhook.max_body_bytes: must be at least 1024",
+            (1024..=api::MAX_MESSAGE_BYTES / 2).contains(&webhook.max_body_bytes),
+            &format!(
+                "webhook.max_body_bytes: must be from 1024 to {}",
+                api::MAX_MESSAGE_BYTES / 2
+            ),
         );
         demand(
             (1..=200).contains(&webhook.max_depth),
@@ -147,7 +151,6 @@ impl DaemonConfig for SpeedConfig {
             self.store.max_previews >= 1,
             "store.max_previews: must be at least 1",
         );
-        // Both are taken in one answer, and a part of an answer has an upper bound.
         demand(
             self.store.max_preview_bytes >= 1024,
             "store.max_preview_bytes: must be at least 1024",
@@ -163,6 +166,10 @@ impl DaemonConfig for SpeedConfig {
         demand(
             hapi.url.is_empty() || is_http(&hapi.url),
             "hapi.url: must be HAPI's base, such as http://127.0.0.1:8080/fhir, or \"\"",
+        );
+        demand(
+            HeaderValue::from_str(hapi.authorization.expose()).is_ok(),
+            "hapi.authorization: must be what a header can hold: visible ASCII and spaces, such as \"Bearer ...\"",
         );
         demand(
             hapi.webhook_url.is_empty() || is_http(&hapi.webhook_url),
@@ -344,6 +351,24 @@ mod tests {
             assert!(error.contains(key), "{key}: {error}");
         }
         assert!(!error.contains("two words") && !error.contains("pass"), "{error}");
+    }
+
+    #[test]
+    fn a_body_that_no_message_could_carry_is_not_taken() {
+        let with = |bytes: usize| load(&format!("[webhook]\nsecret = \"s\"\nmax_body_bytes = {bytes}"));
+        assert!(with(api::MAX_MESSAGE_BYTES / 2).is_ok());
+        for bytes in [1023, api::MAX_MESSAGE_BYTES / 2 + 1] {
+            assert!(with(bytes).unwrap_err().contains("webhook.max_body_bytes"));
+        }
+    }
+
+    #[test]
+    fn what_no_header_can_hold_is_refused_before_anything_is_bound() {
+        let error = load("[webhook]\nsecret = \"s\"\n[hapi]\nauthorization = \"Bearer a\\nb\"").unwrap_err();
+        assert!(
+            error.contains("hapi.authorization") && !error.contains("a\nb"),
+            "{error}"
+        );
     }
 
     #[test]
