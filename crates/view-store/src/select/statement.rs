@@ -229,11 +229,22 @@ impl Builder<'_> {
     fn compare(&mut self, name: &str, operator: Operator, values: &[String]) -> Result<String, StoreError> {
         let column = self.column(name)?.clone();
         let quoted = tables::quoted(&column.name);
-        match operator {
+        // Of an operand, a parameter and the column's type.
+        let comparison: fn(&str, &str, &str) -> String = match operator {
             Operator::IsNull => return Ok(format!("{quoted} IS NULL")),
             Operator::IsNotNull => return Ok(format!("{quoted} IS NOT NULL")),
-            _ => {}
-        }
+            Operator::Equal => |operand, value, of| format!("{operand} = {value}::text::{of}"),
+            Operator::NotEqual => |operand, value, of| format!("{operand} <> {value}::text::{of}"),
+            Operator::Less => |operand, value, of| format!("{operand} < {value}::text::{of}"),
+            Operator::LessOrEqual => |operand, value, of| format!("{operand} <= {value}::text::{of}"),
+            Operator::Greater => |operand, value, of| format!("{operand} > {value}::text::{of}"),
+            Operator::GreaterOrEqual => |operand, value, of| format!("{operand} >= {value}::text::{of}"),
+            Operator::In => |operand, value, of| format!("{operand} = ANY ({value}::text[]::{of}[])"),
+            Operator::Like => |operand, value, _| format!("{operand} LIKE {value}::text"),
+            Operator::ContainsText => {
+                |operand, value, _| format!("position(lower({value}::text) IN lower({operand})) > 0")
+            }
+        };
         if operator != Operator::In && values.len() != 1 {
             return Err(StoreError::InvalidSelect(format!(
                 "a condition on column {name} has {} values; this operator takes one (use IN for several)",
@@ -257,29 +268,11 @@ impl Builder<'_> {
             _ => self.argument(Argument::Text(values[0].clone())),
         };
         let sql_type = comparison_type(column.kind);
-        let operand = if column.collection {
-            "member"
-        } else {
-            quoted.as_str()
-        };
-        let comparison = match operator {
-            Operator::Equal => format!("{operand} = {value}::text::{sql_type}"),
-            Operator::NotEqual => format!("{operand} <> {value}::text::{sql_type}"),
-            Operator::Less => format!("{operand} < {value}::text::{sql_type}"),
-            Operator::LessOrEqual => format!("{operand} <= {value}::text::{sql_type}"),
-            Operator::Greater => format!("{operand} > {value}::text::{sql_type}"),
-            Operator::GreaterOrEqual => format!("{operand} >= {value}::text::{sql_type}"),
-            Operator::In => format!("{operand} = ANY ({value}::text[]::{sql_type}[])"),
-            Operator::Like => format!("{operand} LIKE {value}::text"),
-            Operator::ContainsText => format!("position(lower({value}::text) IN lower({operand})) > 0"),
-            Operator::IsNull | Operator::IsNotNull => {
-                return Err(StoreError::InvalidSelect("unreachable".into()));
-            }
-        };
         Ok(if column.collection {
-            format!("EXISTS (SELECT FROM unnest({quoted}) member WHERE {comparison})")
+            let any = comparison("member", &value, &sql_type);
+            format!("EXISTS (SELECT FROM unnest({quoted}) member WHERE {any})")
         } else {
-            comparison
+            comparison(&quoted, &value, &sql_type)
         })
     }
 
