@@ -78,7 +78,8 @@ impl Shutdown {
         });
     }
 
-    /// After the stop: waits for all tasks, cuts them after `grace`. True if none had to be cut and none had failed.
+    /// After the stop: waits for all tasks, cuts them after `grace`. True unless an essential task has failed; what had to be cut is only
+    /// logged.
     pub async fn drain(&self, grace: Duration) -> bool {
         self.tasks.close();
         let in_time = tokio::time::timeout(grace, self.tasks.wait()).await.is_ok();
