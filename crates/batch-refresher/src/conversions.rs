@@ -131,6 +131,7 @@ pub(crate) fn store_error(error: &StoreError) -> ServiceError {
             ServiceError::new(Code::Unavailable, error.to_string())
         }
         StoreError::UnknownView { .. } => ServiceError::new(Code::NotFound, error.to_string()),
+        // This service migrates at start: a schema of another release was put in place since, and no waiting mends it.
         StoreError::Incompatible(_) | StoreError::NotMigrated(_) => {
             ServiceError::new(Code::Precondition, error.to_string())
         }

@@ -13,7 +13,7 @@ use daemon::{Shutdown, admin::Latch};
 use fhir_core::{column::Column, view::CompiledView};
 use tokio::sync::Notify;
 use tonic::transport::Channel;
-use view_store::{RegisteredView, StoreError, ViewState, ViewStore};
+use view_store::{RegisteredView, StoreError, ViewState, ViewStore, shortened};
 
 use crate::{metrics::ServingMetrics, search::Bindings};
 
@@ -116,16 +116,10 @@ impl Catalog {
         }
         let views = self.reload().await.map_err(store_error)?;
         views.by_name.get(name).cloned().ok_or_else(|| {
-            let known: Vec<&str> = views.by_name.keys().map(String::as_str).collect();
-            let known = if known.is_empty() {
-                "none yet".to_owned()
-            } else {
-                known.join(", ")
-            };
-            ServiceError::new(
-                Code::Invalid,
-                format!("view: there is no view {}; there are: {known}", shortened(name)),
-            )
+            store_error(StoreError::UnknownView {
+                name: name.to_owned(),
+                known: views.by_name.keys().cloned().collect(),
+            })
         })
     }
 
@@ -186,7 +180,7 @@ impl Catalog {
                 .map(|v| v.generation);
             let looked = match (self.store.registry_generation().await, known) {
                 (Ok(now), Some(known)) if now == known => Ok(()),
-                // Filled by the next question, unless it never was.
+                // It has moved, or was never read: read it.
                 (Ok(_), _) => self.reload().await.map(|_| ()),
                 (Err(error), _) => Err(error),
             };
@@ -281,26 +275,17 @@ impl LayerHealth {
 pub(crate) fn store_error(error: StoreError) -> ServiceError {
     match &error {
         StoreError::InvalidSelect(message) => ServiceError::new(Code::Invalid, message.clone()),
-        StoreError::UnknownView { .. } => ServiceError::new(Code::Invalid, error.to_string()),
-        StoreError::NotMigrated(message) => ServiceError::new(Code::Unavailable, message.clone()),
-        StoreError::ViewsChanged { .. } => {
-            ServiceError::new(Code::Unavailable, format!("{error}: try again"))
-        }
-        StoreError::Database { transient: true, .. } => {
+        // A view is a name in a question here, as a column is.
+        StoreError::UnknownView { .. } => ServiceError::new(Code::Invalid, format!("view: {error}")),
+        // The gateway does not migrate: batch-refresher will have done so when it is asked again.
+        StoreError::NotMigrated(_)
+        | StoreError::ViewsChanged { .. }
+        | StoreError::Database { transient: true, .. } => {
             ServiceError::new(Code::Unavailable, error.to_string())
         }
         StoreError::Database { .. }
         | StoreError::InvalidDefinition(_)
         | StoreError::Incompatible(_)
         | StoreError::Inconsistent(_) => ServiceError::internal(&error),
-    }
-}
-
-/// A name that a caller has given, for a message: names are short, and anything may have been given.
-fn shortened(name: &str) -> String {
-    if name.chars().count() <= 64 {
-        name.to_owned()
-    } else {
-        "of that length".to_owned()
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use api::{Code, MAX_MESSAGE_BYTES, ServiceError, speed::speed_service_server::SpeedServiceServer};
+use api::{
+    Code, InvalidField, MAX_MESSAGE_BYTES, ServiceError, speed::speed_service_server::SpeedServiceServer,
+};
 use daemon::Context;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::service::Routes;
@@ -40,9 +42,8 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
     let store = SpeedStore::open(config.store_settings())?;
-    let endpoint = config
-        .batch_endpoint()
-        .ok_or_else(|| ServiceError::new(Code::Invalid, "batch.url"))?;
+    let no_url = || InvalidField::new("batch.url", "must be an address such as http://127.0.0.1:7401");
+    let endpoint = config.batch_endpoint().ok_or_else(no_url)?;
     let batch = BatchLayer::new(endpoint);
 
     let listen = config.webhook_listen();

@@ -204,7 +204,9 @@ impl Webhook {
         let header = self.secret.header();
         Err(ServiceError::new(
             Code::Unauthenticated,
-            format!("the header {header} does not hold the shared secret"),
+            format!(
+                "the header {header} does not hold the shared secret: make HAPI's Subscription send webhook.secret in it (channel.header)"
+            ),
         ))
     }
 
@@ -282,7 +284,7 @@ impl Webhook {
                 "the body cannot be read: cut off, or not in its Content-Encoding",
             )
             .into()),
-            Err(_) => Err(ServiceError::new(Code::DeadlineExceeded, "the body did not come in time").into()),
+            Err(_) => Err(ServiceError::new(Code::SlowRequest, "the body did not come in time").into()),
         }
     }
 

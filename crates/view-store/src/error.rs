@@ -19,18 +19,18 @@ pub enum StoreError {
     #[error("{0}")]
     NotMigrated(String),
     /// The views of the type have changed since they were loaded: load them again.
-    #[error("the views of {resource_type} have changed")]
+    #[error("the views of {resource_type} have changed: try again")]
     ViewsChanged {
         /// The type.
         resource_type: String,
     },
     /// No view of that name; `known` are those that exist.
-    #[error("there is no view {name}; there are: {known}")]
+    #[error("there is no view {}; there are: {}", shortened(.name), listed(.known))]
     UnknownView {
         /// As asked.
         name: String,
-        /// Names, comma separated.
-        known: String,
+        /// Names, in their order.
+        known: Vec<String>,
     },
     /// A definition asks what no PostgreSQL table can hold.
     #[error("{0}")]
@@ -52,5 +52,43 @@ pub(crate) fn during(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError 
         doing,
         reason: driver::reason(&error),
         transient: driver::is_transient(&error),
+    }
+}
+
+/// A name that a caller has given, for a message: names are short, and anything may have been given.
+pub fn shortened(name: &str) -> &str {
+    if name.chars().count() <= 64 {
+        name
+    } else {
+        "of that length"
+    }
+}
+
+/// Names that there are, for a message.
+pub fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        "none yet".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_view_is_named_with_those_that_there_are() {
+        let unknown = |name: &str, known: &[&str]| {
+            let known = known.iter().map(|name| (*name).to_owned()).collect();
+            StoreError::UnknownView {
+                name: name.into(),
+                known,
+            }
+            .to_string()
+        };
+        assert_eq!(unknown("a", &["b", "c"]), "there is no view a; there are: b, c");
+        assert_eq!(unknown("a", &[]), "there is no view a; there are: none yet");
+        assert!(!unknown(&"x".repeat(65), &[]).contains("xxx"));
     }
 }

@@ -270,6 +270,15 @@ async fn refreshes_stream_progress(client: &mut Client) -> anyhow::Result<()> {
     let done = refresh(client, proto::RefreshKind::Full).await?;
     assert_eq!(done.phase(), proto::RefreshPhase::Done);
     assert!(done.batch_as_of.is_some() && done.resources_read >= 8, "{done:?}");
+    let kind = proto::RefreshRequest {
+        resource_types: vec!["Patient".into()],
+        kind: 9,
+    };
+    let refused = client.refresh(kind).await.err().context("no such kind")?;
+    assert!(
+        refused.code() == Code::InvalidArgument && refused.message().contains("kind: must be REFRESH_KIND_"),
+        "{refused}"
+    );
     let unknown = proto::RefreshRequest {
         resource_types: vec!["Basic".into()],
         kind: 0,

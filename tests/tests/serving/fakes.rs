@@ -10,6 +10,7 @@ use api::proto::batch::batch_service_server::{BatchService, BatchServiceServer};
 use api::proto::speed::speed_service_server::{SpeedService, SpeedServiceServer};
 use api::proto::{batch, speed};
 use api::speed::{Changes, ChangesPart, Preview, Reading, TypeChanges, type_marks};
+use api::{Code, ServiceError};
 use chrono::{DateTime, Utc};
 use fhir_core::merge::Mark;
 use fhir_core::resource::{Content, State};
@@ -173,7 +174,7 @@ impl SpeedService for FakeSpeed {
 
     async fn pull(&self, _: Request<speed::PullRequest>) -> Result<Response<speed::PullResponse>, Status> {
         let Some((name, states, n)) = self.with(|held| held.at_pull.take()) else {
-            return Err(Status::unavailable("no round"));
+            return Err(ServiceError::new(Code::Unavailable, "no round").into());
         };
         let mark = crate::fixture::mark(n);
         self.round(&name, states, mark);
@@ -264,10 +265,10 @@ impl BatchService for FakeBatch {
         use batch::run_view_response::Part;
         let request = request.into_inner();
         let Some(batch::run_view_request::View::DefinitionJson(definition)) = request.view else {
-            return Err(Status::invalid_argument("a definition is needed"));
+            return Err(ServiceError::new(Code::Invalid, "a definition is needed").into());
         };
-        let view =
-            CompiledView::from_json(&definition).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let view = CompiledView::from_json(&definition)
+            .map_err(|e| ServiceError::new(Code::Invalid, e.to_string()))?;
         let (as_of, states) = self.states.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let header = batch::RunViewHeader {
             columns: view.columns().iter().map(batch::Column::from).collect(),

@@ -184,7 +184,7 @@ async fn selects_that_cannot_be_answered_say_what_there_is_and_not_the_value() -
         matches!(labs.select(&unknown).await, Err(StoreError::InvalidSelect(text)) if text.contains("value, codes"))
     );
     assert!(
-        matches!(labs.store.snapshot(Some("lab")).await.err(), Some(StoreError::UnknownView { known, .. }) if known == "labs")
+        matches!(labs.store.snapshot(Some("lab")).await.err(), Some(StoreError::UnknownView { known, .. }) if known == ["labs"])
     );
     Ok(())
 }

@@ -326,9 +326,9 @@ pub(crate) async fn unknown_view(connection: &mut PgConnection, name: &str) -> S
         .fetch_all(connection)
         .await
     {
-        Ok(names) => StoreError::UnknownView {
+        Ok(known) => StoreError::UnknownView {
             name: name.into(),
-            known: names.join(", "),
+            known,
         },
         Err(error) => during("reading the registry")(error),
     }
