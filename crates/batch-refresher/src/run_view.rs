@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::values_json::JsonRows;
 use async_stream::try_stream;
 use chrono::{DateTime, Utc};
 use fhir_core::{
@@ -10,10 +11,7 @@ use fhir_core::{
 };
 use futures::{Stream, StreamExt as _};
 
-use crate::{
-    hapi::{Hapi, HapiError, Selection},
-    values_json::JsonRows,
-};
+use crate::hapi::{Hapi, HapiError, Selection};
 
 /// What is to be run.
 #[derive(Debug, Clone)]

@@ -138,15 +138,7 @@ fn rows_of(source: &Source, columns: &[Column]) -> String {
 }
 
 fn count_column() -> Column {
-    Column {
-        name: "count".into(),
-        kind: ColumnKind::BigInt,
-        collection: false,
-        fhir_type: None,
-        description: None,
-        path: String::new(),
-        tags: Vec::new(),
-    }
+    Column::new("count", ColumnKind::BigInt)
 }
 
 impl Builder<'_> {
