@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use daemon::Clock;
-use fhir_core::resource::State as ResourceState;
+use fhir_core::resource::{State as ResourceState, is_id};
 use futures::StreamExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use sha2::{Digest, Sha256};
@@ -332,7 +332,7 @@ impl Webhook {
 
 fn check_path(resource_type: &str, id: &str) -> Result<(), ServiceError> {
     api::batch::resource_type("path", resource_type.to_owned())?;
-    if delivery::is_id(id) {
+    if is_id(id) {
         return Ok(());
     }
     Err(ServiceError::new(

@@ -53,18 +53,14 @@ impl SpeedStore {
                 .arg(self.type_key("seen-delete", resource_type) + ":")
                 .arg(received.timestamp_micros());
             for Reading { state, n, as_of } in now {
-                let (body, unreadable) = match &state.content {
-                    Content::Body(body) => (body.as_slice(), ""),
-                    Content::Deleted => (&[][..], ""),
-                    Content::Unreadable(reason) => (&[][..], reason.as_str()),
-                };
+                let (deleted, body, unreadable) = state.content.parts();
                 offer
                     .arg(&state.id)
                     .arg(n)
                     .arg(as_of.timestamp_micros())
                     .arg(state.version)
                     .arg(state.last_updated.timestamp_micros())
-                    .arg(u8::from(state.is_deleted()))
+                    .arg(u8::from(deleted))
                     .arg(body)
                     .arg(unreadable);
             }
