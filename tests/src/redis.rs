@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::TimeDelta;
+use speed_ingestor::store::StoreSettings;
+
 use crate::server::{self, Launch, Lifetime, Server};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -95,6 +98,19 @@ impl Redis {
             })
             .await?;
         Ok(())
+    }
+
+    /// How the speed layer reaches this server; the rest as its default configuration has it.
+    pub fn store_settings(&self) -> StoreSettings {
+        StoreSettings {
+            url: self.url(),
+            key_prefix: "fhir:".into(),
+            time_to_live: TimeDelta::hours(24),
+            max_previews: 10_000,
+            max_preview_bytes: 32 * 1024 * 1024,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(3),
+        }
     }
 
     /// URL of the server.

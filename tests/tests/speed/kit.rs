@@ -25,7 +25,7 @@ use speed_ingestor::{
     measures::Measures,
     needed::Needed,
     rounds::{RoundSettings, Rounds, TailState},
-    store::{SpeedStore, StoreSettings},
+    store::SpeedStore,
     tail::{ChangesReader, OpenedReading, ReadingPart},
     webhook::{Limits, Webhook},
 };
@@ -78,11 +78,7 @@ pub(crate) async fn redis() -> (Redis, SpeedStore) {
 }
 
 pub(crate) fn store(redis: &Redis) -> SpeedStore {
-    SpeedStore::open(StoreSettings {
-        url: redis.url(),
-        ..StoreSettings::default()
-    })
-    .unwrap()
+    SpeedStore::open(redis.store_settings()).unwrap()
 }
 
 /// All readings later than a cursor, as (id, version, n).
