@@ -13,8 +13,7 @@ use std::{collections::VecDeque, pin::pin, sync::Arc};
 use fhir_core::{merge::Position, resource::State};
 use futures::{FutureExt as _, Stream, TryStreamExt as _};
 use view_store::{
-    EvaluatedState, RowsOf, RunKind, SliceOutcome, SlicePlan, Staged, StoreError, TypeViews, ViewState,
-    ViewStore,
+    EvaluatedState, RowsOf, RunKind, SliceOutcome, SlicePlan, Staged, StoreError, TypeViews, ViewStore,
 };
 
 use crate::{
@@ -326,7 +325,7 @@ async fn fitting_kind(
     let views = store.views().await?;
     let materialised = views
         .iter()
-        .any(|v| v.resource_type == resource_type && matches!(v.state, ViewState::Active | ViewState::Stale));
+        .any(|v| v.resource_type == resource_type && v.state.is_materialised());
     // A joining run reads everything too; but what is materialised is brought onto the new timeline first, as a run of its own.
     Ok(match (foreign, materialised) {
         (true, true) => RunKind::Full,

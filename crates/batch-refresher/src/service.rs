@@ -13,7 +13,7 @@ use daemon::Shutdown;
 use fhir_core::view::CompiledView;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use tonic::{Request, Response, Status};
-use view_store::{RunKind, StoreError, ViewStore, listed, shortened};
+use view_store::{RegisteredView, RunKind, StoreError, ViewStore, listed, shortened};
 
 use crate::{
     changes::Changes,
@@ -93,11 +93,11 @@ impl Batch {
 
     /// The asked views, or all that are materialised, by type.
     async fn views_to_verify(&self, names: &[String]) -> Result<BTreeMap<String, Vec<String>>, Status> {
-        let materialised: Vec<proto::View> = self
-            .views()
-            .await?
+        let views = self.store.views().await;
+        let materialised: Vec<RegisteredView> = views
+            .map_err(|e| conversions::store_error(&e))?
             .into_iter()
-            .filter(|v| matches!(v.state(), proto::ViewState::Active | proto::ViewState::Stale))
+            .filter(|v| v.state.is_materialised())
             .collect();
         if let Some(unknown) = names
             .iter()

@@ -21,13 +21,14 @@ use tonic::{
 use view_store::{StoreError, StoreSettings, ViewStore};
 
 use crate::{
-    catalog::{Catalog, LayerHealth},
+    catalog::Catalog,
     config::{Config, Views},
-    core::Core,
     hapi_clock::HapiClock,
+    layer_health::LayerHealth,
     merge::{Follower, speed_client},
     metrics::ServingMetrics,
     service::Serving,
+    shared::Core,
     statistics::Statistics,
 };
 

@@ -18,11 +18,11 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
     config::QueryLimits,
-    core::Core,
     discovery,
     gateway::not_ready,
     metrics::{CallLabel, ServingMetrics},
     query,
+    shared::Core,
 };
 
 /// An answer must be on its way this long before the caller's deadline.

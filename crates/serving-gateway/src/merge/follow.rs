@@ -23,8 +23,9 @@ use view_store::{AppliedPage, Cursor, MergeLeadership, ViewStore};
 
 use super::{MergeError, Merger, Stepped};
 use crate::{
-    catalog::{Catalog, LayerHealth},
+    catalog::Catalog,
     hapi_clock::HapiClock,
+    layer_health::LayerHealth,
     metrics::{Event, EventLabel, ServingMetrics},
     statistics::Statistics,
 };

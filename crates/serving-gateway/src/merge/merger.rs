@@ -132,11 +132,6 @@ impl Merger {
         Ok(Stepped::Read)
     }
 
-    /// Whether an answer is being applied.
-    pub fn is_applying(&self) -> bool {
-        self.answer.is_some()
-    }
-
     /// Drops the answer, as a crash would.
     pub fn forget(&mut self) {
         self.answer = None;

@@ -37,6 +37,17 @@ impl ViewState {
         matches!(self, Self::Active | Self::Stale)
     }
 
+    /// As the registry and the contracts write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Populating => "populating",
+            Self::Active => "active",
+            Self::Stale => "stale",
+            Self::Error => "error",
+        }
+    }
+
     fn from_column(text: &str) -> Result<Self, StoreError> {
         Ok(match text {
             "creating" => Self::Creating,
