@@ -8,7 +8,7 @@ use fhir_core::{merge::Position, resource::State};
 use futures::{Stream, stream};
 use view_store::{StoreError, ViewStore};
 
-use crate::hapi::{Clock, Hapi, HapiError, HapiSnapshot};
+use crate::hapi::{CHUNK, Clock, Hapi, HapiError, HapiSnapshot};
 
 /// Why a reading failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +46,6 @@ pub struct TypeAtDraw {
     pub shown_previews: Vec<String>,
 }
 
-/// Resources whose states are read and handed on at once.
-const CHUNK: usize = 500;
-
 impl Reading {
     /// Reads the clock, then the oldest open transaction.
     pub async fn begin(hapi: &Hapi) -> Result<Self, HapiError> {
@@ -56,11 +53,6 @@ impl Reading {
             hapi: hapi.clone(),
             clock: hapi.clock().await?,
         })
-    }
-
-    /// T: everything committed before is in.
-    pub fn as_of(&self) -> DateTime<Utc> {
-        self.clock.as_of
     }
 
     /// Draws the number and opens the snapshot. The snapshot is used only after the number is durable.

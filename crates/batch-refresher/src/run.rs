@@ -40,19 +40,6 @@ pub enum Ranges {
     At(Vec<i64>),
 }
 
-impl Default for RunSettings {
-    fn default() -> Self {
-        // A slice holds the type's lock for some milliseconds, so that the merger's transactions go on in between.
-        Self {
-            ranges: Ranges::Equal(4),
-            slice: SlicePlan {
-                resources: 500,
-                unchanged_too: false,
-            },
-        }
-    }
-}
-
 /// Why a run failed. What was shown before is still shown.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -161,11 +148,6 @@ impl RefreshRun {
     /// What the run does, which may be more than was asked for.
     pub fn kind(&self) -> RunKind {
         self.kind
-    }
-
-    /// The type.
-    pub fn resource_type(&self) -> &str {
-        &self.views.resource_type
     }
 
     /// Counters.

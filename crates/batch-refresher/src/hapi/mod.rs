@@ -40,6 +40,7 @@ use sqlx::{
 pub use error::HapiError;
 pub use load::{IdRange, Selection};
 pub use schema::{Partition, Schema};
+pub(crate) use snapshot::CHUNK;
 pub use snapshot::HapiSnapshot;
 pub use zone::Zone;
 
@@ -144,11 +145,6 @@ impl Hapi {
     /// What was found of the schema.
     pub fn schema(&self) -> &Schema {
         &self.inner.schema
-    }
-
-    /// How far `res_updated` may lie before its transaction's start.
-    pub fn margin(&self) -> TimeDelta {
-        self.inner.margin
     }
 
     /// How much earlier the oldest version that the last reading found could have been dated and still be found: near zero, the margin was

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction};
 use super::{Hapi, HapiError, TIMELINE};
 
 /// Resources whose states are read by one statement: some megabytes of bodies.
-pub(super) const CHUNK: usize = 500;
+pub(crate) const CHUNK: usize = 500;
 
 /// An open snapshot (`REPEATABLE READ READ ONLY`). Dropping it ends the transaction.
 pub struct HapiSnapshot {
