@@ -115,7 +115,7 @@ impl Worker {
         };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let by_run = ByRun {
-            resource_type: self.resource_type.clone(),
+            r#type: self.resource_type.clone(),
             kind: report.kind.into(),
         };
         let measures = &self.inner.measures;
@@ -299,7 +299,7 @@ impl Report<'_> {
     fn count(&self, as_of: DateTime<Utc>) {
         let measures = &self.worker.inner.measures;
         let by_type = ByType {
-            resource_type: self.worker.resource_type.clone(),
+            r#type: self.worker.resource_type.clone(),
         };
         measures
             .resources_read
