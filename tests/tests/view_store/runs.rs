@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use e2e::deadline;
 use fhir_core::resource::State;
 use fhir_core::row::Cell;
 use fhir_core::view::CompiledView;
@@ -14,6 +15,9 @@ use view_store::{
 use super::fixture::{
     Fixture, OBSERVATION, PLAN, WITH_UNIT, at, everything, observation, position, rows, stage,
 };
+
+/// How long a server may take to notice that a session is gone.
+const LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn live_changes_during_a_run_stay_and_the_batch_rows_wait_behind_them() -> anyhow::Result<()> {
@@ -193,7 +197,7 @@ async fn a_joining_view_is_not_seen_before_and_its_loader_may_die() -> anyhow::R
         run.lock_for_join().await?;
     }
     // The dead run's session ends a moment later, and with it its locks.
-    let run = answered(async || {
+    let run = deadline::until("the dead run's lock", LIMIT, || async {
         labs.store
             .begin_run(OBSERVATION, RunKind::Join)
             .await
@@ -202,7 +206,11 @@ async fn a_joining_view_is_not_seen_before_and_its_loader_may_die() -> anyhow::R
     })
     .await?;
     run.end().await?;
-    answered(async || labs.apply(2, &[observation("a", 2, "2")]).await.ok()).await?;
+    let later = [observation("a", 2, "2")];
+    deadline::until_ok("the dead run's transaction to end", LIMIT, || {
+        labs.apply(2, &later)
+    })
+    .await?;
     labs.publish(RunKind::Incremental, 3, &[observation("a", 2, "2")])
         .await?;
 
@@ -250,18 +258,6 @@ async fn law_7_a_view_that_cannot_join_says_why_whether_it_is_new_or_replaced() 
             .all(|(_, state, reason)| *state == ViewState::Active && reason.is_none())
     );
     Ok(())
-}
-
-/// Asks until there is an answer.
-async fn answered<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(answer) = ask().await {
-            return Ok(answer);
-        }
-        anyhow::ensure!(std::time::Instant::now() < deadline, "no answer in time");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]
