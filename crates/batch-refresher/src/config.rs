@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr as _, time::Duration};
 
-use chrono::TimeDelta;
-use daemon::{CommonConfig, DaemonConfig, Secret, config::seconds};
+use daemon::{
+    CommonConfig, DaemonConfig, Secret,
+    config::{Demands, seconds, span},
+};
 use serde::Deserialize;
 use view_store::{SlicePlan, StoreSettings};
 
@@ -99,12 +101,8 @@ impl DaemonConfig for BatchConfig {
     }
 
     fn validate(&self) -> Result<(), Vec<String>> {
-        let mut wrong = Vec::new();
-        let mut demand = |holds: bool, message: &str| {
-            if !holds {
-                wrong.push(message.to_owned());
-            }
-        };
+        let mut demands = Demands::default();
+        let mut demand = |holds: bool, message: &str| demands.demand(holds, message);
         demand(
             Zone::from_str(&self.hapi.time_zone).is_ok(),
             "hapi.time_zone: is not the name of a time zone, such as UTC or Europe/Berlin",
@@ -148,13 +146,14 @@ impl DaemonConfig for BatchConfig {
             "run_view.max_resources: must be at least 1",
         );
         for (name, span) in &self.refresh.type_interval_seconds {
-            if Duration::try_from_secs_f64(*span).is_err() {
-                wrong.push(format!(
+            demand(
+                Duration::try_from_secs_f64(*span).is_ok(),
+                &format!(
                     "refresh.type_interval_seconds.{name}: must be a number of seconds that is not negative"
-                ));
-            }
+                ),
+            );
         }
-        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+        demands.result()
     }
 }
 
@@ -238,12 +237,10 @@ impl BatchConfig {
     }
 }
 
-fn span(duration: Duration) -> TimeDelta {
-    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     fn load(file: &str) -> Result<BatchConfig, String> {

@@ -2,8 +2,10 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
+use chrono::TimeDelta;
 use config::{Config, Environment, File, FileFormat};
 use serde::{Deserialize, de::DeserializeOwned};
+use tonic::transport::Endpoint;
 
 use crate::telemetry::{self, LogFormat};
 
@@ -38,6 +40,35 @@ pub struct CommonConfig {
     /// How long a stop may take before what is still open is cut.
     #[serde(with = "seconds")]
     pub shutdown_grace_seconds: Duration,
+}
+
+/// Collects all that is wrong with a configuration.
+#[derive(Debug, Default)]
+pub struct Demands(Vec<String>);
+
+impl Demands {
+    /// Notes `message` unless `holds`.
+    pub fn demand(&mut self, holds: bool, message: impl Into<String>) {
+        if !holds {
+            self.0.push(message.into());
+        }
+    }
+
+    /// What [`DaemonConfig::validate`] answers.
+    pub fn result(self) -> Result<(), Vec<String>> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.0) }
+    }
+}
+
+/// A span as the stores reckon with it; one that is longer than they know is the longest.
+pub fn span(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
+/// Whether a text is a URL of HTTP that a client can try to connect to.
+pub fn is_http_url(url: &str) -> bool {
+    (url.starts_with("http://") || url.starts_with("https://"))
+        && Endpoint::from_shared(url.to_owned()).is_ok()
 }
 
 /// Spans in whole or broken seconds.
@@ -182,6 +213,14 @@ mod tests {
             with(&[("SECRET", "true")]).expect("a text").secret.expose(),
             "true"
         );
+    }
+
+    #[test]
+    fn a_url_of_http_has_its_scheme_and_a_host() {
+        assert!(is_http_url("http://127.0.0.1:7401") && is_http_url("https://batch.internal/base"));
+        for bad in ["", "127.0.0.1:7401", "redis://127.0.0.1", "http://", "http://a b"] {
+            assert!(!is_http_url(bad), "{bad}");
+        }
     }
 
     #[test]

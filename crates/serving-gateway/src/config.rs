@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use daemon::{CommonConfig, DaemonConfig, Secret, config::seconds};
+use daemon::{
+    CommonConfig, DaemonConfig, Secret,
+    config::{Demands, is_http_url, seconds},
+};
 use serde::Deserialize;
 
 /// All settings of the gateway.
@@ -83,27 +86,30 @@ impl DaemonConfig for Config {
     }
 
     fn validate(&self) -> Result<(), Vec<String>> {
-        let mut wrong = Vec::new();
+        let mut demands = Demands::default();
         for (key, url) in [
             ("services.speed", &self.services.speed),
             ("services.batch", &self.services.batch),
         ] {
-            let scheme = url.starts_with("http://") || url.starts_with("https://");
-            if !scheme || tonic::transport::Endpoint::from_shared(url.clone()).is_err() {
-                wrong.push(format!("{key}: must be a URL such as http://127.0.0.1:7402"));
-            }
+            demands.demand(
+                is_http_url(url),
+                format!("{key}: must be a URL such as http://127.0.0.1:7402"),
+            );
         }
-        if self.views.max_connections == 0 {
-            wrong.push("views.max_connections: must be 1 or more".into());
-        }
+        demands.demand(
+            self.views.max_connections >= 1,
+            "views.max_connections: must be 1 or more",
+        );
         // The merger keeps one for the answer that it applies, and looks up the type's views over another.
-        if self.views.merge_connections < 2 {
-            wrong.push("views.merge_connections: must be 2 or more".into());
-        }
-        if !view_store::is_postgres_url(self.views.url.expose()) {
-            wrong.push("views.url: must be of the form postgres://user:password@host:port/database".into());
-        }
-        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+        demands.demand(
+            self.views.merge_connections >= 2,
+            "views.merge_connections: must be 2 or more",
+        );
+        demands.demand(
+            view_store::is_postgres_url(self.views.url.expose()),
+            "views.url: must be of the form postgres://user:password@host:port/database",
+        );
+        demands.result()
     }
 
     fn plain_variables() -> &'static [(&'static str, &'static str)] {

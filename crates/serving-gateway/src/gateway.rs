@@ -10,14 +10,9 @@ use api::{
     batch::batch_service_client::BatchServiceClient,
     proto::serving::serving_service_server::{SERVICE_NAME, ServingServiceServer},
 };
-use chrono::TimeDelta;
-use daemon::{Context, Shutdown};
+use daemon::{ConfigError, Context, Shutdown, config::span, grpc::channel};
 use tokio::sync::watch;
-use tonic::{
-    codec::CompressionEncoding,
-    service::Routes,
-    transport::{Channel, Endpoint},
-};
+use tonic::{codec::CompressionEncoding, service::Routes};
 use view_store::{StoreError, StoreSettings, ViewStore};
 
 use crate::{
@@ -34,8 +29,6 @@ use crate::{
 
 /// Pauses between tries to reach the views' database.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
-/// How long a connection to another service may take.
-const CONNECT: Duration = Duration::from_secs(2);
 
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +37,8 @@ pub enum GatewayError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A URL cannot be used.
-    #[error("{key} is not a URL that can be used")]
-    Url {
-        /// Configuration key.
-        key: &'static str,
-    },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The addresses that were bound cannot be announced.
     #[error("the addresses that were bound cannot be announced: {0}")]
     Announce(#[from] std::io::Error),
@@ -136,7 +126,7 @@ async fn reach(
     max_connections: u32,
     shutdown: &Shutdown,
 ) -> Result<Option<ViewStore>, StoreError> {
-    let skew = TimeDelta::from_std(views.clock_skew_seconds).unwrap_or(TimeDelta::MAX);
+    let skew = span(views.clock_skew_seconds);
     let mut said = None;
     loop {
         let settings = StoreSettings {
@@ -167,17 +157,6 @@ async fn reach(
             Some(Err(error)) => return Err(error),
         }
     }
-}
-
-/// A way to another service: made when it is first needed, and made again when it breaks.
-fn channel(key: &'static str, url: &str) -> Result<Channel, GatewayError> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| GatewayError::Url { key })?;
-    Ok(endpoint
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .connect_lazy())
 }
 
 /// What questions get before the views' database was reached.

@@ -9,10 +9,7 @@ use api::{
 };
 use chrono::TimeDelta;
 use fhir_core::merge::{Mark, Position};
-use tonic::{
-    Streaming,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Streaming, transport::Channel};
 
 use crate::tail::{ChangesReader, OpenedReading, ReadingPart};
 
@@ -33,14 +30,9 @@ pub struct StreamedReading {
 }
 
 impl BatchLayer {
-    /// A client of the service at `endpoint`.
-    pub fn new(endpoint: Endpoint) -> Self {
-        let endpoint = endpoint
-            .connect_timeout(Duration::from_secs(2))
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(5));
-        let client = BatchServiceClient::new(endpoint.connect_lazy())
+    /// A client of the service.
+    pub fn new(channel: Channel) -> Self {
+        let client = BatchServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         Self { client }

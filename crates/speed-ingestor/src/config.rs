@@ -3,10 +3,11 @@
 use std::{net::SocketAddr, time::Duration};
 
 use axum::http::{HeaderName, HeaderValue};
-use chrono::TimeDelta;
-use daemon::{CommonConfig, DaemonConfig, Secret, config::seconds};
+use daemon::{
+    CommonConfig, DaemonConfig, Secret,
+    config::{Demands, is_http_url, seconds, span},
+};
 use serde::Deserialize;
-use tonic::transport::Endpoint;
 
 use crate::{
     auth::SharedSecret, rounds::RoundSettings, store::StoreSettings, subscriptions::Wanted, webhook::Limits,
@@ -99,12 +100,8 @@ impl DaemonConfig for SpeedConfig {
     }
 
     fn validate(&self) -> Result<(), Vec<String>> {
-        let mut wrong = Vec::new();
-        let mut demand = |holds: bool, message: &str| {
-            if !holds {
-                wrong.push(message.to_owned());
-            }
-        };
+        let mut demands = Demands::default();
+        let mut demand = |holds: bool, message: &str| demands.demand(holds, message);
         let (webhook, hapi) = (&self.webhook, &self.hapi);
         demand(
             !webhook.secret.expose().is_empty(),
@@ -156,7 +153,7 @@ impl DaemonConfig for SpeedConfig {
             "store.max_preview_bytes: must be at least 1024",
         );
         demand(
-            self.batch_endpoint().is_some(),
+            is_http_url(&self.batch.url),
             "batch.url: must be an address such as http://127.0.0.1:7401",
         );
         demand(
@@ -164,7 +161,7 @@ impl DaemonConfig for SpeedConfig {
             "tail.interval_seconds: must be above 0",
         );
         demand(
-            hapi.url.is_empty() || is_http(&hapi.url),
+            hapi.url.is_empty() || is_http_url(&hapi.url),
             "hapi.url: must be HAPI's base, such as http://127.0.0.1:8080/fhir, or \"\"",
         );
         demand(
@@ -172,7 +169,7 @@ impl DaemonConfig for SpeedConfig {
             "hapi.authorization: must be what a header can hold: visible ASCII and spaces, such as \"Bearer ...\"",
         );
         demand(
-            hapi.webhook_url.is_empty() || is_http(&hapi.webhook_url),
+            hapi.webhook_url.is_empty() || is_http_url(&hapi.webhook_url),
             "hapi.webhook_url: must be a URL such as http://127.0.0.1:7422/fhir, or \"\"",
         );
         let installation = &hapi.installation;
@@ -187,7 +184,7 @@ impl DaemonConfig for SpeedConfig {
             !hapi.check_seconds.is_zero(),
             "hapi.check_seconds: must be above 0",
         );
-        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+        demands.result()
     }
 }
 
@@ -243,11 +240,9 @@ impl SpeedConfig {
         self.redis.allow_volatile
     }
 
-    /// The batch layer.
-    pub fn batch_endpoint(&self) -> Option<Endpoint> {
-        is_http(&self.batch.url)
-            .then(|| Endpoint::from_shared(self.batch.url.clone()).ok())
-            .flatten()
+    /// Where the batch layer is.
+    pub fn batch_url(&self) -> &str {
+        &self.batch.url
     }
 
     /// When rounds of the tail come.
@@ -296,14 +291,6 @@ impl SpeedConfig {
     fn secret_header(&self) -> Option<HeaderName> {
         self.webhook.secret_header.parse().ok()
     }
-}
-
-fn span(duration: Duration) -> TimeDelta {
-    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
-}
-
-fn is_http(url: &str) -> bool {
-    (url.starts_with("http://") || url.starts_with("https://")) && url.parse::<axum::http::Uri>().is_ok()
 }
 
 fn redis_url_is_usable(url: &str) -> bool {

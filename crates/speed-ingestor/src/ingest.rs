@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use api::{
-    Code, InvalidField, MAX_MESSAGE_BYTES, ServiceError, speed::speed_service_server::SpeedServiceServer,
-};
-use daemon::Context;
+use api::{Code, MAX_MESSAGE_BYTES, ServiceError, speed::speed_service_server::SpeedServiceServer};
+use daemon::{ConfigError, Context, grpc::channel};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::service::Routes;
 
@@ -42,9 +40,8 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
     let store = SpeedStore::open(config.store_settings())?;
-    let no_url = || InvalidField::new("batch.url", "must be an address such as http://127.0.0.1:7401");
-    let endpoint = config.batch_endpoint().ok_or_else(no_url)?;
-    let batch = BatchLayer::new(endpoint);
+    let unusable = |error: ConfigError| ServiceError::new(Code::Invalid, error.to_string());
+    let batch = BatchLayer::new(channel("batch.url", config.batch_url()).map_err(unusable)?);
 
     let listen = config.webhook_listen();
     let cannot_bind = |error| {
