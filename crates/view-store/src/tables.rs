@@ -93,25 +93,11 @@ pub(crate) fn shape(columns: &[Column]) -> String {
     hidden.chain(own).collect::<Vec<_>>().join(", ")
 }
 
-/// Names that PostgreSQL gives to columns of every table.
-const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
-
 /// A PostgreSQL table has no more columns than this; the hidden ones are of them.
 const MAX_COLUMNS: usize = 1600 - HIDDEN.len();
 
 /// What a valid definition may still ask that PostgreSQL cannot hold.
 pub(crate) fn refuse_impossible(view: &CompiledView) -> Result<(), StoreError> {
-    if let Some(column) = view
-        .columns()
-        .iter()
-        .find(|c| SYSTEM_COLUMNS.contains(&c.name.as_str()))
-    {
-        return Err(StoreError::InvalidDefinition(format!(
-            "column {} of view {}: PostgreSQL keeps this name for itself; choose another",
-            column.name,
-            view.name()
-        )));
-    }
     if view.columns().len() > MAX_COLUMNS {
         return Err(StoreError::InvalidDefinition(format!(
             "view {} has {} columns; a PostgreSQL table holds {MAX_COLUMNS} at most; split it",

@@ -78,12 +78,13 @@ where
 }
 
 /// 100 creates, then an update of each: how long after HAPI's answer each of the 200 versions was seen.
-async fn write_to_hapi(stack: &Stack, clients: &Clients) -> anyhow::Result<Vec<Duration>> {
+async fn write_to_hapi(stack: &Stack, clients: &Clients, series: usize) -> anyhow::Result<Vec<Duration>> {
     clients.catch_up().await?;
-    let looking = tokio::spawn(look(stack.endpoints()?.views_db, "latency-".to_owned(), WRITES));
+    let prefix = format!("latency-{series}-");
+    let looking = tokio::spawn(look(stack.endpoints()?.views_db, prefix.clone(), WRITES));
     let mut written = BTreeMap::new();
     for number in 0..WRITES {
-        let id = format!("latency-{}", number % (WRITES / 2));
+        let id = format!("{prefix}{}", number % (WRITES / 2));
         let birth_date = if number < WRITES / 2 {
             "1950-01-01"
         } else {
@@ -99,7 +100,7 @@ async fn write_to_hapi(stack: &Stack, clients: &Clients) -> anyhow::Result<Vec<D
     for number in 0..WRITES / 2 {
         clients
             .fhir
-            .delete("Patient", &format!("latency-{number}"))
+            .delete("Patient", &format!("{prefix}{number}"))
             .await?;
     }
     let spans = written
@@ -115,8 +116,8 @@ async fn hapis_answer_to_visible_takes_half_a_second_at_most() -> anyhow::Result
     let stack = shared().await?;
     let clients = Clients::of(&stack).await?;
     let budget = Duration::from_millis(500);
-    let lines = within("HAPI's answer to visible in SQL", budget, |_| {
-        write_to_hapi(&stack, &clients)
+    let lines = within("HAPI's answer to visible in SQL", budget, |series| {
+        write_to_hapi(&stack, &clients, series)
     })
     .await?;
     println!("{}", lines.join("\n"));
