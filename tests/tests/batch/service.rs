@@ -325,12 +325,11 @@ async fn views_are_put_and_dropped(
         })
         .await
         .err()
-        .context("no table has so many columns")?;
+        .context("a table does not take so many columns")?;
     assert!(
         impossible.code() == Code::InvalidArgument
-            && impossible
-                .message()
-                .contains("definition_json: view patient_gender has 1597 columns"),
+            && impossible.message().starts_with("definition_json: ")
+            && impossible.message().contains("columns; split the view"),
         "{impossible}"
     );
     client
