@@ -14,6 +14,8 @@ pub enum StoreError {
         reason: String,
         /// Whether another try may help: connection lost, lock not to be had, serialisation.
         transient: bool,
+        /// Whether a value or the size of what was written is at fault: only then would it be refused again, and the rest be taken.
+        data: bool,
     },
     /// The schema is missing or of another release.
     #[error("{0}")]
@@ -52,6 +54,7 @@ pub(crate) fn during(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError 
         doing,
         reason: driver::reason(&error),
         transient: driver::is_transient(&error),
+        data: is_of_the_data(&error),
     }
 }
 
@@ -71,6 +74,12 @@ pub fn listed(names: &[String]) -> String {
     } else {
         names.join(", ")
     }
+}
+
+/// Data exceptions, constraints that are broken, and limits that a row exceeds. All else (a cancelled statement, a full disk, a bug) says nothing
+/// about the row.
+fn is_of_the_data(error: &sqlx::Error) -> bool {
+    sqlstate(error).is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
 #[cfg(test)]
