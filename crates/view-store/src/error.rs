@@ -54,7 +54,7 @@ pub(crate) fn during(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError 
         doing,
         reason: driver::reason(&error),
         transient: driver::is_transient(&error),
-        data: is_of_the_data(&error),
+        data: driver::is_of_the_data(&error),
     }
 }
 
@@ -74,12 +74,6 @@ pub fn listed(names: &[String]) -> String {
     } else {
         names.join(", ")
     }
-}
-
-/// Data exceptions, constraints that are broken, and limits that a row exceeds. All else (a cancelled statement, a full disk, a bug) says nothing
-/// about the row.
-fn is_of_the_data(error: &sqlx::Error) -> bool {
-    sqlstate(error).is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
 #[cfg(test)]
