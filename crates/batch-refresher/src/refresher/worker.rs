@@ -144,7 +144,8 @@ impl Worker {
             }
             Ok(Ended::Cancelled) => {
                 report.send(RunPhase::Failed, None, Some("cancelled".to_owned()));
-                true
+                // Views that wait to join still do, and nothing else may come to ask for it.
+                report.kind != RunKind::Join
             }
             Err(error) => {
                 measures.refresh_failures.get_or_create(&by_run).inc();
