@@ -4,9 +4,11 @@
 //! preview. What it cannot promise it says: no position where the window was capped, where HAPI's database is another one, or where so much
 //! has changed that a refresh is the better way.
 
+use std::time::Duration;
+
 use api::batch::{ReadChanges, ReadChangesPart, TypeReading, TypedState};
 use async_stream::try_stream;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use fhir_core::merge::Position;
 use futures::{Stream, StreamExt as _};
 use tokio::time::Instant;
@@ -18,6 +20,9 @@ use crate::{
     reading::{OpenReading, Reading, ReadingError, TypeAtDraw},
     refresher::Refresher,
 };
+
+/// How long a statement of a reading for others may take: a little longer than the tail waits for the next part of a sweep.
+const STATEMENT_LIMIT: Duration = Duration::from_mins(5);
 
 /// Makes readings for others.
 #[derive(Clone)]
@@ -64,8 +69,9 @@ impl Changes {
             let begun = Instant::now();
             let types: Vec<&str> = request.since.iter().map(|(t, _)| t.as_str()).collect();
             let mut open = Reading::begin(&self.hapi).await?.open(&self.store, &types).await?;
+            open.limit_statements(STATEMENT_LIMIT).await?;
             yield ReadChangesPart::Header { n: open.n(), as_of: open.as_of() };
-            let floor = request.window.map(|window| open.as_of() - window);
+            let floor = request.window.map(|window| floor(open.as_of(), window));
             let at_draw = open.types().to_vec();
             let mut readings = Vec::with_capacity(at_draw.len());
             for ((resource_type, held), drawn) in request.since.iter().zip(at_draw) {
@@ -140,6 +146,13 @@ pub async fn plan(
     Ok(Plan { reading, ids })
 }
 
+/// No version is dated before it. A window may be of any length; nothing was written before 1970.
+fn floor(as_of: DateTime<Utc>, window: TimeDelta) -> DateTime<Utc> {
+    as_of
+        .checked_sub_signed(window)
+        .map_or(DateTime::UNIX_EPOCH, |floor| floor.max(DateTime::UNIX_EPOCH))
+}
+
 /// The later of two positions, by number.
 fn later(a: Option<Position>, b: Option<Position>) -> Option<Position> {
     match (a, b) {
@@ -161,6 +174,14 @@ mod tests {
             xmin: 1,
             timeline: "t".into(),
         }
+    }
+
+    #[test]
+    fn a_window_may_be_of_any_length() {
+        let now = "2026-11-22T10:00:00Z".parse().unwrap();
+        assert_eq!(floor(now, TimeDelta::hours(10)), now - TimeDelta::hours(10));
+        assert_eq!(floor(now, TimeDelta::MAX), DateTime::UNIX_EPOCH);
+        assert_eq!(floor(now, TimeDelta::days(365_000)), DateTime::UNIX_EPOCH);
     }
 
     #[test]

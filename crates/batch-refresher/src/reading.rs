@@ -3,6 +3,8 @@
 //! Clock and bound come first; then the number is drawn and the snapshot opened under the lock of the number's row, so that the order of
 //! numbers is the order of snapshots, whichever replica reads.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use fhir_core::{merge::Position, resource::State};
 use futures::{Stream, stream};
@@ -104,6 +106,11 @@ impl OpenReading {
             xmin: self.snapshot.xmin,
             timeline: self.snapshot.timeline.clone(),
         }
+    }
+
+    /// Each statement of this reading may take so long.
+    pub async fn limit_statements(&mut self, limit: Duration) -> Result<(), HapiError> {
+        self.snapshot.limit_statements(limit).await
     }
 
     /// Whether a position belongs to the timeline of this reading: after a restore transaction numbers are given again.

@@ -1,6 +1,6 @@
 //! One snapshot of HAPI's PostgreSQL: what has changed since a position, and the current state of resources.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use fhir_core::{merge::Position, resource::State};
@@ -77,6 +77,16 @@ fn reach(xmax: u64, since_xmin: u64) -> i64 {
 }
 
 impl HapiSnapshot {
+    /// Each statement from here on may take so long. For readings that others wait for: when they have gone, the driver does not cancel what runs.
+    pub(crate) async fn limit_statements(&mut self, limit: Duration) -> Result<(), HapiError> {
+        let sql = format!("SET LOCAL statement_timeout = {}", limit.as_millis());
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut *self.transaction)
+            .await
+            .map(|_| ())
+            .map_err(HapiError::of("limiting statements"))
+    }
+
     /// Ids with a version that is visible here and may not have been at `since` (rule 3): its transaction, widened by the epoch, is not below
     /// `since.xmin`, and its `res_updated` not before `since.bound`. Sub-transactions of one still open lie above its xmin too.
     ///
