@@ -46,8 +46,11 @@ const CONFIRM_LEAD: Duration = Duration::from_millis(500);
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 /// A failure after so long is a new one.
 const STEADY: Duration = Duration::from_secs(2);
-/// Pause after an answer that changed nothing although it held readings: their mark is still to come.
-const NOTHING_NEW: Duration = Duration::from_millis(20);
+/// Pauses after answers that changed nothing although they held readings, whose mark is still to come: doubled while nothing new comes. The last one
+/// bounds how late a preview may be noticed meanwhile.
+const NOTHING_NEW: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+/// Pauses of a type whose changes cannot be applied.
+const TYPE_BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
 /// What the merger works with.
 pub(crate) struct Follower {
@@ -108,6 +111,8 @@ impl Follower {
         let mut pending: HashMap<String, (Cursor, Mark)> = HashMap::new();
         let mut marks_moved: Option<Instant> = None;
         let mut confirmed = Instant::now();
+        let mut nothing_new_pause = NOTHING_NEW[0];
+        let mut resting: HashMap<String, Rest> = HashMap::new();
         loop {
             if confirmed.elapsed() >= CONFIRM_LEAD {
                 leadership.confirm().await?;
@@ -120,6 +125,16 @@ impl Follower {
                 continue;
             }
             types.retain(|name, _| names.contains(name));
+            resting.retain(|name, _| names.contains(name));
+            let now = Instant::now();
+            let names: Vec<String> = names
+                .into_iter()
+                .filter(|name| resting.get(name).is_none_or(|rest| rest.until <= now))
+                .collect();
+            if names.is_empty() {
+                tokio::time::sleep(TYPE_BACK_OFF[0]).await;
+                continue;
+            }
             let cursors = self.store.cursors(&names).await?;
             // Another merger has moved it, or a crash has set it back: what was seen from there counts no more.
             pending.retain(|name, (from, _)| {
@@ -142,6 +157,12 @@ impl Follower {
             let due = marks_moved
                 .map(|moved| moved + MARKS_EVERY)
                 .filter(|_| !pending.is_empty());
+            let due = resting
+                .values()
+                .map(|rest| rest.until)
+                .filter(|until| *until > now)
+                .chain(due)
+                .min();
             let wait = due.map_or(WAIT, |due| {
                 TimeDelta::from_std(due.saturating_duration_since(Instant::now()))
                     .map_or(WAIT, |left| left.min(WAIT))
@@ -172,9 +193,23 @@ impl Follower {
                     let merger = types
                         .entry(name.clone())
                         .or_insert_with(|| Merger::new(self.store.clone(), name.clone()));
-                    let applied = self.apply(merger, cursor, changes).await?;
                     pending.remove(name);
-                    nothing_new &= applied == 0;
+                    match self.apply(merger, cursor, changes).await {
+                        Ok(applied) => {
+                            resting.remove(name);
+                            nothing_new &= applied == 0;
+                        }
+                        // Of this type only; the views' database as a whole is asked at each turn, and then all wait.
+                        Err(error) => {
+                            merger.forget();
+                            // It may have been a crash, before which they were seen.
+                            pending.clear();
+                            self.metrics.merge_failures.inc();
+                            let rest = resting.remove(name).map_or_else(Rest::first, Rest::next);
+                            tracing::warn!(resource_type = %name, reason = %error, pause_ms = rest.pause.as_millis(), "merging of a type is interrupted");
+                            resting.insert(name.clone(), rest);
+                        }
+                    }
                 }
                 nothing_new &= moved.is_none();
             }
@@ -188,7 +223,10 @@ impl Follower {
                 self.applied.send_modify(|count| *count += 1);
             }
             if nothing_new {
-                tokio::time::sleep(NOTHING_NEW).await;
+                tokio::time::sleep(nothing_new_pause).await;
+                nothing_new_pause = (nothing_new_pause * 2).min(NOTHING_NEW[1]);
+            } else {
+                nothing_new_pause = NOTHING_NEW[0];
             }
         }
     }
@@ -248,6 +286,32 @@ impl Follower {
         let shown = page.readings + page.previews;
         self.statistics.applied(shown);
         shown
+    }
+}
+
+/// A type that is left alone for a while, since its changes could not be applied.
+struct Rest {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Rest {
+    fn of(pause: Duration) -> Self {
+        Self {
+            until: Instant::now() + pause,
+            pause,
+        }
+    }
+
+    fn first() -> Self {
+        Self::of(TYPE_BACK_OFF[0])
+    }
+
+    fn next(self) -> Self {
+        if self.until.elapsed() > STEADY {
+            return Self::first();
+        }
+        Self::of((self.pause * 2).min(TYPE_BACK_OFF[1]))
     }
 }
 
