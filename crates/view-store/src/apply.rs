@@ -6,7 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use fhir_core::merge::{Entry, Layer, Mark, outranks, shows_preview};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use crate::error::{during, is_lock_timeout};
+use crate::driver::is_lock_timeout;
+use crate::error::during;
 use crate::freshness::TypeRow;
 use crate::insert::put_rows;
 use crate::registry::check_generation;
