@@ -10,7 +10,7 @@ use fhir_core::{merge::Position, resource::State};
 use futures::{Stream, stream};
 use view_store::{StoreError, ViewStore};
 
-use crate::hapi::{CHUNK, Clock, Hapi, HapiError, HapiSnapshot};
+use crate::hapi::{Clock, FIRST_CHUNK, Hapi, HapiError, HapiSnapshot, next_chunk};
 
 /// Why a reading failed.
 #[derive(Debug, thiserror::Error)]
@@ -141,14 +141,15 @@ impl OpenReading {
         ids.dedup();
         let at = self.clock.as_of;
         stream::try_unfold(
-            (&mut self.snapshot, ids, 0),
-            move |(snapshot, ids, from)| async move {
+            (&mut self.snapshot, ids, 0, FIRST_CHUNK),
+            move |(snapshot, ids, from, chunk)| async move {
                 if from >= ids.len() {
                     return Ok(None);
                 }
-                let to = (from + CHUNK).min(ids.len());
+                let to = (from + chunk).min(ids.len());
                 let states = snapshot.states(resource_type, &ids[from..to], at).await?;
-                Ok(Some((states, (snapshot, ids, to))))
+                let chunk = next_chunk(&states);
+                Ok(Some((states, (snapshot, ids, to, chunk))))
             },
         )
     }

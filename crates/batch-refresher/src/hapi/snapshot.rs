@@ -3,13 +3,35 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use fhir_core::{merge::Position, resource::State};
+use fhir_core::{
+    merge::Position,
+    resource::{Content, State},
+};
 use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction};
 
 use super::{Hapi, HapiError, TIMELINE};
 
-/// Resources whose states are read by one statement: some megabytes of bodies.
+/// Resources whose states are read by one statement, at most.
 pub(crate) const CHUNK: usize = 500;
+/// Bodies that one statement should bring, about.
+const CHUNK_BYTES: usize = 4 * 1024 * 1024;
+/// Resources of the first statement, before it is known how large they are.
+pub(crate) const FIRST_CHUNK: usize = 50;
+
+/// How many resources the next statement reads, after one that brought these: memory follows bytes, and bodies may have a kilobyte or many megabytes.
+pub(crate) fn next_chunk(states: &[State]) -> usize {
+    let bytes: usize = states.iter().map(body_bytes).sum();
+    let average = bytes / states.len().max(1);
+    (CHUNK_BYTES / average.max(1)).clamp(1, CHUNK)
+}
+
+/// Bytes of a state's body.
+pub(crate) fn body_bytes(state: &State) -> usize {
+    match &state.content {
+        Content::Body(body) => body.len(),
+        Content::Deleted | Content::Unreadable(_) => 0,
+    }
+}
 
 /// An open snapshot (`REPEATABLE READ READ ONLY`). Dropping it ends the transaction.
 pub struct HapiSnapshot {
