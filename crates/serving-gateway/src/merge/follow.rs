@@ -111,8 +111,7 @@ impl Follower {
         let mut pending: HashMap<String, (Cursor, Mark)> = HashMap::new();
         let mut marks_moved: Option<Instant> = None;
         let mut confirmed = Instant::now();
-        let mut nothing_new_pause = NOTHING_NEW[0];
-        let mut resting: HashMap<String, Rest> = HashMap::new();
+        let (mut idle, mut resting) = (NOTHING_NEW[0], Resting::default());
         loop {
             if confirmed.elapsed() >= CONFIRM_LEAD {
                 leadership.confirm().await?;
@@ -125,12 +124,7 @@ impl Follower {
                 continue;
             }
             types.retain(|name, _| names.contains(name));
-            resting.retain(|name, _| names.contains(name));
-            let now = Instant::now();
-            let names: Vec<String> = names
-                .into_iter()
-                .filter(|name| resting.get(name).is_none_or(|rest| rest.until <= now))
-                .collect();
+            let names = resting.awake(names);
             if names.is_empty() {
                 tokio::time::sleep(TYPE_BACK_OFF[0]).await;
                 continue;
@@ -157,16 +151,7 @@ impl Follower {
             let due = marks_moved
                 .map(|moved| moved + MARKS_EVERY)
                 .filter(|_| !pending.is_empty());
-            let due = resting
-                .values()
-                .map(|rest| rest.until)
-                .filter(|until| *until > now)
-                .chain(due)
-                .min();
-            let wait = due.map_or(WAIT, |due| {
-                TimeDelta::from_std(due.saturating_duration_since(Instant::now()))
-                    .map_or(WAIT, |left| left.min(WAIT))
-            });
+            let wait = wait_until(resting.due().into_iter().chain(due).min());
 
             let mut answer = stream.ask(Changes { cursors: asked, wait }).await?;
             self.health.speed(true);
@@ -195,19 +180,15 @@ impl Follower {
                         .or_insert_with(|| Merger::new(self.store.clone(), name.clone()));
                     pending.remove(name);
                     match self.apply(merger, cursor, changes).await {
-                        Ok(applied) => {
-                            resting.remove(name);
-                            nothing_new &= applied == 0;
-                        }
+                        Ok(applied) => nothing_new &= applied == 0,
                         // Of this type only; the views' database as a whole is asked at each turn, and then all wait.
                         Err(error) => {
                             merger.forget();
                             // It may have been a crash, before which they were seen.
                             pending.clear();
                             self.metrics.merge_failures.inc();
-                            let rest = resting.remove(name).map_or_else(Rest::first, Rest::next);
-                            tracing::warn!(resource_type = %name, reason = %error, pause_ms = rest.pause.as_millis(), "merging of a type is interrupted");
-                            resting.insert(name.clone(), rest);
+                            resting.add(name, &error);
+                            nothing_new = false;
                         }
                     }
                 }
@@ -222,12 +203,12 @@ impl Follower {
                 marks_moved = Some(Instant::now());
                 self.applied.send_modify(|count| *count += 1);
             }
-            if nothing_new {
-                tokio::time::sleep(nothing_new_pause).await;
-                nothing_new_pause = (nothing_new_pause * 2).min(NOTHING_NEW[1]);
+            idle = if nothing_new {
+                tokio::time::sleep(idle).await;
+                (idle * 2).min(NOTHING_NEW[1])
             } else {
-                nothing_new_pause = NOTHING_NEW[0];
-            }
+                NOTHING_NEW[0]
+            };
         }
     }
 
@@ -289,30 +270,42 @@ impl Follower {
     }
 }
 
-/// A type that is left alone for a while, since its changes could not be applied.
-struct Rest {
-    until: Instant,
-    pause: Duration,
+/// Types that are left alone for a while, since their changes could not be applied: until when, and how long that pause is.
+#[derive(Default)]
+struct Resting(HashMap<String, (Instant, Duration)>);
+
+impl Resting {
+    /// Of these types, those that do not rest.
+    fn awake(&mut self, mut names: Vec<String>) -> Vec<String> {
+        let now = Instant::now();
+        self.0
+            .retain(|name, (until, _)| names.contains(name) && until.elapsed() < STEADY);
+        names.retain(|name| self.0.get(name).is_none_or(|(until, _)| *until <= now));
+        names
+    }
+
+    /// When the next one is awake again.
+    fn due(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.0
+            .values()
+            .map(|(until, _)| *until)
+            .filter(|until| *until > now)
+            .min()
+    }
+
+    fn add(&mut self, name: &str, error: &MergeError) {
+        let last = self.0.get(name).map(|(_, pause)| *pause * 2);
+        let pause = last.map_or(TYPE_BACK_OFF[0], |pause| pause.min(TYPE_BACK_OFF[1]));
+        tracing::warn!(resource_type = name, reason = %error, pause_ms = pause.as_millis(), "merging of a type is interrupted");
+        self.0.insert(name.to_owned(), (Instant::now() + pause, pause));
+    }
 }
 
-impl Rest {
-    fn of(pause: Duration) -> Self {
-        Self {
-            until: Instant::now() + pause,
-            pause,
-        }
-    }
-
-    fn first() -> Self {
-        Self::of(TYPE_BACK_OFF[0])
-    }
-
-    fn next(self) -> Self {
-        if self.until.elapsed() > STEADY {
-            return Self::first();
-        }
-        Self::of((self.pause * 2).min(TYPE_BACK_OFF[1]))
-    }
+/// How long an answer may wait, if something is due.
+fn wait_until(due: Option<Instant>) -> TimeDelta {
+    due.and_then(|due| TimeDelta::from_std(due.saturating_duration_since(Instant::now())).ok())
+        .map_or(WAIT, |left| left.min(WAIT))
 }
 
 /// The later of two marks.
