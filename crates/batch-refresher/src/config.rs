@@ -17,6 +17,10 @@ use crate::{
 /// The commented defaults, which are part of the binary.
 pub const DEFAULTS: &str = include_str!("../../../deploy/config/batch-refresher.toml");
 
+/// Times are reckoned with both: beyond these they would be mistakes, and at last overflow.
+const LONGEST_MARGIN: Duration = Duration::from_hours(7 * 24);
+const LONGEST_SKEW: Duration = Duration::from_hours(1);
+
 /// Configuration of batch-refresher; the keys are explained in `deploy/config/batch-refresher.toml`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,6 +121,14 @@ impl DaemonConfig for BatchConfig {
                 &format!("{key}: must be of the form postgres://user:password@host:port/database"),
             );
         }
+        demand(
+            self.hapi.margin_seconds <= LONGEST_MARGIN,
+            "hapi.margin_seconds: must be at most 604800, a week",
+        );
+        demand(
+            self.views.clock_skew_seconds <= LONGEST_SKEW,
+            "views.clock_skew_seconds: must be at most 3600: set the machines' clocks",
+        );
         demand(
             self.hapi.max_connections >= 2,
             "hapi.max_connections: must be at least 2",
@@ -283,6 +295,10 @@ mod tests {
             load("[hapi]\nurl = \"hapi:s3cret\"\n[views]\nurl = \"postgres://u:s3cret@h:x/db\"").unwrap_err();
         for key in ["hapi.url", "views.url"] {
             assert!(error.contains(key) && !error.contains("s3cret"), "{error}");
+        }
+        let error = load("[hapi]\nmargin_seconds = 1e15\n[views]\nclock_skew_seconds = 1e15").unwrap_err();
+        for key in ["hapi.margin_seconds", "views.clock_skew_seconds"] {
+            assert!(error.contains(key), "{error}");
         }
         assert!(load("[hapi]\nurll = \"x\"").unwrap_err().contains("urll"));
     }

@@ -117,7 +117,7 @@ fn load_from<C: DaemonConfig>(
     file: Option<&Path>,
     environment: Environment,
 ) -> Result<C, ConfigError> {
-    let unusable = |error: config::ConfigError| ConfigError::Unusable(error.to_string());
+    let unusable = |error: config::ConfigError| ConfigError::Unusable(without_source(&error));
     let mut builder = Config::builder().add_source(File::from_str(defaults, FileFormat::Toml));
     if let Some(file) = file {
         builder = builder.add_source(File::from(file).format(FileFormat::Toml));
@@ -145,6 +145,21 @@ fn load_from<C: DaemonConfig>(
     } else {
         Err(ConfigError::Invalid(wrong))
     }
+}
+
+/// A message without the line of the file that an error of syntax quotes: it may hold a password.
+fn without_source(error: &config::ConfigError) -> String {
+    let config::ConfigError::FileParse { uri, cause } = error else {
+        return error.to_string();
+    };
+    let cause = cause.to_string();
+    // The parser's message: place, the line itself, marks under it, what was expected.
+    let place = cause
+        .lines()
+        .next()
+        .filter(|line| line.starts_with("TOML parse error at line"))
+        .unwrap_or("it is not TOML");
+    format!("{}: {place}", uri.as_deref().unwrap_or("the file"))
 }
 
 #[cfg(test)]
@@ -229,5 +244,19 @@ mod tests {
             .expect_err("neither is good")
             .to_string();
         assert!(error.contains("daemon.log") && error.contains("share"), "{error}");
+    }
+
+    #[test]
+    fn an_error_of_syntax_is_told_by_its_place_alone() {
+        let file = std::env::temp_dir().join(format!("daemon-syntax-{}.toml", std::process::id()));
+        std::fs::write(&file, "share = 2.0\nsecret = \"planted\n").unwrap();
+        let error = load_from::<Sample>(DEFAULTS, Some(&file), environment("RF_SYNTAX_TEST")).unwrap_err();
+        std::fs::remove_file(&file).unwrap();
+        let said = error.to_string();
+        assert!(
+            said.contains("daemon-syntax") && said.contains("line 2"),
+            "{said}"
+        );
+        assert!(!said.contains("planted"), "{said}");
     }
 }

@@ -79,6 +79,7 @@ where
     if let Err(reason) = installed {
         return bad_configuration(about.name, &ConfigError::Unusable(reason));
     }
+    telemetry::log_panics();
     let announce = options.get_one::<PathBuf>("announce").map(PathBuf::as_path);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

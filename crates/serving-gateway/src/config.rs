@@ -96,6 +96,11 @@ impl DaemonConfig for Config {
                 format!("{key}: must be a URL such as http://127.0.0.1:7402"),
             );
         }
+        // Times are reckoned with it: beyond this it would be a mistake, and at last overflow.
+        demands.demand(
+            self.views.clock_skew_seconds <= std::time::Duration::from_hours(1),
+            "views.clock_skew_seconds: must be at most 3600: set the machines' clocks",
+        );
         demands.demand(
             self.views.max_connections >= 1,
             "views.max_connections: must be 1 or more",

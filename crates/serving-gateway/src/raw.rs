@@ -143,6 +143,12 @@ fn take_resource(
 
 /// `BatchService` cannot be reached, or cannot do it now; what it says of the request itself is passed on.
 fn unreachable(status: &tonic::Status) -> ServiceError {
+    if status.code() == tonic::Code::OutOfRange {
+        return ServiceError::new(
+            Code::Precondition,
+            "a row of the view is larger than a message may be: ask for it where the view is materialised",
+        );
+    }
     let passed_on = ServiceError::from(status.clone());
     match passed_on.code {
         Code::Unavailable | Code::Internal | Code::Cancelled => ServiceError::new(

@@ -16,6 +16,9 @@ use crate::tail::{ChangesReader, OpenedReading, ReadingPart};
 /// How long the batch layer may take for the next part of a reading.
 const PART_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The same of a reading without a window, which may have hours of versions to look at.
+const SWEEP_PART_TIMEOUT: Duration = Duration::from_mins(4);
+
 /// A client of the batch layer. Cheap to clone; connects when first used, and again after a break.
 #[derive(Debug, Clone)]
 pub struct BatchLayer {
@@ -27,6 +30,7 @@ pub struct BatchLayer {
 pub struct StreamedReading {
     mark: Mark,
     parts: Streaming<proto::ReadChangesResponse>,
+    patience: Duration,
 }
 
 impl BatchLayer {
@@ -76,13 +80,17 @@ impl ChangesReader for BatchLayer {
         since: Vec<(String, Option<Position>)>,
         window: Option<TimeDelta>,
     ) -> Result<Option<StreamedReading>, ServiceError> {
+        let patience = window.map_or(SWEEP_PART_TIMEOUT, |_| PART_TIMEOUT);
         let request = proto::ReadChangesRequest::from(&ReadChanges { since, window });
         let mut client = self.client.clone();
-        let mut parts = in_time(client.read_changes(request)).await?.into_inner();
-        match next_part(&mut parts).await? {
+        let mut parts = in_time(PART_TIMEOUT, client.read_changes(request))
+            .await?
+            .into_inner();
+        match next_part(PART_TIMEOUT, &mut parts).await? {
             ReadChangesPart::Header { n, as_of } => Ok(Some(StreamedReading {
                 mark: Mark { n, as_of },
                 parts,
+                patience,
             })),
             _ => Err(ServiceError::new(
                 Code::Internal,
@@ -98,7 +106,7 @@ impl OpenedReading for StreamedReading {
     }
 
     async fn next(&mut self) -> Result<ReadingPart, ServiceError> {
-        match next_part(&mut self.parts).await? {
+        match next_part(self.patience, &mut self.parts).await? {
             ReadChangesPart::States(states) => Ok(ReadingPart::States(states)),
             ReadChangesPart::Footer(types) => Ok(ReadingPart::End(types)),
             ReadChangesPart::Header { .. } => {
@@ -109,16 +117,20 @@ impl OpenedReading for StreamedReading {
 }
 
 async fn next_part(
+    patience: Duration,
     parts: &mut Streaming<proto::ReadChangesResponse>,
 ) -> Result<ReadChangesPart, ServiceError> {
-    match in_time(parts.message()).await? {
+    match in_time(patience, parts.message()).await? {
         Some(part) => Ok(part.try_into()?),
         None => Err(ServiceError::new(Code::Unavailable, "the reading was cut off")),
     }
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, ServiceError> {
-    match tokio::time::timeout(PART_TIMEOUT, work).await {
+async fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, tonic::Status>>,
+) -> Result<T, ServiceError> {
+    match tokio::time::timeout(patience, work).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(ServiceError::new(
             Code::Unavailable,

@@ -94,6 +94,9 @@ struct HapiConfig {
     check_seconds: Duration,
 }
 
+/// Times are reckoned with spans: beyond this they would be mistakes, and at last overflow.
+const LONGEST_SPAN: Duration = Duration::from_hours(366 * 24);
+
 impl DaemonConfig for SpeedConfig {
     fn common(&self) -> &CommonConfig {
         &self.daemon
@@ -159,6 +162,14 @@ impl DaemonConfig for SpeedConfig {
         demand(
             !self.tail.interval_seconds.is_zero(),
             "tail.interval_seconds: must be above 0",
+        );
+        demand(
+            self.tail.window_seconds <= LONGEST_SPAN,
+            "tail.window_seconds: must be at most 31622400, a year",
+        );
+        demand(
+            self.store.time_to_live_seconds <= LONGEST_SPAN,
+            "store.time_to_live_seconds: must be at most 31622400, a year",
         );
         demand(
             hapi.url.is_empty() || is_http_url(&hapi.url),

@@ -19,7 +19,7 @@ use fhir_core::resource::{State as ResourceState, is_id};
 use futures::StreamExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     accepted::Accepted,
@@ -134,7 +134,7 @@ impl Webhook {
             return Ok(Done::NotNeeded);
         }
         self.gate.pass()?;
-        let body = self.read(&parts.headers, body).await?;
+        let (body, _permit) = self.read(&parts.headers, body).await?;
         let delivered = delivery::resource(&body, self.limits.depth).and_then(|delivered| {
             agrees(&delivered, resource_type, id, &parts.headers)?;
             Ok(delivered)
@@ -166,7 +166,7 @@ impl Webhook {
         self.authenticate(request.headers())?;
         let (parts, body) = request.into_parts();
         self.gate.pass()?;
-        let body = self.read(&parts.headers, body).await?;
+        let (body, _permit) = self.read(&parts.headers, body).await?;
         if body.is_empty() || content_type(&parts.headers).starts_with("application/x-www-form-urlencoded") {
             let error = ServiceError::new(
                 Code::Unprocessable,
@@ -250,7 +250,12 @@ impl Webhook {
         }
     }
 
-    async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Bytes, Refused> {
+    /// The body, and the place among the requests in flight that its request holds until it is answered: what is made of a body takes more memory.
+    async fn read(
+        &self,
+        headers: &HeaderMap,
+        mut body: Body,
+    ) -> Result<(Bytes, OwnedSemaphorePermit), Refused> {
         if let Err(error) = check_headers(headers, self.limits.body_bytes) {
             let bytes = declared_length(headers).unwrap_or_default();
             discard(body).await;
@@ -262,12 +267,14 @@ impl Webhook {
                 }),
             });
         }
-        let Ok(_permit) = self.in_flight.try_acquire() else {
-            return Err(ServiceError::new(Code::Unavailable, "too many requests at once: try again").into());
-        };
+        let permit = self
+            .in_flight
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| ServiceError::new(Code::Unavailable, "too many requests at once: try again"))?;
         let limited = Limited::new(&mut body, self.limits.body_bytes);
         match tokio::time::timeout(self.limits.body_time, limited.collect()).await {
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Ok(collected)) => Ok((collected.to_bytes(), permit)),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
                 discard(body).await;
                 let letter = Some(Letter {

@@ -46,6 +46,12 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Data exceptions, constraints that are broken, and limits that a row exceeds. All else (a cancelled statement, a full disk, a bug) says nothing
+/// about the row.
+pub(crate) fn is_of_the_data(error: &sqlx::Error) -> bool {
+    sqlstate(error).is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+}
+
 /// Whether a text is a URL by which the driver can try to connect.
 pub fn is_postgres_url(url: &str) -> bool {
     (url.starts_with("postgres://") || url.starts_with("postgresql://"))

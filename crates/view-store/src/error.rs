@@ -14,6 +14,8 @@ pub enum StoreError {
         reason: String,
         /// Whether another try may help: connection lost, lock not to be had, serialisation.
         transient: bool,
+        /// Whether a value or the size of what was written is at fault: only then would it be refused again, and the rest be taken.
+        data: bool,
     },
     /// The schema is missing or of another release.
     #[error("{0}")]
@@ -52,6 +54,7 @@ pub(crate) fn during(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError 
         doing,
         reason: driver::reason(&error),
         transient: driver::is_transient(&error),
+        data: driver::is_of_the_data(&error),
     }
 }
 

@@ -42,6 +42,7 @@ impl ViewStore {
                 doing: "reading the connection URL",
                 reason: "it is not of the form postgres://user:password@host:port/database".into(),
                 transient: false,
+                data: false,
             })?
             .application_name("researchflow")
             // Statements may hold search values: they are never logged.

@@ -97,7 +97,14 @@ pub(crate) fn shape(columns: &[Column]) -> String {
 const MAX_COLUMNS: usize = 1600 - HIDDEN.len();
 
 /// What a valid definition may still ask that PostgreSQL cannot hold.
-pub(crate) fn refuse_impossible(view: &CompiledView) -> Result<(), StoreError> {
+pub(crate) fn refuse_impossible(view: &CompiledView, definition: &str) -> Result<(), StoreError> {
+    // What the registry keeps of a definition: PostgreSQL's text holds no such character.
+    if view.url().is_some_and(|url| url.contains('\0')) || definition.contains('\0') {
+        return Err(StoreError::InvalidDefinition(format!(
+            "view {} holds the character U+0000, which PostgreSQL cannot keep",
+            view.name()
+        )));
+    }
     if view.columns().len() > MAX_COLUMNS {
         return Err(StoreError::InvalidDefinition(format!(
             "view {} has {} columns; a PostgreSQL table holds {MAX_COLUMNS} at most; split it",

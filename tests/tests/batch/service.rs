@@ -16,6 +16,7 @@ use daemon::{
     metrics::Metrics,
 };
 use e2e::deadline;
+use sqlx::{Connection as _, PgConnection};
 use tokio::net::TcpListener;
 use tonic::{Code, transport::Channel};
 
@@ -192,6 +193,70 @@ async fn the_service_keeps_views_reads_changes_and_runs_views() -> anyhow::Resul
     });
     assert_eq!(ended.await?.err().map(|s| s.code()), Some(Code::Unavailable));
     drop((client, watch));
+    assert!(shutdown.drain(Duration::from_secs(5)).await);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_4_a_view_that_cannot_join_stops_no_other_view_of_its_type() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    played.write("a", Some(&patient("a"))).await?;
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("names.json"), PATIENT_VIEW)?;
+    std::fs::write(
+        folder.path().join("nul.json"),
+        PATIENT_VIEW.replace(
+            "\"name\": \"patient_names\"",
+            "\"name\": \"nul\", \"url\": \"http://x/\\u0000\"",
+        ),
+    )?;
+    let Served {
+        mut client, shutdown, ..
+    } = serve(&played, folder.path()).await?;
+    active(&client, "patient_names").await?;
+
+    // Where one of its tables would stand no table can be made.
+    let mut views = PgConnection::connect(&played.views_url).await?;
+    sqlx::raw_sql(
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN \
+           IF current_query() LIKE '%CREATE TABLE sqlonfhir_base.\"patient_gender\"%' THEN RAISE EXCEPTION 'no' USING ERRCODE = '42809'; END IF; END $$; \
+         CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()",
+    )
+    .execute(&mut views)
+    .await?;
+    let put = |definition: String| proto::PutViewRequest {
+        definition_json: definition,
+        ..Default::default()
+    };
+    client.put_view(put(ANOTHER_VIEW.to_owned())).await?;
+    deadline::until("the reason is told", LIMIT, || async {
+        let views = client.clone().list_views(proto::ListViewsRequest {}).await.ok()?;
+        let views = views.into_inner().views;
+        let failed = views.iter().find(|view| view.name == "patient_gender")?;
+        (failed.state() == proto::ViewState::Error && failed.reason.contains("42809")).then_some(())
+    })
+    .await?;
+    played.write("b", Some(&patient("b"))).await?;
+    let failed = refresh(&mut client, proto::RefreshKind::Incremental).await?;
+    assert!(failed.reason.contains("42809"), "{}", failed.reason);
+    assert_eq!(played.names().await?.len(), 2);
+
+    // Once it can join, it does, asked for or not.
+    sqlx::raw_sql("DROP EVENT TRIGGER refuse")
+        .execute(&mut views)
+        .await?;
+    active(&client, "patient_gender").await?;
+
+    // A name that an index has is no name for a view.
+    let taken = ANOTHER_VIEW.replace("patient_gender", "patient_names_pkey");
+    let index: bool =
+        sqlx::query_scalar("SELECT to_regclass('sqlonfhir_base.patient_names_pkey') IS NOT NULL")
+            .fetch_one(&mut views)
+            .await?;
+    assert!(index, "the test's index is there");
+    let refused = client.put_view(put(taken)).await.expect_err("the name is taken");
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    shutdown.stop();
     assert!(shutdown.drain(Duration::from_secs(5)).await);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ struct Held {
 pub(crate) struct FakeSpeed {
     held: Arc<Mutex<Held>>,
     moved: watch::Sender<u64>,
+    asked: Arc<AtomicU64>,
 }
 
 impl FakeSpeed {
@@ -53,7 +55,13 @@ impl FakeSpeed {
         Self {
             held: Arc::default(),
             moved: watch::Sender::new(0),
+            asked: Arc::default(),
         }
+    }
+
+    /// How many answers were asked for.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
@@ -77,6 +85,12 @@ impl FakeSpeed {
             }
             of.mark = Some(mark);
         });
+    }
+
+    /// Readings of a round that sets no mark.
+    pub(crate) fn unmarked(&self, resource_type: &str, states: Vec<State>, mark: Mark) {
+        self.round(resource_type, states, mark);
+        self.with(|held| held.types.entry(resource_type.into()).or_default().mark = None);
     }
 
     /// A webhook.
@@ -145,6 +159,7 @@ impl SpeedService for FakeSpeed {
         tokio::spawn(async move {
             while let Ok(Some(request)) = requests.message().await {
                 let request = Changes::try_from(request).expect("the gateway asks rightly");
+                this.asked.fetch_add(1, Ordering::Relaxed);
                 let deadline = tokio::time::Instant::now() + request.wait.to_std().expect("a wait");
                 let mut moved = this.moved.subscribe();
                 let answer = loop {

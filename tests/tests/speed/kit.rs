@@ -100,6 +100,8 @@ struct Told {
     n: i64,
     states: Vec<State>,
     failing: bool,
+    failing_sweeps: bool,
+    windows: Vec<Option<TimeDelta>>,
     concludes_nothing: bool,
     full_refresh_needed: bool,
     published_n: i64,
@@ -114,6 +116,14 @@ impl FakeHapi {
     pub(crate) fn fails(&self, failing: bool) {
         self.0.lock().unwrap().failing = failing;
     }
+    /// Readings without a window fail.
+    pub(crate) fn fails_sweeps(&self) {
+        self.0.lock().unwrap().failing_sweeps = true;
+    }
+    /// The windows that were asked for, also of readings that failed.
+    pub(crate) fn windows(&self) -> Vec<Option<TimeDelta>> {
+        self.0.lock().unwrap().windows.clone()
+    }
     /// The window is capped, so nothing may be concluded.
     pub(crate) fn concludes_nothing(&self, nothing: bool) {
         self.0.lock().unwrap().concludes_nothing = nothing;
@@ -123,6 +133,10 @@ impl FakeHapi {
     }
     pub(crate) fn published(&self, n: i64) {
         self.0.lock().unwrap().published_n = n;
+    }
+    /// The next reading's number is the one after this.
+    pub(crate) fn begins_at(&self, n: i64) {
+        self.0.lock().unwrap().n = n;
     }
     /// From where the last reading was to go on.
     pub(crate) fn asked(&self) -> Vec<(String, Option<Position>)> {
@@ -152,10 +166,11 @@ impl ChangesReader for FakeHapi {
         &self,
         (): (),
         since: Vec<(String, Option<Position>)>,
-        _window: Option<TimeDelta>,
+        window: Option<TimeDelta>,
     ) -> Result<Option<FakeReading>, ServiceError> {
         let mut told = self.0.lock().unwrap();
-        if told.failing {
+        told.windows.push(window);
+        if told.failing || (told.failing_sweeps && window.is_none()) {
             return Err(ServiceError::new(
                 api::Code::Unavailable,
                 "hapi's database is away",
@@ -213,6 +228,28 @@ pub(crate) struct Ingestor {
     pub(crate) base: String,
 }
 
+/// Rounds of the tail over this store.
+pub(crate) fn rounds(
+    hapi: &FakeHapi,
+    store: &SpeedStore,
+    needed: &Needed,
+    state: &TailState,
+) -> Rounds<FakeHapi> {
+    Rounds {
+        reader: hapi.clone(),
+        store: store.clone(),
+        needed: needed.clone(),
+        state: state.clone(),
+        measures: Measures::default(),
+        clock: Arc::new(SystemClock),
+        settings: RoundSettings {
+            interval: Duration::from_millis(200),
+            window: TimeDelta::minutes(10),
+            sweep: Duration::from_secs(30),
+        },
+    }
+}
+
 pub(crate) const SECRET: &str = "s3cret";
 
 impl Ingestor {
@@ -232,17 +269,8 @@ impl Ingestor {
         let (hapi, shutdown, measures) = (FakeHapi::default(), Shutdown::new(), Measures::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let rounds = Rounds {
-            reader: hapi.clone(),
-            store: store.clone(),
-            needed: needed.clone(),
-            state: tail.clone(),
             measures: measures.clone(),
-            clock: clock.clone(),
-            settings: RoundSettings {
-                interval: Duration::from_millis(200),
-                window: TimeDelta::minutes(10),
-                sweep: Duration::from_secs(30),
-            },
+            ..rounds(&hapi, &store, &needed, &tail)
         };
         shutdown.spawn(rounds.run(shutdown.clone()));
         let gate = Gate::closed("not checked");

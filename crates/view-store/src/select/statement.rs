@@ -195,6 +195,11 @@ impl Builder<'_> {
                 operator,
                 values,
             } => self.compare(column, *operator, values)?,
+            Condition::ResourceId(ids) if ids.iter().any(|id| id.contains('\0')) => {
+                return Err(StoreError::InvalidSelect(
+                    "an id of a resource holds a NUL character".into(),
+                ));
+            }
             Condition::ResourceId(ids) => format!(
                 "_rid = ANY ({}::text[])",
                 self.argument(Argument::Texts(ids.clone()))
@@ -252,6 +257,12 @@ impl Builder<'_> {
         if values.iter().any(|v| v.contains('\0')) {
             return Err(StoreError::InvalidSelect(format!(
                 "a value for column {name} holds a NUL character"
+            )));
+        }
+        let escapes = |pattern: &String| pattern.len() - pattern.trim_end_matches('\\').len();
+        if operator == Operator::Like && values.iter().any(|pattern| escapes(pattern) % 2 == 1) {
+            return Err(StoreError::InvalidSelect(format!(
+                "the pattern for column {name} ends with a backslash that escapes nothing; write it twice"
             )));
         }
         self.check_later(&column, values);
@@ -376,5 +387,8 @@ mod tests {
         );
         assert!(build(compare("n", Operator::Like, &["1%"])).is_err());
         assert!(build(compare("n", Operator::Equal, &[])).is_err());
+        assert!(build(compare("Name", Operator::Like, &[r"100\\%\\"])).is_ok());
+        assert!(build(compare("Name", Operator::Like, &[r"100\\\"])).is_err());
+        assert!(build(Condition::ResourceId(vec!["a\0".into()])).is_err());
     }
 }
