@@ -96,6 +96,10 @@ pub(crate) async fn held(store: &SpeedStore, cursor: i64) -> Vec<(String, i64, i
 pub(crate) struct FakeHapi(Arc<Mutex<Told>>);
 
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one fault that a test can switch on"
+)]
 struct Told {
     n: i64,
     states: Vec<State>,
