@@ -137,6 +137,10 @@ mod tests {
         assert!(!shutdown.drain(Duration::from_secs(1)).await);
     }
 
+    fn broken() -> Result<(), String> {
+        panic!("as planned")
+    }
+
     #[tokio::test]
     async fn a_task_that_panics_stops_the_daemon() {
         let shutdown = Shutdown::new();
@@ -145,8 +149,7 @@ mod tests {
         let shutdown = Shutdown::new();
         shutdown.spawn_essential("of the test", async {
             tokio::task::yield_now().await;
-            // A part that is missing.
-            None::<Result<(), String>>.expect("as planned")
+            broken()
         });
         stops_with_a_failure(&shutdown).await;
     }
