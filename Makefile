@@ -1,4 +1,4 @@
-# The commands of this project; each installs what it needs. What they do lies in scripts/ and in tests/.
+# The commands of this project; those that build, test or check install what they need first. What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test lint fmt conformance types
 

@@ -74,8 +74,8 @@ install_lint_tools() {
     mkdir -p "$tools"
     if ! has cargo-deny && [ ! -x "$tools/bin/cargo-deny" ]; then
         say "building cargo-deny $deny_version, once; this takes some minutes"
-        # A target folder of its own: the project's is locked by whoever builds there.
-        CARGO_TARGET_DIR="$tools/build" cargo install -q cargo-deny --locked --version "$deny_version" --root "$tools"
+        # A target folder of its own: the project's is locked by whoever builds there. Not optimised: that would take minutes more than it saves.
+        CARGO_TARGET_DIR="$tools/build" cargo install -q --debug cargo-deny --locked --version "$deny_version" --root "$tools"
         rm -rf "$tools/build"
     fi
     if ! buf --version >/dev/null 2>&1 && [ ! -x "$tools/python/bin/buf" ]; then

@@ -73,10 +73,7 @@ impl Postgres {
         let data = folder.join("data");
         init_data(&binaries, &data, &folder, user, settings.auth)?;
         let log = folder.join("log");
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let port = server::free_port()?;
+        let start = |port: u16| {
             let mut launch = Launch::new("postgresql", binaries.join("postgres"), log.clone())
                 .arg("-D")
                 .arg(&data)
@@ -88,22 +85,21 @@ impl Postgres {
             for (name, value) in options(&settings) {
                 launch = launch.arg("-c").arg(format!("{name}={value}"));
             }
-            let mut started = Self {
-                server: launch.spawn()?,
-                port,
-                folder: folder.clone(),
-                auth: settings.auth,
-            };
-            match started.wait_until_ready().await {
-                Ok(()) => return Ok(started),
-                // Someone else took the port between its choice and the start.
-                Err(_) if tries < 10 && started.server.log_tail().contains("could not bind") => {
-                    started.folder = PathBuf::new();
-                    std::fs::remove_file(&log)?;
-                }
-                Err(error) => return Err(error),
+            async move {
+                let mut started = Self {
+                    server: launch.spawn()?,
+                    port,
+                    folder: PathBuf::new(),
+                    auth: settings.auth,
+                };
+                started.wait_until_ready().await?;
+                anyhow::Ok(started)
             }
-        }
+        };
+        // The folder goes with the server once it is there: of one that did not start the log stays.
+        let mut started = server::start_on_free_port(&log, "could not bind", start).await?;
+        started.folder = folder;
+        Ok(started)
     }
 
     async fn wait_until_ready(&mut self) -> anyhow::Result<()> {

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::TimeDelta;
+use speed_ingestor::store::StoreSettings;
+
 use crate::server::{self, Launch, Lifetime, Server};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -44,10 +47,7 @@ impl Redis {
         let program = server::find_program("redis-server", &[], "redis-server")?;
         let folder = server::new_folder("redis", None, settings.lifetime)?;
         let log = folder.join("log");
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let port = server::free_port()?;
+        let start = |port: u16| {
             let mut launch = Launch::new("redis", &program, log.clone());
             launch.lifetime = settings.lifetime;
             let port_text = port.to_string();
@@ -65,21 +65,20 @@ impl Redis {
             for (name, value) in fixed.iter().chain(&settings.options) {
                 launch = launch.arg(format!("--{name}")).arg(value);
             }
-            let mut started = Self {
-                server: launch.spawn()?,
-                port,
-                folder: folder.clone(),
-            };
-            match started.wait_until_ready().await {
-                Ok(()) => return Ok(started),
-                // Someone else took the port between its choice and the start.
-                Err(_) if tries < 10 && started.server.log_tail().contains("Address already in use") => {
-                    started.folder = PathBuf::new();
-                    std::fs::remove_file(&log)?;
-                }
-                Err(error) => return Err(error),
+            async move {
+                let mut started = Self {
+                    server: launch.spawn()?,
+                    port,
+                    folder: PathBuf::new(),
+                };
+                started.wait_until_ready().await?;
+                anyhow::Ok(started)
             }
-        }
+        };
+        // The folder goes with the server once it is there: of one that did not start the log stays.
+        let mut started = server::start_on_free_port(&log, "Address already in use", start).await?;
+        started.folder = folder;
+        Ok(started)
     }
 
     async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
@@ -95,6 +94,19 @@ impl Redis {
             })
             .await?;
         Ok(())
+    }
+
+    /// How the speed layer reaches this server; the rest as its default configuration has it.
+    pub fn store_settings(&self) -> StoreSettings {
+        StoreSettings {
+            url: self.url(),
+            key_prefix: "fhir:".into(),
+            time_to_live: TimeDelta::hours(24),
+            max_previews: 10_000,
+            max_preview_bytes: 32 * 1024 * 1024,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(3),
+        }
     }
 
     /// URL of the server.

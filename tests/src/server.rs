@@ -333,6 +333,24 @@ pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
+/// Starts a server on a free port, and on another one where someone else took it between its choice and the start: its log then says `taken`.
+pub async fn start_on_free_port<S, F, Fut>(log: &Path, taken: &str, mut start: F) -> anyhow::Result<S>
+where
+    F: FnMut(u16) -> Fut,
+    Fut: Future<Output = anyhow::Result<S>>,
+{
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match start(free_port()?).await {
+            Err(_) if tries < 10 && std::fs::read_to_string(log).is_ok_and(|text| text.contains(taken)) => {
+                std::fs::remove_file(log)?;
+            }
+            ended => return ended,
+        }
+    }
+}
+
 /// The build's target folder: the one that the running executable lies in.
 pub fn target_folder() -> anyhow::Result<PathBuf> {
     let executable = std::env::current_exe()?;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use fhir_core::{
     merge::Position,
-    resource::{Content, State},
+    resource::{Content, State, is_type},
 };
 
 pub use crate::proto::batch::{batch_service_client, batch_service_server};
@@ -46,12 +46,7 @@ pub struct TypedState {
 
 impl From<TypedState> for proto::ResourceState {
     fn from(TypedState { resource_type, state }: TypedState) -> Self {
-        let deleted = state.is_deleted();
-        let (body, unreadable) = match state.content {
-            Content::Body(body) => (body, String::new()),
-            Content::Deleted => (Vec::new(), String::new()),
-            Content::Unreadable(reason) => (Vec::new(), reason),
-        };
+        let (deleted, body, unreadable) = state.content.into_parts();
         Self {
             resource_type,
             id: state.id,
@@ -68,13 +63,7 @@ impl TryFrom<proto::ResourceState> for TypedState {
     type Error = InvalidField;
 
     fn try_from(state: proto::ResourceState) -> Result<Self, InvalidField> {
-        let content = if state.deleted {
-            Content::Deleted
-        } else if state.unreadable.is_empty() {
-            Content::Body(state.body)
-        } else {
-            Content::Unreadable(state.unreadable)
-        };
+        let content = Content::from_parts(state.deleted, state.body, state.unreadable);
         Ok(Self {
             resource_type: state.resource_type,
             state: State {
@@ -243,10 +232,7 @@ impl TryFrom<proto::ReadChangesResponse> for ReadChangesPart {
 
 /// The name of a resource type, checked to look like one.
 pub fn resource_type(field: &'static str, name: String) -> Result<String, InvalidField> {
-    let looks_right = (1..=64).contains(&name.len())
-        && name.starts_with(|c: char| c.is_ascii_uppercase())
-        && name.chars().all(|c| c.is_ascii_alphanumeric());
-    if looks_right {
+    if is_type(&name) {
         Ok(name)
     } else {
         Err(InvalidField::new(

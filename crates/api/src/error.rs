@@ -7,6 +7,8 @@ use serde_json::json;
 pub enum Code {
     /// The request breaks a rule: mend it, then try again.
     Invalid,
+    /// The method is not served at this path (HTTP 405).
+    NoSuchMethod,
     /// The caller did not show the secret.
     Unauthenticated,
     /// What was asked for does not exist.
@@ -25,6 +27,8 @@ pub enum Code {
     Unavailable,
     /// Not visible, or not done, within the caller's deadline.
     DeadlineExceeded,
+    /// The caller was too slow to send the request (HTTP 408).
+    SlowRequest,
     /// The contract has it, this release does not.
     Unimplemented,
     /// The caller, or an operator, has cancelled it.
@@ -43,10 +47,26 @@ impl Code {
             Self::Precondition => tonic::Code::FailedPrecondition,
             Self::TooLarge | Self::Exhausted => tonic::Code::ResourceExhausted,
             Self::Unavailable => tonic::Code::Unavailable,
-            Self::DeadlineExceeded => tonic::Code::DeadlineExceeded,
-            Self::Unimplemented => tonic::Code::Unimplemented,
+            Self::DeadlineExceeded | Self::SlowRequest => tonic::Code::DeadlineExceeded,
+            Self::Unimplemented | Self::NoSuchMethod => tonic::Code::Unimplemented,
             Self::Cancelled => tonic::Code::Cancelled,
             Self::Internal => tonic::Code::Internal,
+        }
+    }
+
+    /// Name of gRPC's status, as metrics have it.
+    pub fn name(self) -> &'static str {
+        match self.grpc() {
+            tonic::Code::InvalidArgument => "invalid_argument",
+            tonic::Code::Unauthenticated => "unauthenticated",
+            tonic::Code::NotFound => "not_found",
+            tonic::Code::FailedPrecondition => "failed_precondition",
+            tonic::Code::ResourceExhausted => "resource_exhausted",
+            tonic::Code::Unavailable => "unavailable",
+            tonic::Code::DeadlineExceeded => "deadline_exceeded",
+            tonic::Code::Unimplemented => "unimplemented",
+            tonic::Code::Cancelled => "cancelled",
+            _ => "internal",
         }
     }
 
@@ -56,6 +76,8 @@ impl Code {
             Self::Invalid => 400,
             Self::Unauthenticated => 401,
             Self::NotFound => 404,
+            Self::NoSuchMethod => 405,
+            Self::SlowRequest => 408,
             Self::Precondition => 409,
             Self::TooLarge => 413,
             Self::UnsupportedMedia => 415,
@@ -77,10 +99,10 @@ impl Code {
             Self::NotFound => "not-found",
             Self::Precondition => "conflict",
             Self::TooLarge => "too-long",
-            Self::UnsupportedMedia | Self::Unimplemented => "not-supported",
+            Self::UnsupportedMedia | Self::Unimplemented | Self::NoSuchMethod => "not-supported",
             Self::Exhausted => "throttled",
             Self::Unavailable => "transient",
-            Self::DeadlineExceeded => "timeout",
+            Self::DeadlineExceeded | Self::SlowRequest => "timeout",
             Self::Cancelled => "processing",
             Self::Internal => "exception",
         }
@@ -104,6 +126,11 @@ impl ServiceError {
             code,
             message: message.into(),
         }
+    }
+
+    /// What was asked for cannot be finished: another replica, or this one once it is back, can do it.
+    pub fn stopping() -> Self {
+        Self::new(Code::Unavailable, "this service is stopping: try again")
     }
 
     /// A fault of ours: the caller gets no detail, the log has it.

@@ -13,6 +13,7 @@ pub mod query;
 pub mod serving;
 pub mod speed;
 pub mod time;
+pub mod values_json;
 
 pub use error::{Code, ServiceError};
 pub use field::{InvalidField, required};

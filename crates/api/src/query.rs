@@ -298,7 +298,8 @@ fn comparison(comparison: proto::Comparison) -> Result<Filter, InvalidField> {
         Asked::Unspecified => {
             return Err(InvalidField::new(
                 "filters.comparison.operator",
-                "must be one of the contract's operators",
+                "must be OPERATOR_EQUAL, OPERATOR_NOT_EQUAL, OPERATOR_LESS, OPERATOR_LESS_OR_EQUAL, OPERATOR_GREATER, \
+                 OPERATOR_GREATER_OR_EQUAL, OPERATOR_IN, OPERATOR_LIKE, OPERATOR_IS_NULL or OPERATOR_IS_NOT_NULL",
             ));
         }
         Asked::Equal => Operator::Equal,

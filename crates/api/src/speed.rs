@@ -107,12 +107,7 @@ impl From<&Changes> for proto::ChangesRequest {
 
 impl From<State> for proto::State {
     fn from(state: State) -> Self {
-        let deleted = state.is_deleted();
-        let (body, unreadable) = match state.content {
-            Content::Body(body) => (body, String::new()),
-            Content::Deleted => (Vec::new(), String::new()),
-            Content::Unreadable(reason) => (Vec::new(), reason),
-        };
+        let (deleted, body, unreadable) = state.content.into_parts();
         Self {
             id: state.id,
             version: state.version,
@@ -128,13 +123,7 @@ impl TryFrom<proto::State> for State {
     type Error = InvalidField;
 
     fn try_from(state: proto::State) -> Result<Self, InvalidField> {
-        let content = if state.deleted {
-            Content::Deleted
-        } else if state.unreadable.is_empty() {
-            Content::Body(state.body)
-        } else {
-            Content::Unreadable(state.unreadable)
-        };
+        let content = Content::from_parts(state.deleted, state.body, state.unreadable);
         Ok(Self {
             id: state.id,
             version: state.version,

@@ -1,6 +1,6 @@
 //! Times and spans of the contracts.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 
 use crate::InvalidField;
 
@@ -17,7 +17,8 @@ pub fn datetime(field: &'static str, at: &prost_types::Timestamp) -> Result<Date
     u32::try_from(at.nanos)
         .ok()
         .and_then(|nanos| DateTime::from_timestamp(at.seconds, nanos))
-        .ok_or_else(|| InvalidField::new(field, "is not a time between the years 1 and 9999"))
+        .filter(|at| (1..=9999).contains(&at.year()))
+        .ok_or_else(|| InvalidField::new(field, "must be a time from the year 1 to the year 9999"))
 }
 
 /// A required time from protobuf.
@@ -43,4 +44,19 @@ pub fn span(field: &'static str, span: &prost_types::Duration) -> Result<TimeDel
         .and_then(|nanos| TimeDelta::new(span.seconds, nanos))
         .filter(|span| *span >= TimeDelta::zero())
         .ok_or_else(|| InvalidField::new(field, "must be a span of time that is not negative"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_of_the_years_that_protobuf_has() {
+        let at = |seconds| datetime("since", &prost_types::Timestamp { seconds, nanos: 0 });
+        let (first, last) = (-62_135_596_800, 253_402_300_799);
+        assert!(at(first).is_ok() && at(last).is_ok());
+        for outside in [first - 1, last + 1, i64::MIN, i64::MAX] {
+            assert_eq!(at(outside).expect_err("outside").field, "since");
+        }
+    }
 }

@@ -4,20 +4,36 @@
 //! preview. What it cannot promise it says: no position where the window was capped, where HAPI's database is another one, or where so much
 //! has changed that a refresh is the better way.
 
-use api::batch::{ReadChanges, ReadChangesPart, TypeReading, TypedState};
+use std::time::Duration;
+
+use api::{
+    MAX_MESSAGE_BYTES,
+    batch::{ReadChanges, ReadChangesPart, TypeReading, TypedState},
+};
 use async_stream::try_stream;
-use chrono::{DateTime, Utc};
-use fhir_core::merge::Position;
+use chrono::{DateTime, TimeDelta, Utc};
+use fhir_core::{
+    merge::Position,
+    resource::{Content, State},
+};
 use futures::{Stream, StreamExt as _};
 use tokio::time::Instant;
 use view_store::{RunKind, ViewStore};
 
 use crate::{
-    hapi::{Hapi, HapiError},
+    hapi::{Hapi, HapiError, body_bytes},
     measures::Measures,
     reading::{OpenReading, Reading, ReadingError, TypeAtDraw},
     refresher::Refresher,
 };
+
+/// Bodies of a message, about: what the tail offers at once.
+const MESSAGE: usize = 1024 * 1024;
+/// The largest body that a message can carry, with what else it holds.
+const LARGEST_BODY: usize = MAX_MESSAGE_BYTES - MESSAGE;
+
+/// How long a statement of a reading for others may take: a little longer than the tail waits for the next part of a sweep.
+const STATEMENT_LIMIT: Duration = Duration::from_mins(5);
 
 /// Makes readings for others.
 #[derive(Clone)]
@@ -64,8 +80,9 @@ impl Changes {
             let begun = Instant::now();
             let types: Vec<&str> = request.since.iter().map(|(t, _)| t.as_str()).collect();
             let mut open = Reading::begin(&self.hapi).await?.open(&self.store, &types).await?;
+            open.limit_statements(STATEMENT_LIMIT).await?;
             yield ReadChangesPart::Header { n: open.n(), as_of: open.as_of() };
-            let floor = request.window.map(|window| open.as_of() - window);
+            let floor = request.window.map(|window| floor(open.as_of(), window));
             let at_draw = open.types().to_vec();
             let mut readings = Vec::with_capacity(at_draw.len());
             for ((resource_type, held), drawn) in request.since.iter().zip(at_draw) {
@@ -77,9 +94,11 @@ impl Changes {
                 while let Some(chunk) = states.next().await {
                     let chunk = chunk?;
                     self.measures.reading_states.inc_by(chunk.len() as u64);
-                    yield ReadChangesPart::States(
-                        chunk.into_iter().map(|state| TypedState { resource_type: resource_type.clone(), state }).collect(),
-                    );
+                    for states in messages(chunk) {
+                        yield ReadChangesPart::States(
+                            states.into_iter().map(|state| TypedState { resource_type: resource_type.clone(), state }).collect(),
+                        );
+                    }
                 }
                 readings.push(plan.reading);
             }
@@ -140,6 +159,32 @@ pub async fn plan(
     Ok(Plan { reading, ids })
 }
 
+/// No version is dated before it. A window may be of any length; nothing was written before 1970.
+fn floor(as_of: DateTime<Utc>, window: TimeDelta) -> DateTime<Utc> {
+    as_of
+        .checked_sub_signed(window)
+        .map_or(DateTime::UNIX_EPOCH, |floor| floor.max(DateTime::UNIX_EPOCH))
+}
+
+/// States cut into messages of about [`MESSAGE`] bytes, at least one state in each. One that no message can carry is said to be so: the reading goes on.
+fn messages(states: Vec<State>) -> Vec<Vec<State>> {
+    let (mut messages, mut bytes) = (vec![Vec::new()], 0);
+    for mut state in states {
+        if body_bytes(&state) > LARGEST_BODY {
+            state.content = Content::Unreadable("its body is larger than a message may be".to_owned());
+        }
+        bytes += body_bytes(&state);
+        if bytes > MESSAGE && messages.last().is_some_and(|message| !message.is_empty()) {
+            messages.push(Vec::new());
+            bytes = body_bytes(&state);
+        }
+        if let Some(message) = messages.last_mut() {
+            message.push(state);
+        }
+    }
+    messages
+}
+
 /// The later of two positions, by number.
 fn later(a: Option<Position>, b: Option<Position>) -> Option<Position> {
     match (a, b) {
@@ -161,6 +206,28 @@ mod tests {
             xmin: 1,
             timeline: "t".into(),
         }
+    }
+
+    #[test]
+    fn messages_are_cut_by_bytes_and_no_state_is_too_large_for_one() {
+        let state = |bytes: usize| State {
+            content: Content::Body(vec![b' '; bytes]),
+            ..State::gone("a", DateTime::UNIX_EPOCH)
+        };
+        let lengths = |states| messages(states).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths(vec![state(10); 500]), [500]);
+        assert_eq!(lengths(vec![state(MESSAGE / 2); 5]), [2, 2, 1]);
+        assert_eq!(lengths(vec![state(MESSAGE * 2); 3]), [1, 1, 1]);
+        let cut = messages(vec![state(10), state(MAX_MESSAGE_BYTES)]);
+        assert!(matches!(cut[0][1].content, Content::Unreadable(_)));
+    }
+
+    #[test]
+    fn a_window_may_be_of_any_length() {
+        let now = "2026-11-22T10:00:00Z".parse().unwrap();
+        assert_eq!(floor(now, TimeDelta::hours(10)), now - TimeDelta::hours(10));
+        assert_eq!(floor(now, TimeDelta::MAX), DateTime::UNIX_EPOCH);
+        assert_eq!(floor(now, TimeDelta::days(365_000)), DateTime::UNIX_EPOCH);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr as _, time::Duration};
 
-use chrono::TimeDelta;
-use daemon::{CommonConfig, DaemonConfig, Secret, config::seconds};
+use daemon::{
+    CommonConfig, DaemonConfig, Secret,
+    config::{Demands, seconds, span},
+};
 use serde::Deserialize;
 use view_store::{SlicePlan, StoreSettings};
 
@@ -14,6 +16,10 @@ use crate::{
 
 /// The commented defaults, which are part of the binary.
 pub const DEFAULTS: &str = include_str!("../../../deploy/config/batch-refresher.toml");
+
+/// Times are reckoned with both: beyond these they would be mistakes, and at last overflow.
+const LONGEST_MARGIN: Duration = Duration::from_hours(7 * 24);
+const LONGEST_SKEW: Duration = Duration::from_hours(1);
 
 /// Configuration of batch-refresher; the keys are explained in `deploy/config/batch-refresher.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -99,12 +105,8 @@ impl DaemonConfig for BatchConfig {
     }
 
     fn validate(&self) -> Result<(), Vec<String>> {
-        let mut wrong = Vec::new();
-        let mut demand = |holds: bool, message: &str| {
-            if !holds {
-                wrong.push(message.to_owned());
-            }
-        };
+        let mut demands = Demands::default();
+        let mut demand = |holds: bool, message: &str| demands.demand(holds, message);
         demand(
             Zone::from_str(&self.hapi.time_zone).is_ok(),
             "hapi.time_zone: is not the name of a time zone, such as UTC or Europe/Berlin",
@@ -112,6 +114,20 @@ impl DaemonConfig for BatchConfig {
         demand(
             self.partition().is_some(),
             "hapi.partition: must be a number, \"default\", or \"\" where HAPI has no partitions",
+        );
+        for (key, url) in [("hapi.url", &self.hapi.url), ("views.url", &self.views.url)] {
+            demand(
+                view_store::is_postgres_url(url.expose()),
+                &format!("{key}: must be of the form postgres://user:password@host:port/database"),
+            );
+        }
+        demand(
+            self.hapi.margin_seconds <= LONGEST_MARGIN,
+            "hapi.margin_seconds: must be at most 604800, a week",
+        );
+        demand(
+            self.views.clock_skew_seconds <= LONGEST_SKEW,
+            "views.clock_skew_seconds: must be at most 3600: set the machines' clocks",
         );
         demand(
             self.hapi.max_connections >= 2,
@@ -142,13 +158,14 @@ impl DaemonConfig for BatchConfig {
             "run_view.max_resources: must be at least 1",
         );
         for (name, span) in &self.refresh.type_interval_seconds {
-            if Duration::try_from_secs_f64(*span).is_err() {
-                wrong.push(format!(
+            demand(
+                Duration::try_from_secs_f64(*span).is_ok(),
+                &format!(
                     "refresh.type_interval_seconds.{name}: must be a number of seconds that is not negative"
-                ));
-            }
+                ),
+            );
         }
-        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+        demands.result()
     }
 }
 
@@ -232,12 +249,10 @@ impl BatchConfig {
     }
 }
 
-fn span(duration: Duration) -> TimeDelta {
-    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     fn load(file: &str) -> Result<BatchConfig, String> {
@@ -274,6 +289,15 @@ mod tests {
         let error = load("[hapi]\ntime_zone = \"Mars/Olympus\"\npartition = \"x\"\n[refresh]\nranges = 0")
             .unwrap_err();
         for key in ["hapi.time_zone", "hapi.partition", "refresh.ranges"] {
+            assert!(error.contains(key), "{error}");
+        }
+        let error =
+            load("[hapi]\nurl = \"hapi:s3cret\"\n[views]\nurl = \"postgres://u:s3cret@h:x/db\"").unwrap_err();
+        for key in ["hapi.url", "views.url"] {
+            assert!(error.contains(key) && !error.contains("s3cret"), "{error}");
+        }
+        let error = load("[hapi]\nmargin_seconds = 1e15\n[views]\nclock_skew_seconds = 1e15").unwrap_err();
+        for key in ["hapi.margin_seconds", "views.clock_skew_seconds"] {
             assert!(error.contains(key), "{error}");
         }
         assert!(load("[hapi]\nurll = \"x\"").unwrap_err().contains("urll"));

@@ -19,7 +19,6 @@ pub(crate) fn view(view: RegisteredView) -> proto::View {
         ViewState::Active => proto::ViewState::Active,
         ViewState::Stale => proto::ViewState::Stale,
         ViewState::Error => proto::ViewState::Error,
-        ViewState::Dropping => proto::ViewState::Dropping,
     };
     proto::View {
         name: view.name,
@@ -132,8 +131,12 @@ pub(crate) fn store_error(error: &StoreError) -> ServiceError {
             ServiceError::new(Code::Unavailable, error.to_string())
         }
         StoreError::UnknownView { .. } => ServiceError::new(Code::NotFound, error.to_string()),
+        // This service migrates at start: a schema of another release was put in place since, and no waiting mends it.
         StoreError::Incompatible(_) | StoreError::NotMigrated(_) => {
             ServiceError::new(Code::Precondition, error.to_string())
+        }
+        StoreError::InvalidDefinition(_) => {
+            ServiceError::new(Code::Invalid, format!("definition_json: {error}"))
         }
         StoreError::InvalidSelect(_) => ServiceError::new(Code::Invalid, error.to_string()),
         StoreError::Database { .. } | StoreError::Inconsistent(_) => ServiceError::internal(error),

@@ -22,5 +22,4 @@ pub mod run;
 pub mod run_view;
 pub mod service;
 pub mod start;
-pub mod values_json;
 pub mod verify;

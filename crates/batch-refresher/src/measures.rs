@@ -15,13 +15,13 @@ use prometheus_client::{
 /// A resource type that some view needs: a small set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ByType {
-    pub(crate) resource_type: String,
+    pub(crate) r#type: String,
 }
 
 /// Type, kind and outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ByRun {
-    pub(crate) resource_type: String,
+    pub(crate) r#type: String,
     pub(crate) kind: Kind,
 }
 

@@ -3,12 +3,14 @@
 //! Clock and bound come first; then the number is drawn and the snapshot opened under the lock of the number's row, so that the order of
 //! numbers is the order of snapshots, whichever replica reads.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use fhir_core::{merge::Position, resource::State};
 use futures::{Stream, stream};
 use view_store::{StoreError, ViewStore};
 
-use crate::hapi::{Clock, Hapi, HapiError, HapiSnapshot};
+use crate::hapi::{Clock, FIRST_CHUNK, Hapi, HapiError, HapiSnapshot, next_chunk};
 
 /// Why a reading failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +48,6 @@ pub struct TypeAtDraw {
     pub shown_previews: Vec<String>,
 }
 
-/// Resources whose states are read and handed on at once.
-const CHUNK: usize = 500;
-
 impl Reading {
     /// Reads the clock, then the oldest open transaction.
     pub async fn begin(hapi: &Hapi) -> Result<Self, HapiError> {
@@ -56,11 +55,6 @@ impl Reading {
             hapi: hapi.clone(),
             clock: hapi.clock().await?,
         })
-    }
-
-    /// T: everything committed before is in.
-    pub fn as_of(&self) -> DateTime<Utc> {
-        self.clock.as_of
     }
 
     /// Draws the number and opens the snapshot. The snapshot is used only after the number is durable.
@@ -114,6 +108,11 @@ impl OpenReading {
         }
     }
 
+    /// Each statement of this reading may take so long.
+    pub async fn limit_statements(&mut self, limit: Duration) -> Result<(), HapiError> {
+        self.snapshot.limit_statements(limit).await
+    }
+
     /// Whether a position belongs to the timeline of this reading: after a restore transaction numbers are given again.
     pub fn goes_on_from(&self, position: &Position) -> bool {
         position.timeline == self.snapshot.timeline
@@ -142,14 +141,15 @@ impl OpenReading {
         ids.dedup();
         let at = self.clock.as_of;
         stream::try_unfold(
-            (&mut self.snapshot, ids, 0),
-            move |(snapshot, ids, from)| async move {
+            (&mut self.snapshot, ids, 0, FIRST_CHUNK),
+            move |(snapshot, ids, from, chunk)| async move {
                 if from >= ids.len() {
                     return Ok(None);
                 }
-                let to = (from + CHUNK).min(ids.len());
+                let to = (from + chunk).min(ids.len());
                 let states = snapshot.states(resource_type, &ids[from..to], at).await?;
-                Ok(Some((states, (snapshot, ids, to))))
+                let chunk = next_chunk(&states);
+                Ok(Some((states, (snapshot, ids, to, chunk))))
             },
         )
     }

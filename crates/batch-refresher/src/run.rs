@@ -13,8 +13,7 @@ use std::{collections::VecDeque, pin::pin, sync::Arc};
 use fhir_core::{merge::Position, resource::State};
 use futures::{FutureExt as _, Stream, TryStreamExt as _};
 use view_store::{
-    EvaluatedState, RowsOf, RunKind, SliceOutcome, SlicePlan, Staged, StoreError, TypeViews, ViewState,
-    ViewStore,
+    EvaluatedState, RowsOf, RunKind, SliceOutcome, SlicePlan, Staged, StoreError, TypeViews, ViewStore,
 };
 
 use crate::{
@@ -39,19 +38,6 @@ pub enum Ranges {
     Equal(u32),
     /// Cut before these row numbers of HAPI.
     At(Vec<i64>),
-}
-
-impl Default for RunSettings {
-    fn default() -> Self {
-        // A slice holds the type's lock for some milliseconds, so that the merger's transactions go on in between.
-        Self {
-            ranges: Ranges::Equal(4),
-            slice: SlicePlan {
-                resources: 500,
-                unchanged_too: false,
-            },
-        }
-    }
 }
 
 /// Why a run failed. What was shown before is still shown.
@@ -162,11 +148,6 @@ impl RefreshRun {
     /// What the run does, which may be more than was asked for.
     pub fn kind(&self) -> RunKind {
         self.kind
-    }
-
-    /// The type.
-    pub fn resource_type(&self) -> &str {
-        &self.views.resource_type
     }
 
     /// Counters.
@@ -326,7 +307,7 @@ async fn fitting_kind(
     let views = store.views().await?;
     let materialised = views
         .iter()
-        .any(|v| v.resource_type == resource_type && matches!(v.state, ViewState::Active | ViewState::Stale));
+        .any(|v| v.resource_type == resource_type && v.state.is_materialised());
     // A joining run reads everything too; but what is materialised is brought onto the new timeline first, as a run of its own.
     Ok(match (foreign, materialised) {
         (true, true) => RunKind::Full,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::values_json::JsonRows;
 use async_stream::try_stream;
 use chrono::{DateTime, Utc};
 use fhir_core::{
@@ -10,10 +11,10 @@ use fhir_core::{
 };
 use futures::{Stream, StreamExt as _};
 
-use crate::{
-    hapi::{Hapi, HapiError, Selection},
-    values_json::JsonRows,
-};
+use crate::hapi::{Hapi, HapiError, Selection};
+
+/// Values of a message, about.
+const MESSAGE: usize = 1024 * 1024;
 
 /// What is to be run.
 #[derive(Debug, Clone)]
@@ -90,7 +91,7 @@ pub fn run(
             })?;
             read += resources;
             failed += unfit;
-            if !rows.is_empty() {
+            for rows in messages(rows) {
                 yield RunViewPart::Rows(rows);
             }
             if truncated {
@@ -99,6 +100,22 @@ pub fn run(
         }
         yield RunViewPart::Footer { read, failed, truncated };
     }
+}
+
+/// Rows cut into messages of about [`MESSAGE`] bytes: a resource may have thousands.
+fn messages(rows: Vec<ViewRow>) -> Vec<Vec<ViewRow>> {
+    let (mut messages, mut bytes) = (Vec::<Vec<ViewRow>>::new(), usize::MAX);
+    for row in rows {
+        bytes = bytes.saturating_add(row.values_json.len());
+        match messages.last_mut() {
+            Some(message) if bytes <= MESSAGE => message.push(row),
+            _ => {
+                bytes = row.values_json.len();
+                messages.push(vec![row]);
+            }
+        }
+    }
+    messages
 }
 
 /// The rows of some resources, and how many of them could not be evaluated.

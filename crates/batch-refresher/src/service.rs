@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use api::{
-    InvalidField, ServiceError,
+    Code, InvalidField, ServiceError,
     batch::{ReadChanges, batch_service_server::BatchService, resource_type},
     proto::batch as proto,
     time,
@@ -13,7 +13,7 @@ use daemon::Shutdown;
 use fhir_core::view::CompiledView;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use tonic::{Request, Response, Status};
-use view_store::{RunKind, ViewStore};
+use view_store::{RegisteredView, RunKind, StoreError, ViewStore, listed, shortened};
 
 use crate::{
     changes::Changes,
@@ -65,7 +65,7 @@ impl Batch {
                     None => break,
                 }
             }
-            yield Err(Status::unavailable("the service is stopping: try again"));
+            yield Err(ServiceError::stopping().into());
         };
         Response::new(Box::pin(until_stop))
     }
@@ -81,38 +81,35 @@ impl Batch {
 
     async fn view(&self, name: &str) -> Result<proto::View, Status> {
         let views = self.views().await?;
-        let known = views
-            .iter()
-            .map(|v| v.name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ");
-        let message = format!("there is no view of that name; there are: {known}");
-        views
-            .into_iter()
-            .find(|v| v.name == name)
-            .ok_or_else(|| Status::not_found(message))
+        if let Some(view) = views.iter().find(|v| v.name == name) {
+            return Ok(view.clone());
+        }
+        let unknown = StoreError::UnknownView {
+            name: name.to_owned(),
+            known: views.into_iter().map(|v| v.name).collect(),
+        };
+        Err(conversions::store_error(&unknown).into())
     }
 
     /// The asked views, or all that are materialised, by type.
     async fn views_to_verify(&self, names: &[String]) -> Result<BTreeMap<String, Vec<String>>, Status> {
-        let materialised: Vec<proto::View> = self
-            .views()
-            .await?
+        let views = self.store.views().await;
+        let materialised: Vec<RegisteredView> = views
+            .map_err(|e| conversions::store_error(&e))?
             .into_iter()
-            .filter(|v| matches!(v.state(), proto::ViewState::Active | proto::ViewState::Stale))
+            .filter(|v| v.state.is_materialised())
             .collect();
         if let Some(unknown) = names
             .iter()
             .find(|name| materialised.iter().all(|v| v.name != **name))
         {
-            let known = materialised
-                .iter()
-                .map(|v| v.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", ");
-            return Err(Status::not_found(format!(
-                "there is no materialised view {unknown}; there are: {known}"
-            )));
+            let known: Vec<String> = materialised.iter().map(|v| v.name.clone()).collect();
+            let message = format!(
+                "there is no materialised view {}; there are: {}",
+                shortened(unknown),
+                listed(&known)
+            );
+            return Err(ServiceError::new(Code::NotFound, message).into());
         }
         let mut by_type = BTreeMap::<_, Vec<_>>::new();
         for view in materialised
@@ -131,10 +128,10 @@ impl Batch {
                 let view = self.view(&name).await?;
                 // It was valid when it was registered; if it no longer is, the release has changed.
                 CompiledView::from_json(&view.definition_json)
-                    .map_err(|errors| Status::failed_precondition(errors.to_string()))
+                    .map_err(|errors| ServiceError::new(Code::Precondition, errors.to_string()).into())
             }
             Some(View::DefinitionJson(definition)) => CompiledView::from_json(&definition)
-                .map_err(|errors| Status::invalid_argument(format!("definition_json: {errors}"))),
+                .map_err(|errors| refuse(InvalidField::new("definition_json", errors.to_string()))),
             None => Err(refuse(InvalidField::new(
                 "view",
                 "must be set: name or definition_json",
@@ -185,7 +182,7 @@ impl BatchService for Batch {
             force,
         } = request.into_inner();
         let view = folder::compile(&definition_json)
-            .map_err(|problem| Status::invalid_argument(format!("definition_json: {problem}")))?;
+            .map_err(|problem| refuse(InvalidField::new("definition_json", problem)))?;
         self.store
             .put_view(&view, &definition_json, force)
             .await
@@ -222,6 +219,13 @@ impl BatchService for Batch {
     ) -> Result<Response<Self::RefreshStream>, Status> {
         let request = request.into_inner();
         let kind = match request.kind() {
+            // An unknown number is read as unspecified by the generated getter: refuse it instead of guessing.
+            proto::RefreshKind::Unspecified if request.kind != 0 => {
+                return Err(refuse(InvalidField::new(
+                    "kind",
+                    "must be REFRESH_KIND_INCREMENTAL or REFRESH_KIND_FULL",
+                )));
+            }
             proto::RefreshKind::Full => RunKind::Full,
             proto::RefreshKind::Incremental | proto::RefreshKind::Unspecified => RunKind::Incremental,
         };
@@ -238,7 +242,7 @@ impl BatchService for Batch {
         let mut statuses = self
             .refresher
             .request(&types, kind)
-            .map_err(|reason| Status::invalid_argument(format!("resource_types: {reason}")))?;
+            .map_err(|reason| refuse(InvalidField::new("resource_types", reason)))?;
         let mut open = types.len();
         Ok(self.answer(try_stream! {
             while open > 0 {

@@ -17,11 +17,8 @@ use view_store::{Condition, EvaluatedState, Relation, RowsOf, Select, Snapshot, 
 
 use crate::{
     conversions::{hapi_error, store_error},
-    hapi::{Hapi, IdRange},
+    hapi::{CHUNK, Hapi, IdRange},
 };
-
-/// Resources whose presence in HAPI is looked at at once.
-const CHUNK: usize = 500;
 
 /// What is to be verified.
 #[derive(Clone)]

@@ -2,10 +2,12 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
+use chrono::TimeDelta;
 use config::{Config, Environment, File, FileFormat};
 use serde::{Deserialize, de::DeserializeOwned};
+use tonic::transport::Endpoint;
 
-use crate::telemetry::LogFormat;
+use crate::telemetry::{self, LogFormat};
 
 /// A daemon's own configuration: a struct with `deny_unknown_fields` and a section `daemon`.
 pub trait DaemonConfig: DeserializeOwned + std::fmt::Debug + Send + 'static {
@@ -40,6 +42,35 @@ pub struct CommonConfig {
     pub shutdown_grace_seconds: Duration,
 }
 
+/// Collects all that is wrong with a configuration.
+#[derive(Debug, Default)]
+pub struct Demands(Vec<String>);
+
+impl Demands {
+    /// Notes `message` unless `holds`.
+    pub fn demand(&mut self, holds: bool, message: impl Into<String>) {
+        if !holds {
+            self.0.push(message.into());
+        }
+    }
+
+    /// What [`DaemonConfig::validate`] answers.
+    pub fn result(self) -> Result<(), Vec<String>> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.0) }
+    }
+}
+
+/// A span as the stores reckon with it; one that is longer than they know is the longest.
+pub fn span(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
+/// Whether a text is a URL of HTTP that a client can try to connect to.
+pub fn is_http_url(url: &str) -> bool {
+    (url.starts_with("http://") || url.starts_with("https://"))
+        && Endpoint::from_shared(url.to_owned()).is_ok()
+}
+
 /// Spans in whole or broken seconds.
 pub mod seconds {
     use std::time::Duration;
@@ -71,15 +102,26 @@ pub fn load<C: DaemonConfig>(
     file: Option<&Path>,
     env_prefix: &str,
 ) -> Result<C, ConfigError> {
-    let unusable = |error: config::ConfigError| ConfigError::Unusable(error.to_string());
+    load_from(defaults, file, environment(env_prefix))
+}
+
+/// `PREFIX__SECTION__KEY`. Values stay text until the type of their key is known: a secret of digits is no number.
+fn environment(prefix: &str) -> Environment {
+    Environment::with_prefix(prefix)
+        .prefix_separator("__")
+        .separator("__")
+}
+
+fn load_from<C: DaemonConfig>(
+    defaults: &str,
+    file: Option<&Path>,
+    environment: Environment,
+) -> Result<C, ConfigError> {
+    let unusable = |error: config::ConfigError| ConfigError::Unusable(without_source(&error));
     let mut builder = Config::builder().add_source(File::from_str(defaults, FileFormat::Toml));
     if let Some(file) = file {
         builder = builder.add_source(File::from(file).format(FileFormat::Toml));
     }
-    let environment = Environment::with_prefix(env_prefix)
-        .prefix_separator("__")
-        .separator("__")
-        .try_parsing(true);
     builder = builder.add_source(environment);
     for (variable, key) in C::plain_variables() {
         if let Ok(value) = std::env::var(variable) {
@@ -91,6 +133,130 @@ pub fn load<C: DaemonConfig>(
         .map_err(unusable)?
         .try_deserialize()
         .map_err(unusable)?;
-    config.validate().map_err(ConfigError::Invalid)?;
-    Ok(config)
+    let mut wrong: Vec<String> = telemetry::filter(&config.common().log)
+        .err()
+        .into_iter()
+        .collect();
+    if let Err(more) = config.validate() {
+        wrong.extend(more);
+    }
+    if wrong.is_empty() {
+        Ok(config)
+    } else {
+        Err(ConfigError::Invalid(wrong))
+    }
+}
+
+/// A message without the line of the file that an error of syntax quotes: it may hold a password.
+fn without_source(error: &config::ConfigError) -> String {
+    let config::ConfigError::FileParse { uri, cause } = error else {
+        return error.to_string();
+    };
+    let cause = cause.to_string();
+    // The parser's message: place, the line itself, marks under it, what was expected.
+    let place = cause
+        .lines()
+        .next()
+        .filter(|line| line.starts_with("TOML parse error at line"))
+        .unwrap_or("it is not TOML");
+    format!("{}: {place}", uri.as_deref().unwrap_or("the file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::Secret;
+
+    const DEFAULTS: &str = r#"
+        secret = ""
+        share = 1.5
+        [daemon]
+        grpc_listen = "127.0.0.1:0"
+        admin_listen = "127.0.0.1:0"
+        log = "info"
+        log_format = "text"
+        reflection = true
+        shutdown_grace_seconds = 4
+    "#;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        daemon: CommonConfig,
+        secret: Secret,
+        share: f64,
+    }
+
+    impl DaemonConfig for Sample {
+        fn common(&self) -> &CommonConfig {
+            &self.daemon
+        }
+
+        fn validate(&self) -> Result<(), Vec<String>> {
+            if self.share > 0.0 {
+                Ok(())
+            } else {
+                Err(vec!["share: must be above 0".into()])
+            }
+        }
+    }
+
+    fn with(variables: &[(&str, &str)]) -> Result<Sample, ConfigError> {
+        let variables: HashMap<String, String> = variables
+            .iter()
+            .map(|(name, value)| (format!("RF_SAMPLE__{name}"), (*value).to_owned()))
+            .collect();
+        load_from(DEFAULTS, None, environment("RF_SAMPLE").source(Some(variables)))
+    }
+
+    #[test]
+    fn a_variable_is_read_as_the_type_of_its_key_and_text_stays_as_it_is() {
+        let config = with(&[
+            ("SECRET", "007"),
+            ("SHARE", "2"),
+            ("DAEMON__REFLECTION", "false"),
+            ("DAEMON__SHUTDOWN_GRACE_SECONDS", "0.5"),
+        ])
+        .expect("good values");
+        assert_eq!(config.secret.expose(), "007");
+        assert!((config.share - 2.0).abs() < f64::EPSILON);
+        assert!(!config.daemon.reflection);
+        assert_eq!(config.daemon.shutdown_grace_seconds, Duration::from_millis(500));
+        assert_eq!(
+            with(&[("SECRET", "true")]).expect("a text").secret.expose(),
+            "true"
+        );
+    }
+
+    #[test]
+    fn a_url_of_http_has_its_scheme_and_a_host() {
+        assert!(is_http_url("http://127.0.0.1:7401") && is_http_url("https://batch.internal/base"));
+        for bad in ["", "127.0.0.1:7401", "redis://127.0.0.1", "http://", "http://a b"] {
+            assert!(!is_http_url(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn directives_of_the_log_that_cannot_be_read_are_said_with_all_else_that_is_wrong() {
+        let error = with(&[("DAEMON__LOG", "info,serving_gateway=loud"), ("SHARE", "0")])
+            .expect_err("neither is good")
+            .to_string();
+        assert!(error.contains("daemon.log") && error.contains("share"), "{error}");
+    }
+
+    #[test]
+    fn an_error_of_syntax_is_told_by_its_place_alone() {
+        let file = std::env::temp_dir().join(format!("daemon-syntax-{}.toml", std::process::id()));
+        std::fs::write(&file, "share = 2.0\nsecret = \"planted\n").unwrap();
+        let error = load_from::<Sample>(DEFAULTS, Some(&file), environment("RF_SYNTAX_TEST")).unwrap_err();
+        std::fs::remove_file(&file).unwrap();
+        let said = error.to_string();
+        assert!(
+            said.contains("daemon-syntax") && said.contains("line 2"),
+            "{said}"
+        );
+        assert!(!said.contains("planted"), "{said}");
+    }
 }

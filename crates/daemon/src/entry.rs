@@ -1,6 +1,6 @@
 //! The one entry of all daemons: options, configuration, telemetry, sockets, the daemon's own work, the drain.
 
-use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Arg, ArgAction, Command, value_parser};
 use tokio::net::TcpListener;
@@ -59,7 +59,7 @@ where
     E: std::fmt::Display,
     F: Future<Output = Result<(), E>>,
 {
-    let options = command(about).get_matches();
+    let options = command(about, C::plain_variables()).get_matches();
     let file = options.get_one::<PathBuf>("config").map(PathBuf::as_path);
     let loaded = config::load::<C>(about.defaults, file, about.env_prefix);
     let config = match loaded {
@@ -75,9 +75,11 @@ where
         .get_one::<LogFormat>("log-format")
         .copied()
         .unwrap_or(common.log_format);
-    if let Err(reason) = telemetry::install(&common.log, format) {
+    let installed = telemetry::filter(&common.log).and_then(|filter| telemetry::install(filter, format));
+    if let Err(reason) = installed {
         return bad_configuration(about.name, &ConfigError::Unusable(reason));
     }
+    telemetry::log_panics();
     let announce = options.get_one::<PathBuf>("announce").map(PathBuf::as_path);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -109,20 +111,23 @@ where
 {
     let common = config.common().clone();
     let (shutdown, metrics, readiness) = (Shutdown::new(), Metrics::new(), Readiness::default());
-    let sockets = async {
-        shutdown.listen_to_signals()?;
-        let admin = TcpListener::bind(common.admin_listen).await?;
-        let grpc = TcpListener::bind(common.grpc_listen).await?;
-        announcement.bound("admin", admin.local_addr()?);
-        announcement.bound("grpc", grpc.local_addr()?);
-        std::io::Result::Ok((admin, grpc))
+    if let Err(error) = shutdown.listen_to_signals() {
+        tracing::error!(%error, "signals cannot be listened to");
+        return false;
+    }
+    let bind = async |key: &'static str, what: &'static str, address: SocketAddr| {
+        let listener = TcpListener::bind(address)
+            .await
+            .inspect_err(|error| tracing::error!(key, %address, %error, "cannot bind"))
+            .ok()?;
+        announcement.bound(what, listener.local_addr().ok()?);
+        Some(listener)
     };
-    let (admin, grpc) = match sockets.await {
-        Ok(sockets) => sockets,
-        Err(error) => {
-            tracing::error!(%error, admin = %common.admin_listen, grpc = %common.grpc_listen, "cannot bind");
-            return false;
-        }
+    let Some(admin) = bind("daemon.admin_listen", "admin", common.admin_listen).await else {
+        return false;
+    };
+    let Some(grpc) = bind("daemon.grpc_listen", "grpc", common.grpc_listen).await else {
+        return false;
     };
     tracing::info!(daemon = about.name, version = about.version, "starting");
     let routes = admin::router(metrics.clone(), readiness.clone(), shutdown.clone());
@@ -162,12 +167,17 @@ where
     started && clean
 }
 
-fn command(about: About) -> Command {
+fn command(about: About, plain_variables: &[(&str, &str)]) -> Command {
+    let plain = plain_variables
+        .iter()
+        .fold(String::new(), |said, (variable, key)| {
+            format!("{said} {variable} sets {key}.")
+        });
     Command::new(about.name)
         .version(about.version)
         .about(about.about)
         .after_help(format!(
-            "Every key of the configuration can also be set by a variable: {}__SECTION__KEY. \
+            "Every key of the configuration can also be set by a variable: {}__SECTION__KEY.{plain} \
              The defaults, with what each key means, are in deploy/config/{}.toml.",
             about.env_prefix, about.name
         ))

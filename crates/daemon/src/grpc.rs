@@ -1,15 +1,15 @@
-//! Serving gRPC: health, reflection, keepalive and the drain are the same for all services.
+//! gRPC. Serving: health, reflection, keepalive and the drain are the same for all services. Calling: so is the way to another one.
 
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tonic::{
     service::Routes,
-    transport::{Server, server::TcpIncoming},
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{Shutdown, admin::Readiness};
+use crate::{ConfigError, Shutdown, admin::Readiness};
 
 /// Why gRPC cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,24 @@ pub enum GrpcError {
     /// The descriptors of the contracts cannot be read.
     #[error("reflection cannot be set up: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// How long a connection to another service may take.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// A way to another service: made when it is first needed, and made again when it breaks. `key` is that of the configuration. Needs a tokio runtime.
+pub fn channel(key: &'static str, url: &str) -> Result<Channel, ConfigError> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| {
+        ConfigError::Invalid(vec![format!(
+            "{key}: must be a URL such as http://127.0.0.1:7401"
+        )])
+    })?;
+    Ok(endpoint
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .connect_lazy())
 }
 
 /// How a daemon serves gRPC.

@@ -57,6 +57,7 @@ impl Shutdown {
     {
         let this = self.clone();
         self.spawn(async move {
+            // A panic is noticed by `spawn`.
             let result = work.await;
             if this.is_stopping() {
                 return;
@@ -70,15 +71,18 @@ impl Shutdown {
         });
     }
 
-    /// Starts a task that is waited for at the stop, and cut when the grace period is over.
+    /// Starts a task that is waited for at the stop, and cut when the grace period is over. It may end; if it panics, the process stops with exit
+    /// code 1, rather than go on without it.
     pub fn spawn<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
-        let hard = self.hard.clone();
+        let this = self.clone();
         self.tasks.spawn(async move {
-            let _cut = hard.run_until_cancelled(work).await;
+            let _guard = StopAtPanic(&this);
+            let _cut = this.hard.run_until_cancelled(work).await;
         });
     }
 
-    /// After the stop: waits for all tasks, cuts them after `grace`. True if none had to be cut and none had failed.
+    /// After the stop: waits for all tasks, cuts them after `grace`. True unless an essential task has failed; what had to be cut is only
+    /// logged.
     pub async fn drain(&self, grace: Duration) -> bool {
         self.tasks.close();
         let in_time = tokio::time::timeout(grace, self.tasks.wait()).await.is_ok();
@@ -107,5 +111,54 @@ impl Shutdown {
             this.hard.cancel();
         });
         Ok(())
+    }
+}
+
+/// Stops the process when it is dropped by a panic: what stands behind an `await` is skipped by one.
+struct StopAtPanic<'a>(&'a Shutdown);
+
+impl Drop for StopAtPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.failed.cancel();
+            self.0.stop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn stops_with_a_failure(shutdown: &Shutdown) {
+        tokio::time::timeout(Duration::from_secs(10), shutdown.stopping())
+            .await
+            .expect("a panic is noticed");
+        assert!(!shutdown.drain(Duration::from_secs(1)).await);
+    }
+
+    fn broken() -> Result<(), String> {
+        panic!("as planned")
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_stops_the_daemon() {
+        let shutdown = Shutdown::new();
+        shutdown.spawn(async { panic!("as planned") });
+        stops_with_a_failure(&shutdown).await;
+        let shutdown = Shutdown::new();
+        shutdown.spawn_essential("of the test", async {
+            tokio::task::yield_now().await;
+            broken()
+        });
+        stops_with_a_failure(&shutdown).await;
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_does_not() {
+        let shutdown = Shutdown::new();
+        shutdown.spawn(async {});
+        shutdown.stop();
+        assert!(shutdown.drain(Duration::from_secs(10)).await);
     }
 }

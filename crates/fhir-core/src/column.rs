@@ -74,6 +74,19 @@ impl ColumnKind {
 }
 
 impl Column {
+    /// A column of single values, of which no more is known.
+    pub fn new(name: impl Into<String>, kind: ColumnKind) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            collection: false,
+            fhir_type: None,
+            description: None,
+            path: String::new(),
+            tags: Vec::new(),
+        }
+    }
+
     /// PostgreSQL's name of the column's type, with `[]` for a collection.
     pub fn sql_type(&self) -> String {
         let name = self.kind.sql_name();

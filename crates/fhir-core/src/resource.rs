@@ -26,6 +26,52 @@ pub enum Content {
     Unreadable(String),
 }
 
+impl Content {
+    /// As contracts and stores carry it: whether it is deleted, the body, why there is none.
+    pub fn parts(&self) -> (bool, &[u8], &str) {
+        match self {
+            Self::Body(body) => (false, body, ""),
+            Self::Deleted => (true, &[], ""),
+            Self::Unreadable(reason) => (false, &[], reason),
+        }
+    }
+
+    /// The same, without a copy of the body.
+    pub fn into_parts(self) -> (bool, Vec<u8>, String) {
+        match self {
+            Self::Body(body) => (false, body, String::new()),
+            Self::Deleted => (true, Vec::new(), String::new()),
+            Self::Unreadable(reason) => (false, Vec::new(), reason),
+        }
+    }
+
+    /// From what [`Content::parts`] gave.
+    pub fn from_parts(deleted: bool, body: Vec<u8>, unreadable: String) -> Self {
+        if deleted {
+            Self::Deleted
+        } else if unreadable.is_empty() {
+            Self::Body(body)
+        } else {
+            Self::Unreadable(unreadable)
+        }
+    }
+}
+
+/// FHIR's rule of ids.
+pub fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+}
+
+/// Whether a text looks like the name of a resource type.
+pub fn is_type(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_uppercase())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 impl State {
     /// A state in which HAPI has no row of the resource, as found by a reading of clock `at`.
     pub fn gone(id: impl Into<String>, at: DateTime<Utc>) -> Self {
@@ -40,5 +86,36 @@ impl State {
     /// Whether the resource is deleted or gone.
     pub fn is_deleted(&self) -> bool {
         matches!(self.content, Content::Deleted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_what_its_parts_say() {
+        for content in [
+            Content::Body(b"{}".to_vec()),
+            Content::Body(Vec::new()),
+            Content::Deleted,
+            Content::Unreadable("it lies elsewhere".into()),
+        ] {
+            let (deleted, body, unreadable) = content.parts();
+            assert_eq!(
+                Content::from_parts(deleted, body.to_vec(), unreadable.to_owned()),
+                content
+            );
+            let (deleted, body, unreadable) = content.clone().into_parts();
+            assert_eq!(Content::from_parts(deleted, body, unreadable), content);
+        }
+    }
+
+    #[test]
+    fn ids_and_types_keep_to_fhirs_rules() {
+        assert!(is_id("a-1.B") && is_id(&"x".repeat(64)));
+        assert!(!is_id("") && !is_id("a b") && !is_id("a_b") && !is_id("\u{e9}") && !is_id(&"x".repeat(65)));
+        assert!(is_type("Patient"));
+        assert!(!is_type("") && !is_type("patient") && !is_type("Pat ient"));
     }
 }

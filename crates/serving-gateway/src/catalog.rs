@@ -13,9 +13,9 @@ use daemon::{Shutdown, admin::Latch};
 use fhir_core::{column::Column, view::CompiledView};
 use tokio::sync::Notify;
 use tonic::transport::Channel;
-use view_store::{RegisteredView, StoreError, ViewState, ViewStore};
+use view_store::{RegisteredView, StoreError, ViewStore, shortened};
 
-use crate::{metrics::ServingMetrics, search::Bindings};
+use crate::{errors::store_error, layer_health::LayerHealth, search::Bindings};
 
 /// How often the registry's generation is looked at; a change of the registry is known within this.
 const POLL: Duration = Duration::from_millis(500);
@@ -36,7 +36,7 @@ pub(crate) struct View {
 impl View {
     /// Rows are in tables of the view's own.
     pub(crate) fn is_materialized(&self) -> bool {
-        matches!(self.registered.state, ViewState::Active | ViewState::Stale)
+        self.registered.state.is_materialised()
     }
 
     /// The column of this name, or an error that names those that exist.
@@ -116,16 +116,10 @@ impl Catalog {
         }
         let views = self.reload().await.map_err(store_error)?;
         views.by_name.get(name).cloned().ok_or_else(|| {
-            let known: Vec<&str> = views.by_name.keys().map(String::as_str).collect();
-            let known = if known.is_empty() {
-                "none yet".to_owned()
-            } else {
-                known.join(", ")
-            };
-            ServiceError::new(
-                Code::Invalid,
-                format!("view: there is no view {}; there are: {known}", shortened(name)),
-            )
+            store_error(StoreError::UnknownView {
+                name: name.to_owned(),
+                known: views.by_name.keys().cloned().collect(),
+            })
         })
     }
 
@@ -150,9 +144,6 @@ impl Catalog {
         let generation = self.store.registry_generation().await?;
         let mut by_name = BTreeMap::new();
         for registered in self.store.views().await? {
-            if registered.state == ViewState::Dropping {
-                continue;
-            }
             match CompiledView::from_json(&registered.definition) {
                 Ok(compiled) => {
                     let bindings =
@@ -189,7 +180,7 @@ impl Catalog {
                 .map(|v| v.generation);
             let looked = match (self.store.registry_generation().await, known) {
                 (Ok(now), Some(known)) if now == known => Ok(()),
-                // Filled by the next question, unless it never was.
+                // It has moved, or was never read: read it.
                 (Ok(_), _) => self.reload().await.map(|_| ()),
                 (Err(error), _) => Err(error),
             };
@@ -233,76 +224,5 @@ impl Catalog {
             health.batch(false);
             shutdown.sleep(RETRY).await;
         }
-    }
-}
-
-/// Whether the other layers answered when they were last asked. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct LayerHealth {
-    metrics: ServingMetrics,
-    /// Speed, batch: `None` until the first answer or failure.
-    reachable: Arc<RwLock<[Option<bool>; 2]>>,
-}
-
-impl LayerHealth {
-    pub(crate) fn new(metrics: ServingMetrics) -> Self {
-        Self {
-            metrics,
-            reachable: Arc::default(),
-        }
-    }
-
-    pub(crate) fn speed(&self, reachable: bool) {
-        self.metrics.speed_reachable.set(i64::from(reachable));
-        self.reachable.write().unwrap_or_else(PoisonError::into_inner)[0] = Some(reachable);
-    }
-
-    pub(crate) fn batch(&self, reachable: bool) {
-        self.metrics.batch_reachable.set(i64::from(reachable));
-        self.reachable.write().unwrap_or_else(PoisonError::into_inner)[1] = Some(reachable);
-    }
-
-    /// This gateway's merger leaves the speed layer to another gateway: it no longer knows.
-    pub(crate) fn speed_unknown(&self) {
-        self.reachable.write().unwrap_or_else(PoisonError::into_inner)[0] = None;
-    }
-
-    /// Known to be down: speed, batch.
-    pub(crate) fn down(&self) -> [bool; 2] {
-        self.reachable
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .map(|reachable| reachable == Some(false))
-    }
-}
-
-/// An error of the views' database, as callers get it.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it is made for `map_err`, which hands the error over"
-)]
-pub(crate) fn store_error(error: StoreError) -> ServiceError {
-    match &error {
-        StoreError::InvalidSelect(message) => ServiceError::new(Code::Invalid, message.clone()),
-        StoreError::UnknownView { .. } => ServiceError::new(Code::Invalid, error.to_string()),
-        StoreError::NotMigrated(message) => ServiceError::new(Code::Unavailable, message.clone()),
-        StoreError::ViewsChanged { .. } => {
-            ServiceError::new(Code::Unavailable, format!("{error}: try again"))
-        }
-        StoreError::Database { transient: true, .. } => {
-            ServiceError::new(Code::Unavailable, error.to_string())
-        }
-        StoreError::Database { .. } | StoreError::Incompatible(_) | StoreError::Inconsistent(_) => {
-            ServiceError::internal(&error)
-        }
-    }
-}
-
-/// A name that a caller has given, for a message: names are short, and anything may have been given.
-fn shortened(name: &str) -> String {
-    if name.chars().count() <= 64 {
-        name.to_owned()
-    } else {
-        "of that length".to_owned()
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use daemon::{CommonConfig, DaemonConfig, Secret, config::seconds};
+use daemon::{
+    CommonConfig, DaemonConfig, Secret,
+    config::{Demands, is_http_url, seconds},
+};
 use serde::Deserialize;
 
 /// All settings of the gateway.
@@ -31,7 +34,7 @@ pub struct Views {
     pub url: Secret,
     /// Connections for questions.
     pub max_connections: u32,
-    /// Connections for the merger.
+    /// Connections for the merger and for the look at the registry: 2 at least.
     pub merge_connections: u32,
     /// How far two machines' clocks may be apart.
     #[serde(with = "seconds")]
@@ -83,30 +86,35 @@ impl DaemonConfig for Config {
     }
 
     fn validate(&self) -> Result<(), Vec<String>> {
-        let mut wrong = Vec::new();
+        let mut demands = Demands::default();
         for (key, url) in [
             ("services.speed", &self.services.speed),
             ("services.batch", &self.services.batch),
         ] {
-            let scheme = url.starts_with("http://") || url.starts_with("https://");
-            if !scheme || tonic::transport::Endpoint::from_shared(url.clone()).is_err() {
-                wrong.push(format!("{key}: must be a URL such as http://127.0.0.1:7402"));
-            }
+            demands.demand(
+                is_http_url(url),
+                format!("{key}: must be a URL such as http://127.0.0.1:7402"),
+            );
         }
-        for (key, connections) in [
-            ("views.max_connections", self.views.max_connections),
-            ("views.merge_connections", self.views.merge_connections),
-        ] {
-            if connections == 0 {
-                wrong.push(format!("{key}: must be 1 or more"));
-            }
-        }
-        if !self.views.url.expose().starts_with("postgres://")
-            && !self.views.url.expose().starts_with("postgresql://")
-        {
-            wrong.push("views.url: must be of the form postgres://user:password@host:port/database".into());
-        }
-        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+        // Times are reckoned with it: beyond this it would be a mistake, and at last overflow.
+        demands.demand(
+            self.views.clock_skew_seconds <= std::time::Duration::from_hours(1),
+            "views.clock_skew_seconds: must be at most 3600: set the machines' clocks",
+        );
+        demands.demand(
+            self.views.max_connections >= 1,
+            "views.max_connections: must be 1 or more",
+        );
+        // The merger keeps one for the answer that it applies, and looks up the type's views over another.
+        demands.demand(
+            self.views.merge_connections >= 2,
+            "views.merge_connections: must be 2 or more",
+        );
+        demands.demand(
+            view_store::is_postgres_url(self.views.url.expose()),
+            "views.url: must be of the form postgres://user:password@host:port/database",
+        );
+        demands.result()
     }
 
     fn plain_variables() -> &'static [(&'static str, &'static str)] {
@@ -117,6 +125,28 @@ impl DaemonConfig for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn load(file: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("overlay.toml");
+        std::fs::write(&path, file).expect("written");
+        daemon::config::load(DEFAULTS, Some(&path), "RF_SERVING_TEST").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_merger_that_would_wait_for_itself_is_refused_and_so_is_a_url_that_cannot_be_used() {
+        let error = load("[views]\nmerge_connections = 1\nurl = \"postgres://u:s3cret@host:x/db\"")
+            .expect_err("refused");
+        assert!(
+            error.contains("views.merge_connections: must be 2 or more"),
+            "{error}"
+        );
+        assert!(
+            error.contains("views.url") && !error.contains("s3cret"),
+            "{error}"
+        );
+        assert!(load("[views]\nmerge_connections = 2").is_ok());
+    }
 
     #[test]
     fn the_sample_is_a_good_configuration() {

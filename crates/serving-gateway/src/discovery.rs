@@ -6,11 +6,7 @@ use api::{ServiceError, proto::serving as proto, query::Layers};
 use serde_json::json;
 use view_store::TypeFreshness;
 
-use crate::{
-    catalog::{View, store_error},
-    core::Core,
-    freshness::AnswerFreshness,
-};
+use crate::{catalog::View, errors::store_error, freshness::AnswerFreshness, shared::Core};
 
 /// All views with their freshness.
 pub(crate) async fn list(core: &Core) -> Result<proto::ListViewsResponse, ServiceError> {

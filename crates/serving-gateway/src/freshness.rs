@@ -124,7 +124,7 @@ impl AnswerFreshness {
             source: source.into(),
             speed_layer_enabled: on.use_speed_layer,
             degradations,
-            view_state: state_name(view.registered.state).to_owned(),
+            view_state: view.registered.state.name().to_owned(),
         };
         Self {
             as_of,
@@ -208,16 +208,4 @@ fn degradation(reason: Reason, detail: impl Into<String>) -> proto::Degradation 
 
 fn older(now: DateTime<Utc>, at: DateTime<Utc>, than: std::time::Duration) -> bool {
     (now - at).to_std().is_ok_and(|age| age > than)
-}
-
-/// As the contract says it.
-fn state_name(state: ViewState) -> &'static str {
-    match state {
-        ViewState::Creating => "creating",
-        ViewState::Populating => "populating",
-        ViewState::Active => "active",
-        ViewState::Stale => "stale",
-        ViewState::Error => "error",
-        ViewState::Dropping => "dropping",
-    }
 }

@@ -10,31 +10,25 @@ use api::{
     batch::batch_service_client::BatchServiceClient,
     proto::serving::serving_service_server::{SERVICE_NAME, ServingServiceServer},
 };
-use chrono::TimeDelta;
-use daemon::{Context, Shutdown};
+use daemon::{ConfigError, Context, Shutdown, config::span, grpc::channel};
 use tokio::sync::watch;
-use tonic::{
-    codec::CompressionEncoding,
-    service::Routes,
-    transport::{Channel, Endpoint},
-};
+use tonic::{codec::CompressionEncoding, service::Routes};
 use view_store::{StoreError, StoreSettings, ViewStore};
 
 use crate::{
-    catalog::{Catalog, LayerHealth},
+    catalog::Catalog,
     config::{Config, Views},
-    core::Core,
     hapi_clock::HapiClock,
+    layer_health::LayerHealth,
     merge::{Follower, speed_client},
     metrics::ServingMetrics,
     service::Serving,
+    shared::Core,
     statistics::Statistics,
 };
 
 /// Pauses between tries to reach the views' database.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
-/// How long a connection to another service may take.
-const CONNECT: Duration = Duration::from_secs(2);
 
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -43,11 +37,8 @@ pub enum GatewayError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A URL cannot be used.
-    #[error("{key} is not a URL that can be used")]
-    Url {
-        /// Configuration key.
-        key: &'static str,
-    },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The addresses that were bound cannot be announced.
     #[error("the addresses that were bound cannot be announced: {0}")]
     Announce(#[from] std::io::Error),
@@ -135,7 +126,7 @@ async fn reach(
     max_connections: u32,
     shutdown: &Shutdown,
 ) -> Result<Option<ViewStore>, StoreError> {
-    let skew = TimeDelta::from_std(views.clock_skew_seconds).unwrap_or(TimeDelta::MAX);
+    let skew = span(views.clock_skew_seconds);
     let mut said = None;
     loop {
         let settings = StoreSettings {
@@ -166,17 +157,6 @@ async fn reach(
             Some(Err(error)) => return Err(error),
         }
     }
-}
-
-/// A way to another service: made when it is first needed, and made again when it breaks.
-fn channel(key: &'static str, url: &str) -> Result<Channel, GatewayError> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| GatewayError::Url { key })?;
-    Ok(endpoint
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .connect_lazy())
 }
 
 /// What questions get before the views' database was reached.

@@ -11,17 +11,19 @@
 
 mod catalog;
 mod config;
-mod core;
 mod discovery;
+mod errors;
 mod freshness;
 mod gateway;
 mod hapi_clock;
+mod layer_health;
 pub mod merge;
 mod metrics;
 mod query;
 mod raw;
 pub mod search;
 mod service;
+mod shared;
 mod statistics;
 mod visibility;
 

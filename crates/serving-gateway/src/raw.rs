@@ -1,20 +1,14 @@
 //! A view that is not materialised runs straight over HAPI's tables: `BatchService` evaluates it, and its rows are put into a temporary table, so
 //! that filters, order and limits mean the same as for any other view.
 
-use std::borrow::Cow;
-
 use api::{
     Code, ServiceError,
     batch::batch_service_client::BatchServiceClient,
     proto::batch::{RunViewRequest, ViewRow, run_view_request, run_view_response::Part},
-    time,
+    time, values_json,
 };
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
-use fhir_core::{
-    column::{Column, ColumnKind},
-    row::Cell,
-};
-use serde_json::value::RawValue;
+use chrono::{DateTime, Utc};
+use fhir_core::{column::Column, row::Cell};
 use tonic::transport::Channel;
 use view_store::encode_rows;
 
@@ -129,7 +123,7 @@ fn take_resource(
     let updated = time::required_datetime("rows.last_updated", first.last_updated.as_ref())?;
     let cells: Vec<Vec<Cell<'_>>> = rows
         .iter()
-        .map(|row| cells(columns, &row.values_json))
+        .map(|row| values_json::cells(columns, &row.values_json))
         .collect::<Option<_>>()
         .ok_or_else(unusable)?;
     let encoded = encode_rows(
@@ -147,57 +141,14 @@ fn take_resource(
     Ok(failed)
 }
 
-/// One row: a JSON array with one member a column.
-fn cells<'a>(columns: &[Column], json: &'a str) -> Option<Vec<Cell<'a>>> {
-    let values: Vec<&RawValue> = serde_json::from_str(json).ok()?;
-    if values.len() != columns.len() {
-        return None;
-    }
-    columns
-        .iter()
-        .zip(values)
-        .map(|(column, value)| cell(column, value.get()))
-        .collect()
-}
-
-fn cell<'a>(column: &Column, json: &'a str) -> Option<Cell<'a>> {
-    if json == "null" {
-        return Some(Cell::Null);
-    }
-    if !column.collection {
-        return single(column.kind, json);
-    }
-    let members: Vec<&RawValue> = serde_json::from_str(json).ok()?;
-    let members = members.into_iter().map(|member| match member.get() {
-        "null" => Some(Cell::Null),
-        member => single(column.kind, member),
-    });
-    members.collect::<Option<_>>().map(Cell::List)
-}
-
-fn single(kind: ColumnKind, json: &str) -> Option<Cell<'_>> {
-    let text = || {
-        serde_json::from_str::<Cow<'_, str>>(json)
-            .ok()
-            .map(Cow::into_owned)
-    };
-    Some(match kind {
-        ColumnKind::Boolean => Cell::Boolean(json.parse().ok()?),
-        ColumnKind::Integer => Cell::Integer(json.parse().ok()?),
-        ColumnKind::BigInt => Cell::BigInt(json.trim_matches('"').parse().ok()?),
-        ColumnKind::Decimal | ColumnKind::DecimalOf { .. } => Cell::Decimal(json.trim_matches('"').into()),
-        ColumnKind::Text => Cell::Text(text()?.into()),
-        ColumnKind::TimestampTz => Cell::TimestampTz(DateTime::parse_from_rfc3339(&text()?).ok()?.to_utc()),
-        ColumnKind::Timestamp => Cell::Timestamp(text()?.parse::<NaiveDateTime>().ok()?),
-        ColumnKind::Date => Cell::Date(text()?.parse::<NaiveDate>().ok()?),
-        ColumnKind::Time => Cell::Time(text()?.parse::<NaiveTime>().ok()?),
-        ColumnKind::Double => Cell::Double(json.trim_matches('"').parse().ok()?),
-        ColumnKind::Json => Cell::Json(json.into()),
-    })
-}
-
 /// `BatchService` cannot be reached, or cannot do it now; what it says of the request itself is passed on.
 fn unreachable(status: &tonic::Status) -> ServiceError {
+    if status.code() == tonic::Code::OutOfRange {
+        return ServiceError::new(
+            Code::Precondition,
+            "a row of the view is larger than a message may be: ask for it where the view is materialised",
+        );
+    }
     let passed_on = ServiceError::from(status.clone());
     match passed_on.code {
         Code::Unavailable | Code::Internal | Code::Cancelled => ServiceError::new(
@@ -213,52 +164,4 @@ fn unusable() -> ServiceError {
         Code::Unavailable,
         "the batch layer has answered in a form that cannot be used: is it of the same release?",
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn column(kind: ColumnKind, collection: bool) -> Column {
-        Column {
-            name: "c".into(),
-            kind,
-            collection,
-            fhir_type: None,
-            description: None,
-            path: String::new(),
-            tags: vec![],
-        }
-    }
-
-    #[test]
-    fn values_keep_what_json_says() {
-        let columns = [
-            column(ColumnKind::Decimal, false),
-            column(ColumnKind::Text, true),
-            column(ColumnKind::Boolean, false),
-            column(ColumnKind::TimestampTz, false),
-            column(ColumnKind::Json, false),
-            column(ColumnKind::Date, false),
-        ];
-        let json = r#"[7.10, ["a\n\u00e9", null], true, "2026-01-01T10:00:00.5Z", {"x": 1.0}, "2026-01-31"]"#;
-        let cells = cells(&columns, json).expect("a row");
-        assert_eq!(cells[0], Cell::Decimal("7.10".into()));
-        assert_eq!(cells[1], Cell::List(vec![Cell::Text("a\né".into()), Cell::Null]));
-        assert_eq!(cells[2], Cell::Boolean(true));
-        assert_eq!(
-            cells[3],
-            Cell::TimestampTz("2026-01-01T10:00:00.5Z".parse().expect("a time"))
-        );
-        assert_eq!(cells[4], Cell::Json(r#"{"x": 1.0}"#.into()));
-        assert_eq!(cells[5], Cell::Date("2026-01-31".parse().expect("a date")));
-    }
-
-    #[test]
-    fn what_does_not_fit_is_no_row() {
-        assert!(cells(&[column(ColumnKind::Integer, false)], "[1.5]").is_none());
-        assert!(cells(&[column(ColumnKind::Integer, false)], "[1, 2]").is_none());
-        assert!(cells(&[column(ColumnKind::Text, false)], "{}").is_none());
-        assert!(cells(&[column(ColumnKind::Text, false)], "[1]").is_none());
-    }
 }

@@ -18,11 +18,11 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
     config::QueryLimits,
-    core::Core,
     discovery,
     gateway::not_ready,
     metrics::{CallLabel, ServingMetrics},
     query,
+    shared::Core,
 };
 
 /// An answer must be on its way this long before the caller's deadline.
@@ -59,9 +59,7 @@ impl Serving {
 
     /// Counts a call by its outcome.
     fn done<T>(&self, method: &'static str, result: Result<T, ServiceError>) -> Result<Response<T>, Status> {
-        let code = result
-            .as_ref()
-            .map_or_else(|error| code_name(error.code), |_| "ok");
+        let code = result.as_ref().map_or_else(|error| error.code.name(), |_| "ok");
         self.metrics
             .calls
             .get_or_create(&CallLabel { method, code })
@@ -82,7 +80,7 @@ impl Serving {
         let first = match self.shutdown.unless_stopped(parts.next()).await {
             Some(Some(first)) => first?,
             Some(None) => return Err(ServiceError::new(Code::Internal, "no answer was made")),
-            None => return Err(stopping()),
+            None => return Err(ServiceError::stopping()),
         };
         let (shutdown, grace) = (self.shutdown.clone(), self.limits.stop_seconds);
         let cut = async move {
@@ -103,7 +101,7 @@ impl Serving {
                     Some((part, (rest, over)))
                 }
                 None if rest.is_stopped() && rest.take_result().is_some() => {
-                    Some((Err(stopping().into()), (rest, true)))
+                    Some((Err(ServiceError::stopping().into()), (rest, true)))
                 }
                 None => None,
             }
@@ -190,26 +188,6 @@ impl ServingService for Serving {
 
 fn unimplemented(what: &str) -> ServiceError {
     ServiceError::new(Code::Unimplemented, format!("this release does not serve {what}"))
-}
-
-fn stopping() -> ServiceError {
-    ServiceError::new(Code::Unavailable, "this gateway is stopping: ask again")
-}
-
-/// Label of an outcome.
-fn code_name(code: Code) -> &'static str {
-    match code.grpc() {
-        tonic::Code::InvalidArgument => "invalid_argument",
-        tonic::Code::FailedPrecondition => "failed_precondition",
-        tonic::Code::ResourceExhausted => "resource_exhausted",
-        tonic::Code::DeadlineExceeded => "deadline_exceeded",
-        tonic::Code::Unimplemented => "unimplemented",
-        tonic::Code::Unavailable => "unavailable",
-        tonic::Code::NotFound => "not_found",
-        tonic::Code::Cancelled => "cancelled",
-        tonic::Code::Unauthenticated => "unauthenticated",
-        _ => "internal",
-    }
 }
 
 /// The caller's deadline: the header `grpc-timeout`, digits and a unit.

@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::Instant};
 use tonic::transport::Channel;
 use view_store::ViewStore;
 
-use crate::catalog::store_error;
+use crate::errors::store_error;
 
 /// How often it is looked whether another gateway's merger has applied it; ours says so at once.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);

@@ -35,11 +35,7 @@ pub fn here() -> Response {
 
 /// An error.
 pub fn error(error: &ServiceError) -> Response {
-    let status = match error.code {
-        // Here it is the sender who was too slow.
-        Code::DeadlineExceeded => StatusCode::REQUEST_TIMEOUT,
-        code => StatusCode::from_u16(code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-    };
+    let status = StatusCode::from_u16(error.code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = fhir(status, &error.operation_outcome());
     if error.code == Code::Unavailable {
         response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
@@ -62,11 +58,10 @@ pub async fn no_such_path() -> Response {
 
 /// 405 for any other method.
 pub async fn no_such_method() -> Response {
-    let error = ServiceError::new(
-        Code::Invalid,
+    error(&ServiceError::new(
+        Code::NoSuchMethod,
         "no such method here: PUT and DELETE go to fhir/{type}/{id}, Bundles are POSTed to fhir",
-    );
-    fhir(StatusCode::METHOD_NOT_ALLOWED, &error.operation_outcome())
+    ))
 }
 
 fn fhir(status: StatusCode, resource: &Value) -> Response {

@@ -9,15 +9,15 @@ use api::{
 };
 use chrono::TimeDelta;
 use fhir_core::merge::{Mark, Position};
-use tonic::{
-    Streaming,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Streaming, transport::Channel};
 
 use crate::tail::{ChangesReader, OpenedReading, ReadingPart};
 
 /// How long the batch layer may take for the next part of a reading.
 const PART_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The same of a reading without a window, which may have hours of versions to look at.
+const SWEEP_PART_TIMEOUT: Duration = Duration::from_mins(4);
 
 /// A client of the batch layer. Cheap to clone; connects when first used, and again after a break.
 #[derive(Debug, Clone)]
@@ -30,17 +30,13 @@ pub struct BatchLayer {
 pub struct StreamedReading {
     mark: Mark,
     parts: Streaming<proto::ReadChangesResponse>,
+    patience: Duration,
 }
 
 impl BatchLayer {
-    /// A client of the service at `endpoint`.
-    pub fn new(endpoint: Endpoint) -> Self {
-        let endpoint = endpoint
-            .connect_timeout(Duration::from_secs(2))
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(5));
-        let client = BatchServiceClient::new(endpoint.connect_lazy())
+    /// A client of the service.
+    pub fn new(channel: Channel) -> Self {
+        let client = BatchServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         Self { client }
@@ -59,10 +55,9 @@ impl BatchLayer {
 
 /// The resource types that views need: of all views that are, or are about to be, materialised.
 pub fn needed_types(views: &[proto::View]) -> Vec<String> {
-    use proto::ViewState::{Dropping, Error};
     let mut types: Vec<String> = views
         .iter()
-        .filter(|view| !matches!(view.state(), Error | Dropping))
+        .filter(|view| view.state() != proto::ViewState::Error)
         .map(|view| view.resource_type.clone())
         .collect();
     types.sort();
@@ -85,13 +80,17 @@ impl ChangesReader for BatchLayer {
         since: Vec<(String, Option<Position>)>,
         window: Option<TimeDelta>,
     ) -> Result<Option<StreamedReading>, ServiceError> {
+        let patience = window.map_or(SWEEP_PART_TIMEOUT, |_| PART_TIMEOUT);
         let request = proto::ReadChangesRequest::from(&ReadChanges { since, window });
         let mut client = self.client.clone();
-        let mut parts = in_time(client.read_changes(request)).await?.into_inner();
-        match next_part(&mut parts).await? {
+        let mut parts = in_time(PART_TIMEOUT, client.read_changes(request))
+            .await?
+            .into_inner();
+        match next_part(PART_TIMEOUT, &mut parts).await? {
             ReadChangesPart::Header { n, as_of } => Ok(Some(StreamedReading {
                 mark: Mark { n, as_of },
                 parts,
+                patience,
             })),
             _ => Err(ServiceError::new(
                 Code::Internal,
@@ -107,7 +106,7 @@ impl OpenedReading for StreamedReading {
     }
 
     async fn next(&mut self) -> Result<ReadingPart, ServiceError> {
-        match next_part(&mut self.parts).await? {
+        match next_part(self.patience, &mut self.parts).await? {
             ReadChangesPart::States(states) => Ok(ReadingPart::States(states)),
             ReadChangesPart::Footer(types) => Ok(ReadingPart::End(types)),
             ReadChangesPart::Header { .. } => {
@@ -118,16 +117,20 @@ impl OpenedReading for StreamedReading {
 }
 
 async fn next_part(
+    patience: Duration,
     parts: &mut Streaming<proto::ReadChangesResponse>,
 ) -> Result<ReadChangesPart, ServiceError> {
-    match in_time(parts.message()).await? {
+    match in_time(patience, parts.message()).await? {
         Some(part) => Ok(part.try_into()?),
         None => Err(ServiceError::new(Code::Unavailable, "the reading was cut off")),
     }
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, ServiceError> {
-    match tokio::time::timeout(PART_TIMEOUT, work).await {
+async fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, tonic::Status>>,
+) -> Result<T, ServiceError> {
+    match tokio::time::timeout(patience, work).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(ServiceError::new(
             Code::Unavailable,
@@ -142,7 +145,7 @@ mod tests {
 
     #[test]
     fn types_are_those_of_views_that_are_or_will_be_materialised() {
-        use proto::ViewState::{Active, Creating, Dropping, Error, Stale};
+        use proto::ViewState::{Active, Creating, Error, Stale};
         let view = |resource_type: &str, state: proto::ViewState| proto::View {
             resource_type: resource_type.into(),
             state: state.into(),
@@ -153,7 +156,6 @@ mod tests {
             view("Condition", Creating),
             view("Patient", Error),
             view("Encounter", Stale),
-            view("Device", Dropping),
             view("Goal", Error),
         ];
         assert_eq!(needed_types(&views), ["Condition", "Encounter", "Patient"]);

@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::http::HeaderName;
-use chrono::TimeDelta;
-use daemon::{CommonConfig, DaemonConfig, Secret, config::seconds};
+use axum::http::{HeaderName, HeaderValue};
+use daemon::{
+    CommonConfig, DaemonConfig, Secret,
+    config::{Demands, is_http_url, seconds, span},
+};
 use serde::Deserialize;
-use tonic::transport::Endpoint;
 
 use crate::{
     auth::SharedSecret, rounds::RoundSettings, store::StoreSettings, subscriptions::Wanted, webhook::Limits,
@@ -93,18 +94,17 @@ struct HapiConfig {
     check_seconds: Duration,
 }
 
+/// Times are reckoned with spans: beyond this they would be mistakes, and at last overflow.
+const LONGEST_SPAN: Duration = Duration::from_hours(366 * 24);
+
 impl DaemonConfig for SpeedConfig {
     fn common(&self) -> &CommonConfig {
         &self.daemon
     }
 
     fn validate(&self) -> Result<(), Vec<String>> {
-        let mut wrong = Vec::new();
-        let mut demand = |holds: bool, message: &str| {
-            if !holds {
-                wrong.push(message.to_owned());
-            }
-        };
+        let mut demands = Demands::default();
+        let mut demand = |holds: bool, message: &str| demands.demand(holds, message);
         let (webhook, hapi) = (&self.webhook, &self.hapi);
         demand(
             !webhook.secret.expose().is_empty(),
@@ -119,9 +119,13 @@ impl DaemonConfig for SpeedConfig {
             self.secret_header().is_some(),
             "webhook.secret_header: must be the name of a header",
         );
+        // A preview is a part of an answer to the merger, and a part is one message.
         demand(
-            webhook.max_body_bytes >= 1024,
-            "webhook.max_body_bytes: must be at least 1024",
+            (1024..=api::MAX_MESSAGE_BYTES / 2).contains(&webhook.max_body_bytes),
+            &format!(
+                "webhook.max_body_bytes: must be from 1024 to {}",
+                api::MAX_MESSAGE_BYTES / 2
+            ),
         );
         demand(
             (1..=200).contains(&webhook.max_depth),
@@ -147,13 +151,12 @@ impl DaemonConfig for SpeedConfig {
             self.store.max_previews >= 1,
             "store.max_previews: must be at least 1",
         );
-        // Both are taken in one answer, and a part of an answer has an upper bound.
         demand(
             self.store.max_preview_bytes >= 1024,
             "store.max_preview_bytes: must be at least 1024",
         );
         demand(
-            self.batch_endpoint().is_some(),
+            is_http_url(&self.batch.url),
             "batch.url: must be an address such as http://127.0.0.1:7401",
         );
         demand(
@@ -161,11 +164,23 @@ impl DaemonConfig for SpeedConfig {
             "tail.interval_seconds: must be above 0",
         );
         demand(
-            hapi.url.is_empty() || is_http(&hapi.url),
+            self.tail.window_seconds <= LONGEST_SPAN,
+            "tail.window_seconds: must be at most 31622400, a year",
+        );
+        demand(
+            self.store.time_to_live_seconds <= LONGEST_SPAN,
+            "store.time_to_live_seconds: must be at most 31622400, a year",
+        );
+        demand(
+            hapi.url.is_empty() || is_http_url(&hapi.url),
             "hapi.url: must be HAPI's base, such as http://127.0.0.1:8080/fhir, or \"\"",
         );
         demand(
-            hapi.webhook_url.is_empty() || is_http(&hapi.webhook_url),
+            HeaderValue::from_str(hapi.authorization.expose()).is_ok(),
+            "hapi.authorization: must be what a header can hold: visible ASCII and spaces, such as \"Bearer ...\"",
+        );
+        demand(
+            hapi.webhook_url.is_empty() || is_http_url(&hapi.webhook_url),
             "hapi.webhook_url: must be a URL such as http://127.0.0.1:7422/fhir, or \"\"",
         );
         let installation = &hapi.installation;
@@ -180,7 +195,7 @@ impl DaemonConfig for SpeedConfig {
             !hapi.check_seconds.is_zero(),
             "hapi.check_seconds: must be above 0",
         );
-        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+        demands.result()
     }
 }
 
@@ -236,11 +251,9 @@ impl SpeedConfig {
         self.redis.allow_volatile
     }
 
-    /// The batch layer.
-    pub fn batch_endpoint(&self) -> Option<Endpoint> {
-        is_http(&self.batch.url)
-            .then(|| Endpoint::from_shared(self.batch.url.clone()).ok())
-            .flatten()
+    /// Where the batch layer is.
+    pub fn batch_url(&self) -> &str {
+        &self.batch.url
     }
 
     /// When rounds of the tail come.
@@ -291,14 +304,6 @@ impl SpeedConfig {
     }
 }
 
-fn span(duration: Duration) -> TimeDelta {
-    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
-}
-
-fn is_http(url: &str) -> bool {
-    (url.starts_with("http://") || url.starts_with("https://")) && url.parse::<axum::http::Uri>().is_ok()
-}
-
 fn redis_url_is_usable(url: &str) -> bool {
     crate::store::is_address(url)
 }
@@ -344,6 +349,24 @@ mod tests {
             assert!(error.contains(key), "{key}: {error}");
         }
         assert!(!error.contains("two words") && !error.contains("pass"), "{error}");
+    }
+
+    #[test]
+    fn a_body_that_no_message_could_carry_is_not_taken() {
+        let with = |bytes: usize| load(&format!("[webhook]\nsecret = \"s\"\nmax_body_bytes = {bytes}"));
+        assert!(with(api::MAX_MESSAGE_BYTES / 2).is_ok());
+        for bytes in [1023, api::MAX_MESSAGE_BYTES / 2 + 1] {
+            assert!(with(bytes).unwrap_err().contains("webhook.max_body_bytes"));
+        }
+    }
+
+    #[test]
+    fn what_no_header_can_hold_is_refused_before_anything_is_bound() {
+        let error = load("[webhook]\nsecret = \"s\"\n[hapi]\nauthorization = \"Bearer a\\nb\"").unwrap_err();
+        assert!(
+            error.contains("hapi.authorization") && !error.contains("a\nb"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use api::{Code, ServiceError};
 use chrono::{DateTime, Utc};
-use fhir_core::resource::{Content, State};
+use fhir_core::resource::{Content, State, is_id};
 use serde::{
     Deserialize,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -205,14 +205,6 @@ fn depth_exceeds(body: &[u8], max: usize) -> bool {
         }
     }
     false
-}
-
-/// FHIR's rule for ids.
-pub fn is_id(id: &str) -> bool {
-    (1..=64).contains(&id.len())
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
 /// Any JSON object.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::{Code, MAX_MESSAGE_BYTES, ServiceError, speed::speed_service_server::SpeedServiceServer};
-use daemon::Context;
+use daemon::{ConfigError, Context, grpc::channel};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::service::Routes;
 
@@ -40,10 +40,8 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
     let store = SpeedStore::open(config.store_settings())?;
-    let endpoint = config
-        .batch_endpoint()
-        .ok_or_else(|| ServiceError::new(Code::Invalid, "batch.url"))?;
-    let batch = BatchLayer::new(endpoint);
+    let unusable = |error: ConfigError| ServiceError::new(Code::Invalid, error.to_string());
+    let batch = BatchLayer::new(channel("batch.url", config.batch_url()).map_err(unusable)?);
 
     let listen = config.webhook_listen();
     let cannot_bind = |error| {

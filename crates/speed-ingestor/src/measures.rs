@@ -13,7 +13,7 @@ use prometheus_client::{
 pub struct EventLabels {
     /// Resource type, or `other`.
     pub r#type: String,
-    /// `put`, `delete`, `bundle`, `other`.
+    /// `put`, `delete`, `bundle`.
     pub op: &'static str,
     /// `accepted`, `not_needed`, `refused`, `unavailable`.
     pub outcome: &'static str,

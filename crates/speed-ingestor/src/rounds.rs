@@ -186,15 +186,16 @@ impl<R: ChangesReader> Rounds<R> {
             else {
                 return;
             };
+            // Also when it failed: the rounds between two sweeps go on, whatever it is that sweeps cannot do.
+            if sweeps {
+                swept = Some(began);
+            }
             match result {
                 Ok(()) => {
                     if failures > 0 {
                         tracing::info!(failures, "the tail goes on");
                     }
                     failures = 0;
-                    if sweeps {
-                        swept = Some(began);
-                    }
                     self.state
                         .0
                         .rounds
@@ -203,7 +204,7 @@ impl<R: ChangesReader> Rounds<R> {
                 Err(error) => {
                     tail.restart();
                     failures = failures.saturating_add(1);
-                    self.failed(&error, failures, types).await;
+                    self.failed(&error, failures, types, tail.covered()).await;
                 }
             }
             self.measure_lag(types);
@@ -278,7 +279,7 @@ impl<R: ChangesReader> Rounds<R> {
         }
     }
 
-    async fn failed(&self, error: &TailError, failures: u32, types: &[String]) {
+    async fn failed(&self, error: &TailError, failures: u32, types: &[String], covered: &[(String, i64)]) {
         self.count_round("failed");
         self.state.seen().reason = Some(error.to_string());
         if failures == 1 {
@@ -287,12 +288,21 @@ impl<R: ChangesReader> Rounds<R> {
             tracing::debug!(%error, failures, "a round of the tail failed again");
         }
         if matches!(error, TailError::Store(StoreError::OutOfMemory(_))) {
-            self.shed(types).await;
+            self.shed(types, covered).await;
         }
     }
 
-    /// Memory is short: what the batch has covered goes first.
-    async fn shed(&self, types: &[String]) {
+    /// Memory is short: what the batch has covered goes first. What that is only a round knows, and none has finished since memory is short.
+    async fn shed(&self, types: &[String], covered: &[(String, i64)]) {
+        for (resource_type, published_n) in covered {
+            if let Err(error) = self
+                .store
+                .release(resource_type, *published_n, self.clock.now())
+                .await
+            {
+                tracing::warn!(%error, "covered readings cannot be let go");
+            }
+        }
         for resource_type in types {
             match self.store.shed(resource_type).await {
                 Ok(0) => {}

@@ -82,7 +82,7 @@ impl SpeedService for Speed {
                 // Whoever asked is gone.
                 () = parts.closed() => {}
                 result = this.shutdown.unless_stopped(serve) => {
-                    let end = result.unwrap_or_else(|| Err(Status::unavailable("the service is stopping")));
+                    let end = result.unwrap_or_else(|| Err(ServiceError::stopping().into()));
                     if let Err(status) = end {
                         let _gone = parts.send(Err(status)).await;
                     }
@@ -138,11 +138,10 @@ impl SpeedService for Speed {
                     .health(self.clock.now())
                     .err()
                     .unwrap_or_else(|| "it takes longer".to_owned());
-                return Err(Status::unavailable(format!(
-                    "no round of the tail has finished in time: {reason}"
-                )));
+                let message = format!("no round of the tail has finished in time: {reason}");
+                return Err(ServiceError::new(Code::Unavailable, message).into());
             }
-            None => return Err(Status::unavailable("the service is stopping")),
+            None => return Err(ServiceError::stopping().into()),
         }
         let marks = self.marks(&types).await?;
         Ok(Response::new(proto::PullResponse {
@@ -173,9 +172,8 @@ impl SpeedService for Speed {
         _request: Request<proto::RegisterSubscriptionsRequest>,
     ) -> Result<Response<proto::RegisterSubscriptionsResponse>, Status> {
         let Some(subscriptions) = &self.subscriptions else {
-            return Err(Status::failed_precondition(
-                "no Subscription is kept: set hapi.url",
-            ));
+            let message = "no Subscription is kept: set hapi.url";
+            return Err(ServiceError::new(Code::Precondition, message).into());
         };
         let status = subscriptions.check().await?;
         Ok(Response::new(proto::RegisterSubscriptionsResponse {

@@ -58,12 +58,21 @@ pub enum ReadingPart {
 /// Rounds, one step at a time.
 pub struct Tail<R: ChangesReader> {
     phase: Phase<R>,
+    covered: Vec<(String, i64)>,
 }
 
 enum Phase<R: ChangesReader> {
     Begin,
-    Snapshot { life: Life, begun: R::Begun },
-    Write { life: Life, opened: R::Opened },
+    Snapshot {
+        life: Life,
+        begun: R::Begun,
+    },
+    Write {
+        life: Life,
+        opened: R::Opened,
+        /// The store is full. The round reads on to its end, which says what the batch has covered: that may leave, and makes room.
+        full: Option<StoreError>,
+    },
 }
 
 /// What a step did.
@@ -94,7 +103,10 @@ pub enum TailError {
 
 impl<R: ChangesReader> Default for Tail<R> {
     fn default() -> Self {
-        Self { phase: Phase::Begin }
+        Self {
+            phase: Phase::Begin,
+            covered: Vec::new(),
+        }
     }
 }
 
@@ -102,6 +114,11 @@ impl<R: ChangesReader> Tail<R> {
     /// Forgets the round under way.
     pub fn restart(&mut self) {
         self.phase = Phase::Begin;
+    }
+
+    /// Numbers of the batch's watermarks, by type, as the last reading that came to its end has said them; also of a round that failed.
+    pub fn covered(&self) -> &[(String, i64)] {
+        &self.covered
     }
 
     /// Whether the next step begins a round.
@@ -127,8 +144,8 @@ impl<R: ChangesReader> Tail<R> {
                         .await;
                 }
             }
-            Phase::Write { life, opened } => {
-                if let Some(stepped) = self.write(store, life, opened, now).await? {
+            Phase::Write { life, opened, full } => {
+                if let Some(stepped) = self.write(store, life, opened, full, now).await? {
                     return Ok(stepped);
                 }
             }
@@ -155,7 +172,8 @@ impl<R: ChangesReader> Tail<R> {
             return Ok(Stepped::NothingToGoOnFrom);
         };
         let mark = opened.mark();
-        self.phase = Phase::Write { life, opened };
+        let full = None;
+        self.phase = Phase::Write { life, opened, full };
         Ok(Stepped::Opened(mark))
     }
 
@@ -165,6 +183,7 @@ impl<R: ChangesReader> Tail<R> {
         store: &SpeedStore,
         life: Life,
         mut opened: R::Opened,
+        mut full: Option<StoreError>,
         now: DateTime<Utc>,
     ) -> Result<Option<Stepped>, TailError> {
         match opened.next().await? {
@@ -172,18 +191,31 @@ impl<R: ChangesReader> Tail<R> {
                 let Mark { n, as_of } = opened.mark();
                 let mut offered = Vec::new();
                 for (resource_type, readings) in by_type(states, n, as_of) {
-                    let Some(done) = store
+                    if full.is_some() {
+                        break;
+                    }
+                    match store
                         .offer_readings(Some(&life), &resource_type, &readings, now)
-                        .await?
-                    else {
-                        return Ok(None);
-                    };
-                    offered.push((resource_type, done));
+                        .await
+                    {
+                        Ok(Some(done)) => offered.push((resource_type, done)),
+                        Ok(None) => return Ok(None),
+                        Err(error @ StoreError::OutOfMemory(_)) => full = Some(error),
+                        Err(error) => return Err(error.into()),
+                    }
                 }
-                self.phase = Phase::Write { life, opened };
+                self.phase = Phase::Write { life, opened, full };
                 Ok(Some(Stepped::Offered(offered)))
             }
             ReadingPart::End(types) => {
+                self.covered = types
+                    .iter()
+                    .filter(|reading| reading.published_n > 0)
+                    .map(|reading| (reading.resource_type.clone(), reading.published_n))
+                    .collect();
+                if let Some(error) = full {
+                    return Err(error.into());
+                }
                 let marks: Vec<(&str, &Position)> = types
                     .iter()
                     .filter_map(|reading| Some((reading.resource_type.as_str(), reading.position.as_ref()?)))

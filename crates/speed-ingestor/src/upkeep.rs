@@ -123,8 +123,6 @@ impl RedisUpkeep {
         self.measures
             .redis_used_bytes
             .set(i64::try_from(health.used_memory).unwrap_or(i64::MAX));
-        let short = health.maxmemory > 0
-            && health.used_memory.saturating_mul(10) > health.maxmemory.saturating_mul(9);
         for resource_type in self.needed.types().unwrap_or_default().iter() {
             let uncovered = self.store.uncovered_kept(resource_type, self.clock.now()).await?;
             let gauge = self
@@ -140,7 +138,7 @@ impl RedisUpkeep {
                     "readings are kept past their time to live: the batch has not covered them"
                 );
             }
-            if short {
+            if health.is_short() {
                 self.measures.shed.inc_by(self.store.shed(resource_type).await?);
             }
         }

@@ -15,11 +15,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use daemon::Clock;
-use fhir_core::resource::State as ResourceState;
+use fhir_core::resource::{State as ResourceState, is_id};
 use futures::StreamExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     accepted::Accepted,
@@ -134,7 +134,7 @@ impl Webhook {
             return Ok(Done::NotNeeded);
         }
         self.gate.pass()?;
-        let body = self.read(&parts.headers, body).await?;
+        let (body, _permit) = self.read(&parts.headers, body).await?;
         let delivered = delivery::resource(&body, self.limits.depth).and_then(|delivered| {
             agrees(&delivered, resource_type, id, &parts.headers)?;
             Ok(delivered)
@@ -166,7 +166,7 @@ impl Webhook {
         self.authenticate(request.headers())?;
         let (parts, body) = request.into_parts();
         self.gate.pass()?;
-        let body = self.read(&parts.headers, body).await?;
+        let (body, _permit) = self.read(&parts.headers, body).await?;
         if body.is_empty() || content_type(&parts.headers).starts_with("application/x-www-form-urlencoded") {
             let error = ServiceError::new(
                 Code::Unprocessable,
@@ -204,7 +204,9 @@ impl Webhook {
         let header = self.secret.header();
         Err(ServiceError::new(
             Code::Unauthenticated,
-            format!("the header {header} does not hold the shared secret"),
+            format!(
+                "the header {header} does not hold the shared secret: make HAPI's Subscription send webhook.secret in it (channel.header)"
+            ),
         ))
     }
 
@@ -248,7 +250,12 @@ impl Webhook {
         }
     }
 
-    async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Bytes, Refused> {
+    /// The body, and the place among the requests in flight that its request holds until it is answered: what is made of a body takes more memory.
+    async fn read(
+        &self,
+        headers: &HeaderMap,
+        mut body: Body,
+    ) -> Result<(Bytes, OwnedSemaphorePermit), Refused> {
         if let Err(error) = check_headers(headers, self.limits.body_bytes) {
             let bytes = declared_length(headers).unwrap_or_default();
             discard(body).await;
@@ -260,12 +267,14 @@ impl Webhook {
                 }),
             });
         }
-        let Ok(_permit) = self.in_flight.try_acquire() else {
-            return Err(ServiceError::new(Code::Unavailable, "too many requests at once: try again").into());
-        };
+        let permit = self
+            .in_flight
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| ServiceError::new(Code::Unavailable, "too many requests at once: try again"))?;
         let limited = Limited::new(&mut body, self.limits.body_bytes);
         match tokio::time::timeout(self.limits.body_time, limited.collect()).await {
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Ok(collected)) => Ok((collected.to_bytes(), permit)),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
                 discard(body).await;
                 let letter = Some(Letter {
@@ -282,7 +291,7 @@ impl Webhook {
                 "the body cannot be read: cut off, or not in its Content-Encoding",
             )
             .into()),
-            Err(_) => Err(ServiceError::new(Code::DeadlineExceeded, "the body did not come in time").into()),
+            Err(_) => Err(ServiceError::new(Code::SlowRequest, "the body did not come in time").into()),
         }
     }
 
@@ -330,7 +339,7 @@ impl Webhook {
 
 fn check_path(resource_type: &str, id: &str) -> Result<(), ServiceError> {
     api::batch::resource_type("path", resource_type.to_owned())?;
-    if delivery::is_id(id) {
+    if is_id(id) {
         return Ok(());
     }
     Err(ServiceError::new(

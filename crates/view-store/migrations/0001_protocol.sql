@@ -40,7 +40,7 @@ CREATE TABLE sqlonfhir_meta.view (
     resource_type text COLLATE "C" NOT NULL,
     definition text NOT NULL,
     hash text NOT NULL,
-    state text NOT NULL CHECK (state IN ('creating', 'populating', 'active', 'stale', 'error', 'dropping')),
+    state text NOT NULL CHECK (state IN ('creating', 'populating', 'active', 'stale', 'error')),
     reason text,
     -- Rows of base and shadowed; kept by each slice.
     row_count bigint,

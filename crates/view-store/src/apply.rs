@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use fhir_core::merge::{Entry, Layer, Mark, outranks, shows_preview};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
+use crate::driver::is_lock_timeout;
 use crate::error::during;
 use crate::freshness::TypeRow;
 use crate::insert::put_rows;
@@ -114,6 +115,14 @@ fn decide<'a>(
     decided
 }
 
+/// Of a merger's transactions.
+fn settings() -> String {
+    format!(
+        "SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{}'",
+        locks::MERGER_WAIT
+    )
+}
+
 /// One page in one transaction on this connection.
 pub(crate) async fn apply_page(
     connection: &mut PgConnection,
@@ -126,7 +135,7 @@ pub(crate) async fn apply_page(
     let doing = during("applying live changes");
     let mut transaction = connection.begin().await.map_err(doing)?;
     // Rows, ledger and cursor commit together, so what a crash loses it loses of all three; the speed store has it still.
-    sqlx::raw_sql("SET LOCAL synchronous_commit = off")
+    sqlx::raw_sql(AssertSqlSafe(settings()))
         .execute(&mut *transaction)
         .await
         .map_err(doing)?;
@@ -235,23 +244,39 @@ impl ViewStore {
             .await
     }
 
-    /// Moves the cursors of several types that have nothing but a later mark, in one transaction; types whose `speed` has moved are left out.
+    /// Moves the cursors of several types that have nothing but a later mark, in one transaction; types whose `speed` has moved are left out, and so
+    /// are those whose lock another holds for long.
     pub async fn apply_marks(&self, marks: &[(String, Cursor, Mark)]) -> Result<(), StoreError> {
-        let doing = during("moving the cursors");
         let mut marks: Vec<_> = marks.iter().collect();
         // Locks of several types are always taken in one order.
         marks.sort_unstable_by_key(|(resource_type, _, _)| locks::key(resource_type));
+        if self.move_cursors(&marks).await? {
+            return Ok(());
+        }
+        for mark in marks {
+            self.move_cursors(&[mark]).await?;
+        }
+        Ok(())
+    }
+
+    /// False: a lock was not to be had, and nothing was moved.
+    async fn move_cursors(&self, marks: &[&(String, Cursor, Mark)]) -> Result<bool, StoreError> {
+        let doing = during("moving the cursors");
         let mut transaction = self.begin().await?;
-        sqlx::raw_sql("SET LOCAL synchronous_commit = off")
+        sqlx::raw_sql(AssertSqlSafe(settings()))
             .execute(&mut *transaction)
             .await
             .map_err(doing)?;
-        for (resource_type, _, _) in &marks {
-            locks::lock_type(&mut transaction, resource_type).await?;
+        for (resource_type, _, _) in marks {
+            match locks::lock_type_raw(&mut transaction, resource_type).await {
+                Err(error) if is_lock_timeout(&error) => return Ok(false),
+                locked => locked.map_err(doing)?,
+            }
         }
         for (resource_type, start, mark) in marks {
             move_cursor(&mut transaction, resource_type, *start, *mark).await?;
         }
-        transaction.commit().await.map_err(doing)
+        transaction.commit().await.map_err(doing)?;
+        Ok(true)
     }
 }

@@ -110,13 +110,8 @@ mod tests {
 
     fn column(kind: ColumnKind, collection: bool) -> Column {
         Column {
-            name: "c".into(),
-            kind,
             collection,
-            fhir_type: None,
-            description: None,
-            path: String::new(),
-            tags: Vec::new(),
+            ..Column::new("c", kind)
         }
     }
 

@@ -5,6 +5,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 use fhir_core::column::{Column, ColumnKind};
 use fhir_core::row::{Cell, RowSink};
 
+use crate::tables::HIDDEN;
 use crate::{jsonb, numeric};
 
 /// A field holds no more than this (PostgreSQL's limit is 1 GB for a value with its header).
@@ -30,7 +31,7 @@ pub(crate) struct TupleWriter<'c> {
 
 impl<'c> TupleWriter<'c> {
     pub(crate) fn new(columns: &'c [Column], id: &str, version: i64, updated: DateTime<Utc>) -> Self {
-        let fields = i16::try_from(columns.len() + 4).unwrap_or(i16::MAX);
+        let fields = i16::try_from(HIDDEN.len() + columns.len()).unwrap_or(i16::MAX);
         let mut prefix = fields.to_be_bytes().to_vec();
         field(&mut prefix, id.as_bytes());
         field(&mut prefix, &version.to_be_bytes());
@@ -219,9 +220,6 @@ pub(crate) fn oids(kind: ColumnKind) -> (i32, u32) {
         ColumnKind::Json => (3802, 3807),
     }
 }
-
-/// The same of the hidden columns: text, bigint, timestamptz, integer.
-pub(crate) const HIDDEN_TYPES: [(i32, u32); 4] = [(25, 1009), (20, 1016), (1184, 1185), (23, 1007)];
 
 /// PostgreSQL counts from this day.
 pub(crate) fn epoch() -> NaiveDateTime {

@@ -1,5 +1,7 @@
 //! What can go wrong with the views' PostgreSQL.
 
+use crate::driver;
+
 /// An error of the view store. No message holds a row's content or a password.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -12,24 +14,29 @@ pub enum StoreError {
         reason: String,
         /// Whether another try may help: connection lost, lock not to be had, serialisation.
         transient: bool,
+        /// Whether a value or the size of what was written is at fault: only then would it be refused again, and the rest be taken.
+        data: bool,
     },
     /// The schema is missing or of another release.
     #[error("{0}")]
     NotMigrated(String),
     /// The views of the type have changed since they were loaded: load them again.
-    #[error("the views of {resource_type} have changed")]
+    #[error("the views of {resource_type} have changed: try again")]
     ViewsChanged {
         /// The type.
         resource_type: String,
     },
     /// No view of that name; `known` are those that exist.
-    #[error("there is no view {name}; there are: {known}")]
+    #[error("there is no view {}; there are: {}", shortened(.name), listed(.known))]
     UnknownView {
         /// As asked.
         name: String,
-        /// Names, comma separated.
-        known: String,
+        /// Names, in their order.
+        known: Vec<String>,
     },
+    /// A definition asks what no PostgreSQL table can hold.
+    #[error("{0}")]
+    InvalidDefinition(String),
     /// A definition cannot replace the registered one without force.
     #[error("{0}")]
     Incompatible(String),
@@ -45,57 +52,46 @@ pub enum StoreError {
 pub(crate) fn during(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
     move |error| StoreError::Database {
         doing,
-        reason: reason(&error),
-        transient: is_transient(&error),
+        reason: driver::reason(&error),
+        transient: driver::is_transient(&error),
+        data: driver::is_of_the_data(&error),
     }
 }
 
-/// SQLSTATE of an error that PostgreSQL reported.
-pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<String> {
-    error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code)
-        .map(Into::into)
-}
-
-/// Lock not to be had within `lock_timeout`.
-const LOCK_NOT_AVAILABLE: &str = "55P03";
-
-/// Whether an error says that a lock could not be had within `lock_timeout`.
-pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    sqlstate(error).as_deref() == Some(LOCK_NOT_AVAILABLE)
-}
-
-fn reason(error: &sqlx::Error) -> String {
-    let Some(database) = error.as_database_error() else {
-        return match error {
-            sqlx::Error::Io(e) => format!("connection lost or refused ({})", e.kind()),
-            sqlx::Error::PoolTimedOut => "no connection became free in time".into(),
-            sqlx::Error::PoolClosed => "the pool is closed".into(),
-            sqlx::Error::Tls(_) => "TLS could not be set up".into(),
-            sqlx::Error::Protocol(_) => "the connection was interrupted".into(),
-            _ => "the client failed".into(),
-        };
-    };
-    let code = database.code().unwrap_or_default();
-    // Messages of class 22 (data exceptions) quote the value.
-    if code.starts_with("22") {
-        format!("a value was refused (SQLSTATE {code})")
+/// A name that a caller has given, for a message: names are short, and anything may have been given.
+pub fn shortened(name: &str) -> &str {
+    if name.chars().count() <= 64 {
+        name
     } else {
-        format!("{} (SQLSTATE {code})", database.message())
+        "of that length"
     }
 }
 
-fn is_transient(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::WorkerCrashed => true,
-        _ => sqlstate(error).is_some_and(|code| {
-            // Connection exceptions, insufficient resources, operator intervention (shutdown, crash, not yet up).
-            ["08", "53", "57P"].iter().any(|class| code.starts_with(class))
-                || ["40001", "40P01", LOCK_NOT_AVAILABLE, "25P03"].contains(&code.as_str())
-        }),
+/// Names that there are, for a message.
+pub fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        "none yet".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_view_is_named_with_those_that_there_are() {
+        let unknown = |name: &str, known: &[&str]| {
+            let known = known.iter().map(|name| (*name).to_owned()).collect();
+            StoreError::UnknownView {
+                name: name.into(),
+                known,
+            }
+            .to_string()
+        };
+        assert_eq!(unknown("a", &["b", "c"]), "there is no view a; there are: b, c");
+        assert_eq!(unknown("a", &[]), "there is no view a; there are: none yet");
+        assert!(!unknown(&"x".repeat(65), &[]).contains("xxx"));
     }
 }

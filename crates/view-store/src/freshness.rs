@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use fhir_core::merge::{Mark, Position};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::error::{during, sqlstate};
+use crate::driver::sqlstate;
+use crate::error::during;
 use crate::tables::Table;
 use crate::{StoreError, TypeViews, ViewStore};
 

@@ -11,8 +11,9 @@ use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo};
 use sqlx::{AssertSqlSafe, Encode, PgConnection, Postgres, Type};
 
 use crate::copy::copy_in;
-use crate::encode::{HIDDEN_TYPES, oids};
+use crate::encode::oids;
 use crate::error::during;
+use crate::tables::HIDDEN;
 use crate::{StoreError, decode, tables};
 
 /// Above so many bytes a COPY is faster although it waits.
@@ -53,10 +54,10 @@ pub(crate) async fn put_rows(
 /// `INSERT INTO table (…) SELECT c1, …, cN::text[] FROM unnest($1, …, $N) AS rows (c1, …, cN)`. A collection travels as the text of its array,
 /// since PostgreSQL has no arrays of arrays of different lengths.
 fn insert_sql(table: &str, columns: &[Column]) -> String {
-    let fields = HIDDEN_TYPES.len() + columns.len();
+    let fields = HIDDEN.len() + columns.len();
     let list = |item: &dyn Fn(usize) -> String| (0..fields).map(item).collect::<Vec<_>>().join(", ");
     let selected = list(
-        &|i| match i.checked_sub(HIDDEN_TYPES.len()).and_then(|i| columns.get(i)) {
+        &|i| match i.checked_sub(HIDDEN.len()).and_then(|i| columns.get(i)) {
             Some(column) if column.collection => format!("c{i}::{}", column.sql_type()),
             _ => format!("c{i}"),
         },
@@ -105,8 +106,9 @@ fn transpose(columns: &[Column], tuples: &[&[u8]]) -> Option<Vec<ColumnArray>> {
     let own = columns
         .iter()
         .map(|c| if c.collection { text } else { oids(c.kind) });
-    let mut arrays: Vec<ColumnArray> = HIDDEN_TYPES
-        .into_iter()
+    let mut arrays: Vec<ColumnArray> = HIDDEN
+        .iter()
+        .map(|hidden| hidden.oids)
         .chain(own)
         .map(|(member, array)| ColumnArray {
             member,
@@ -135,7 +137,7 @@ fn transpose(columns: &[Column], tuples: &[&[u8]]) -> Option<Vec<ColumnArray>> {
                 };
                 let (value, after) = after.split_at_checked(size)?;
                 rest = after;
-                match index.checked_sub(HIDDEN_TYPES.len()).and_then(|i| columns.get(i)) {
+                match index.checked_sub(HIDDEN.len()).and_then(|i| columns.get(i)) {
                     Some(column) if column.collection => {
                         let Ok(Cell::List(members)) = decode::cell(column, Some(value)) else {
                             return None;

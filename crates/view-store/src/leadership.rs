@@ -15,7 +15,7 @@ pub struct MergeLeadership {
 impl ViewStore {
     /// Takes the lead, if nobody has it.
     pub async fn try_merge_leadership(&self) -> Result<Option<MergeLeadership>, StoreError> {
-        let mut connection = self.own_connection().await?;
+        let mut connection = self.own_connection("researchflow merger").await?;
         sqlx::raw_sql(
             "SET tcp_keepalives_idle = 1; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2",
         )

@@ -13,6 +13,7 @@
 mod apply;
 mod copy;
 mod decode;
+pub mod driver;
 mod encode;
 mod error;
 mod evaluated;
@@ -34,8 +35,9 @@ mod tables;
 mod transaction;
 
 pub use apply::{AppliedPage, Cursor, LastPage, ReadingAt, ReceivedPreview};
+pub use driver::is_postgres_url;
 pub use encode::{EncodeError, encode_rows};
-pub use error::StoreError;
+pub use error::{StoreError, listed, shortened};
 pub use evaluated::{EvaluatedState, RowsOf, evaluate};
 pub use freshness::{TypeFreshness, TypeState};
 pub use leadership::MergeLeadership;

@@ -24,6 +24,9 @@ enum Class {
 /// What may wait for an exclusive lock that readers stand in the way of waits no longer than this, since new readers queue behind it.
 pub(crate) const EXCLUSIVE_WAIT: &str = "30ms";
 
+/// What a merger waits for a type's lock, or for a table: slices of a run are over sooner, and while a view joins the other types go on.
+pub(crate) const MERGER_WAIT: &str = "200ms";
+
 /// How long to try again before giving up with a transient error.
 pub(crate) const EXCLUSIVE_PATIENCE: Duration = Duration::from_secs(10);
 

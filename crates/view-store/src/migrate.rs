@@ -4,7 +4,8 @@ use sqlx::migrate::{Migrate, Migrator};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tracing::warn;
 
-use crate::error::{during, sqlstate};
+use crate::driver::sqlstate;
+use crate::error::during;
 use crate::{StoreError, ViewStore, locks};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -19,7 +20,7 @@ impl ViewStore {
     /// Brings schemas, tables and roles to this release's state. Needs the owner.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         // Own connection: the lock goes with it, however this ends.
-        let mut connection = self.own_connection().await?;
+        let mut connection = self.own_connection("researchflow migration").await?;
         locks::lock_migrations(&mut connection).await?;
         check_encoding(&mut connection).await?;
         create_roles(&mut connection).await?;

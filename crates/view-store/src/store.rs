@@ -27,7 +27,7 @@ pub struct StoreSettings {
 #[derive(Clone)]
 pub struct ViewStore {
     pub(crate) pool: PgPool,
-    /// For connections of their own: runs of the batch.
+    /// For connections of their own: runs of the batch, the mergers' lead, migrations.
     options: Arc<PgConnectOptions>,
     pub(crate) skew: TimeDelta,
     pub(crate) cache: Arc<ViewCache>,
@@ -42,6 +42,7 @@ impl ViewStore {
                 doing: "reading the connection URL",
                 reason: "it is not of the form postgres://user:password@host:port/database".into(),
                 transient: false,
+                data: false,
             })?
             .application_name("researchflow")
             // Statements may hold search values: they are never logged.
@@ -66,9 +67,9 @@ impl ViewStore {
         crate::migrate::check(&mut connection).await
     }
 
-    /// A connection outside the pool, that lives as long as a run.
-    pub(crate) async fn own_connection(&self) -> Result<PgConnection, StoreError> {
-        let options = self.options.as_ref().clone().application_name("researchflow run");
+    /// A connection outside the pool, by whose name an operator sees what it is for.
+    pub(crate) async fn own_connection(&self, name: &'static str) -> Result<PgConnection, StoreError> {
+        let options = self.options.as_ref().clone().application_name(name);
         PgConnection::connect_with(&options)
             .await
             .map_err(during("connecting"))

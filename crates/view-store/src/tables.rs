@@ -12,8 +12,38 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use crate::StoreError;
 use crate::error::during;
 
-/// Hidden columns, in the order in which tuples carry them.
-const HIDDEN: &str = "_rid, _version, _updated, _row";
+/// A column that the public views do not show.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HiddenColumn {
+    name: &'static str,
+    definition: &'static str,
+    /// PostgreSQL's fixed numbers of its type and of that type's array.
+    pub(crate) oids: (i32, u32),
+}
+
+/// Hidden columns, in the order in which tuples carry them: the resource's id, version and time, and the row's number within the resource.
+pub(crate) const HIDDEN: [HiddenColumn; 4] = [
+    HiddenColumn {
+        name: "_rid",
+        definition: "text COLLATE \"C\" NOT NULL",
+        oids: (25, 1009),
+    },
+    HiddenColumn {
+        name: "_version",
+        definition: "bigint NOT NULL",
+        oids: (20, 1016),
+    },
+    HiddenColumn {
+        name: "_updated",
+        definition: "timestamptz NOT NULL",
+        oids: (1184, 1185),
+    },
+    HiddenColumn {
+        name: "_row",
+        definition: "integer NOT NULL",
+        oids: (23, 1007),
+    },
+];
 
 /// The three tables of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,42 +77,36 @@ pub(crate) fn quoted(name: &str) -> String {
 
 /// Hidden and own columns, quoted, in the order in which tuples carry them.
 pub(crate) fn all_columns(columns: &[Column]) -> String {
-    columns.iter().fold(HIDDEN.to_owned(), |mut list, column| {
-        let _ = write!(list, ", {}", quoted(&column.name));
-        list
-    })
+    let hidden = HIDDEN.iter().map(|hidden| hidden.name.to_owned());
+    let own = columns.iter().map(|column| quoted(&column.name));
+    hidden.chain(own).collect::<Vec<_>>().join(", ")
 }
 
 /// Hidden and own columns with their types, as in `CREATE TABLE`.
 pub(crate) fn shape(columns: &[Column]) -> String {
-    let hidden = "_rid text COLLATE \"C\" NOT NULL, _version bigint NOT NULL, _updated timestamptz NOT NULL, _row integer NOT NULL";
-    columns.iter().fold(hidden.to_owned(), |mut list, column| {
-        let _ = write!(list, ", {} {}", quoted(&column.name), column.sql_type());
-        list
-    })
+    let hidden = HIDDEN
+        .iter()
+        .map(|hidden| format!("{} {}", hidden.name, hidden.definition));
+    let own = columns
+        .iter()
+        .map(|column| format!("{} {}", quoted(&column.name), column.sql_type()));
+    hidden.chain(own).collect::<Vec<_>>().join(", ")
 }
 
-/// Names that PostgreSQL gives to columns of every table.
-const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
-
 /// A PostgreSQL table has no more columns than this; the hidden ones are of them.
-const MAX_COLUMNS: usize = 1600 - 4;
+const MAX_COLUMNS: usize = 1600 - HIDDEN.len();
 
 /// What a valid definition may still ask that PostgreSQL cannot hold.
-pub(crate) fn refuse_impossible(view: &CompiledView) -> Result<(), StoreError> {
-    if let Some(column) = view
-        .columns()
-        .iter()
-        .find(|c| SYSTEM_COLUMNS.contains(&c.name.as_str()))
-    {
-        return Err(StoreError::Incompatible(format!(
-            "column {} of view {}: PostgreSQL keeps this name for itself; choose another",
-            column.name,
+pub(crate) fn refuse_impossible(view: &CompiledView, definition: &str) -> Result<(), StoreError> {
+    // What the registry keeps of a definition: PostgreSQL's text holds no such character.
+    if view.url().is_some_and(|url| url.contains('\0')) || definition.contains('\0') {
+        return Err(StoreError::InvalidDefinition(format!(
+            "view {} holds the character U+0000, which PostgreSQL cannot keep",
             view.name()
         )));
     }
     if view.columns().len() > MAX_COLUMNS {
-        return Err(StoreError::Incompatible(format!(
+        return Err(StoreError::InvalidDefinition(format!(
             "view {} has {} columns; a PostgreSQL table holds {MAX_COLUMNS} at most; split it",
             view.name(),
             view.columns().len()

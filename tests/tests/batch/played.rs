@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use anyhow::Context as _;
 use batch_refresher::{
     hapi::{Hapi, HapiSettings, Partition, Zone},
-    run::{RefreshRun, RunSettings, Step},
+    run::{Ranges, RefreshRun, RunSettings, Step},
 };
 use chrono::{NaiveDateTime, TimeDelta};
 use e2e::postgres::Postgres;
 use fhir_core::view::CompiledView;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
-use view_store::{RunKind, StoreSettings, ViewStore};
+use view_store::{RunKind, SlicePlan, StoreSettings, ViewStore};
 
 pub(crate) const PATIENT_VIEW: &str = r#"{
     "resourceType": "ViewDefinition", "name": "patient_names", "status": "active", "resource": "Patient",
@@ -86,7 +86,14 @@ impl Played {
 
     /// Runs until the watermark has moved.
     pub(crate) async fn refresh(&self, hapi: &Hapi, kind: RunKind) -> anyhow::Result<RunKind> {
-        let run = RefreshRun::start(hapi, &self.store, "Patient", kind, RunSettings::default()).await?;
+        let settings = RunSettings {
+            ranges: Ranges::Equal(4),
+            slice: SlicePlan {
+                resources: 500,
+                unchanged_too: false,
+            },
+        };
+        let run = RefreshRun::start(hapi, &self.store, "Patient", kind, settings).await?;
         let mut run = run.context("no other run is under way")?;
         let done = run.kind();
         loop {

@@ -65,3 +65,28 @@ async fn what_would_lose_rows_is_refused_with_what_to_do() -> anyhow::Result<()>
     assert_eq!(states.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), ["b"]);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_reading_that_cannot_see_when_others_began_is_refused() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    let hapi = played.hapi().await?;
+    hapi.clock().await?;
+    let mut hidden = played.writer.acquire().await?;
+    sqlx::raw_sql("SET track_activities = off; BEGIN; SELECT pg_current_xact_id()")
+        .execute(&mut *hidden)
+        .await?;
+    let refused = hapi
+        .clock()
+        .await
+        .expect_err("its beginning is not known")
+        .to_string();
+    assert!(refused.contains("track_activities"), "{refused}");
+    sqlx::raw_sql("ROLLBACK; SET track_activities = on; SELECT 1")
+        .execute(&mut *hidden)
+        .await?;
+    hapi.clock().await?;
+    played.execute("REVOKE pg_read_all_stats FROM source").await?;
+    let refused = hapi.clock().await.expect_err("the role is blind").to_string();
+    assert!(refused.contains("GRANT pg_read_all_stats TO"), "{refused}");
+    Ok(())
+}

@@ -16,6 +16,7 @@ use daemon::{
     metrics::Metrics,
 };
 use e2e::deadline;
+use sqlx::{Connection as _, PgConnection};
 use tokio::net::TcpListener;
 use tonic::{Code, transport::Channel};
 
@@ -196,6 +197,70 @@ async fn the_service_keeps_views_reads_changes_and_runs_views() -> anyhow::Resul
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn law_4_a_view_that_cannot_join_stops_no_other_view_of_its_type() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    played.write("a", Some(&patient("a"))).await?;
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("names.json"), PATIENT_VIEW)?;
+    std::fs::write(
+        folder.path().join("nul.json"),
+        PATIENT_VIEW.replace(
+            "\"name\": \"patient_names\"",
+            "\"name\": \"nul\", \"url\": \"http://x/\\u0000\"",
+        ),
+    )?;
+    let Served {
+        mut client, shutdown, ..
+    } = serve(&played, folder.path()).await?;
+    active(&client, "patient_names").await?;
+
+    // Where one of its tables would stand no table can be made.
+    let mut views = PgConnection::connect(&played.views_url).await?;
+    sqlx::raw_sql(
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN \
+           IF current_query() LIKE '%CREATE TABLE sqlonfhir_base.\"patient_gender\"%' THEN RAISE EXCEPTION 'no' USING ERRCODE = '42809'; END IF; END $$; \
+         CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()",
+    )
+    .execute(&mut views)
+    .await?;
+    let put = |definition: String| proto::PutViewRequest {
+        definition_json: definition,
+        ..Default::default()
+    };
+    client.put_view(put(ANOTHER_VIEW.to_owned())).await?;
+    deadline::until("the reason is told", LIMIT, || async {
+        let views = client.clone().list_views(proto::ListViewsRequest {}).await.ok()?;
+        let views = views.into_inner().views;
+        let failed = views.iter().find(|view| view.name == "patient_gender")?;
+        (failed.state() == proto::ViewState::Error && failed.reason.contains("42809")).then_some(())
+    })
+    .await?;
+    played.write("b", Some(&patient("b"))).await?;
+    let failed = refresh(&mut client, proto::RefreshKind::Incremental).await?;
+    assert!(failed.reason.contains("42809"), "{}", failed.reason);
+    assert_eq!(played.names().await?.len(), 2);
+
+    // Once it can join, it does, asked for or not.
+    sqlx::raw_sql("DROP EVENT TRIGGER refuse")
+        .execute(&mut views)
+        .await?;
+    active(&client, "patient_gender").await?;
+
+    // A name that an index has is no name for a view.
+    let taken = ANOTHER_VIEW.replace("patient_gender", "patient_names_pkey");
+    let index: bool =
+        sqlx::query_scalar("SELECT to_regclass('sqlonfhir_base.patient_names_pkey') IS NOT NULL")
+            .fetch_one(&mut views)
+            .await?;
+    assert!(index, "the test's index is there");
+    let refused = client.put_view(put(taken)).await.expect_err("the name is taken");
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    shutdown.stop();
+    assert!(shutdown.drain(Duration::from_secs(5)).await);
+    Ok(())
+}
+
 /// the folder: one view is populated at once, the other is named with its place
 async fn folder_is_registered(client: &mut Client) -> anyhow::Result<()> {
     let view = active(client, "patient_names").await?;
@@ -270,6 +335,15 @@ async fn refreshes_stream_progress(client: &mut Client) -> anyhow::Result<()> {
     let done = refresh(client, proto::RefreshKind::Full).await?;
     assert_eq!(done.phase(), proto::RefreshPhase::Done);
     assert!(done.batch_as_of.is_some() && done.resources_read >= 8, "{done:?}");
+    let kind = proto::RefreshRequest {
+        resource_types: vec!["Patient".into()],
+        kind: 9,
+    };
+    let refused = client.refresh(kind).await.err().context("no such kind")?;
+    assert!(
+        refused.code() == Code::InvalidArgument && refused.message().contains("kind: must be REFRESH_KIND_"),
+        "{refused}"
+    );
     let unknown = proto::RefreshRequest {
         resource_types: vec!["Basic".into()],
         kind: 0,
@@ -306,6 +380,23 @@ async fn views_are_put_and_dropped(
         })
         .await;
     assert_eq!(invalid.err().context("invalid")?.code(), Code::InvalidArgument);
+    let columns: String = (0..1596).fold(String::new(), |list, i| {
+        list + &format!("{{\"name\": \"c{i}\", \"path\": \"gender\"}}, ")
+    });
+    let impossible = client
+        .put_view(proto::PutViewRequest {
+            definition_json: ANOTHER_VIEW.replace("{\"name\"", &format!("{columns}{{\"name\"")),
+            force: false,
+        })
+        .await
+        .err()
+        .context("a table does not take so many columns")?;
+    assert!(
+        impossible.code() == Code::InvalidArgument
+            && impossible.message().starts_with("definition_json: ")
+            && impossible.message().contains("columns; split the view"),
+        "{impossible}"
+    );
     client
         .drop_view(proto::DropViewRequest {
             name: "patient_gender".into(),

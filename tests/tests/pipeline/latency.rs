@@ -9,7 +9,6 @@ use e2e::fhir::http_client;
 use e2e::stack::Stack;
 use serde_json::json;
 use sqlx::{Connection, PgConnection, Row};
-use tokio::sync::watch;
 
 use crate::stack::{Clients, shared};
 
@@ -18,19 +17,30 @@ const WRITES: usize = 200;
 /// When each (id, birth date) was first seen in `patient_simple`, by a reader who looks all the time.
 type Seen = BTreeMap<(String, String), Instant>;
 
-/// Looks, until told to stop, at patients whose id begins with `prefix`.
-async fn look(url: String, prefix: &'static str, stop: watch::Receiver<bool>) -> anyhow::Result<Seen> {
+/// How long nothing new may be seen before what is missing counts as lost.
+const LOST: Duration = Duration::from_secs(10);
+
+/// Looks at patients whose id begins with `prefix` until so many versions were `wanted` and seen.
+async fn look(url: String, prefix: String, wanted: usize) -> anyhow::Result<Seen> {
     let mut reader = PgConnection::connect(&url).await?;
-    let mut seen = Seen::new();
-    while !*stop.borrow() {
+    let (mut seen, mut last) = (Seen::new(), Instant::now());
+    while seen.len() < wanted {
         let rows = sqlx::query("SELECT id, birth_date FROM sqlonfhir.patient_simple WHERE id LIKE $1 || '%'")
-            .bind(prefix)
+            .bind(&prefix)
             .fetch_all(&mut reader)
             .await?;
         let now = Instant::now();
         for row in rows {
-            seen.entry((row.try_get(0)?, row.try_get(1)?)).or_insert(now);
+            seen.entry((row.try_get(0)?, row.try_get(1)?)).or_insert_with(|| {
+                last = now;
+                now
+            });
         }
+        anyhow::ensure!(
+            last.elapsed() < LOST,
+            "only {} of {wanted} versions were seen",
+            seen.len()
+        );
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     Ok(seen)
@@ -48,32 +58,33 @@ fn percentiles(what: &str, mut spans: Vec<Duration>) -> (Duration, String) {
     (p99, line)
 }
 
-/// Runs a series of writes until one stays within `budget`, three at most: this machine does other things too, and a series that it was busy in says
-/// nothing of the pipeline.
+/// Runs series of writes until two of three stayed within `budget`, so that their median does: this machine does other things too, and a series that
+/// it was busy in says nothing of the pipeline.
 async fn within<F, Fut>(what: &str, budget: Duration, mut series: F) -> anyhow::Result<Vec<String>>
 where
     F: FnMut(usize) -> Fut,
     Fut: Future<Output = anyhow::Result<Vec<Duration>>>,
 {
-    let mut lines = Vec::new();
+    let (mut lines, mut good) = (Vec::new(), 0);
     for number in 0..3 {
         let (p99, line) = percentiles(what, series(number).await?);
         lines.push(line);
-        if p99 <= budget {
+        good += usize::from(p99 <= budget);
+        if good == 2 {
             return Ok(lines);
         }
     }
-    anyhow::bail!("no series was within {budget:?}: {lines:?}")
+    anyhow::bail!("the median series was not within {budget:?}: {lines:?}")
 }
 
 /// 100 creates, then an update of each: how long after HAPI's answer each of the 200 versions was seen.
-async fn write_to_hapi(stack: &Stack, clients: &Clients) -> anyhow::Result<Vec<Duration>> {
+async fn write_to_hapi(stack: &Stack, clients: &Clients, series: usize) -> anyhow::Result<Vec<Duration>> {
     clients.catch_up().await?;
-    let (stop, stopped) = watch::channel(false);
-    let looking = tokio::spawn(look(stack.endpoints()?.views_db, "latency-", stopped));
+    let prefix = format!("latency-{series}-");
+    let looking = tokio::spawn(look(stack.endpoints()?.views_db, prefix.clone(), WRITES));
     let mut written = BTreeMap::new();
     for number in 0..WRITES {
-        let id = format!("latency-{}", number % (WRITES / 2));
+        let id = format!("{prefix}{}", number % (WRITES / 2));
         let birth_date = if number < WRITES / 2 {
             "1950-01-01"
         } else {
@@ -85,15 +96,11 @@ async fn write_to_hapi(stack: &Stack, clients: &Clients) -> anyhow::Result<Vec<D
             clients.fhir.put(&patient).await?.answered,
         );
     }
-    clients.catch_up().await?;
-    // The looker has had its look at the last one too.
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    stop.send(true)?;
     let seen = looking.await??;
     for number in 0..WRITES / 2 {
         clients
             .fhir
-            .delete("Patient", &format!("latency-{number}"))
+            .delete("Patient", &format!("{prefix}{number}"))
             .await?;
     }
     let spans = written
@@ -109,8 +116,8 @@ async fn hapis_answer_to_visible_takes_half_a_second_at_most() -> anyhow::Result
     let stack = shared().await?;
     let clients = Clients::of(&stack).await?;
     let budget = Duration::from_millis(500);
-    let lines = within("HAPI's answer to visible in SQL", budget, |_| {
-        write_to_hapi(&stack, &clients)
+    let lines = within("HAPI's answer to visible in SQL", budget, |series| {
+        write_to_hapi(&stack, &clients, series)
     })
     .await?;
     println!("{}", lines.join("\n"));
@@ -139,8 +146,8 @@ async fn deliver(
 
 /// 200 webhooks for patients that HAPI does not have: how long after the acceptance each was seen.
 async fn deliver_all(stack: &Stack, series: usize) -> anyhow::Result<Vec<Duration>> {
-    let (stop, stopped) = watch::channel(false);
-    let looking = tokio::spawn(look(stack.endpoints()?.views_db, "preview-", stopped));
+    let prefix = format!("preview-{series}-");
+    let looking = tokio::spawn(look(stack.endpoints()?.views_db, prefix, WRITES));
     let client = http_client()?;
     let mut accepted = BTreeMap::new();
     for number in 0..WRITES {
@@ -155,8 +162,6 @@ async fn deliver_all(stack: &Stack, series: usize) -> anyhow::Result<Vec<Duratio
         // Fifty a second: more than HAPI itself sends with its two deliveries at a time.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    stop.send(true)?;
     let seen = looking.await??;
     let spans = accepted
         .iter()

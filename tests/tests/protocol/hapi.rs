@@ -29,7 +29,7 @@ const TABLES: &str = "
     CREATE TABLE played.activity (tx int PRIMARY KEY, start bigint NOT NULL);
     CREATE FUNCTION played.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT to_timestamp(last_value) FROM played.now';
     CREATE VIEW played.pg_stat_activity AS SELECT current_database() AS datname, 'client backend'::text AS backend_type,
-        'hapi'::text AS application_name, to_timestamp(start) AS xact_start FROM played.activity;
+        'hapi'::text AS application_name, 'active'::text AS state, to_timestamp(start) AS xact_start FROM played.activity;
     CREATE FUNCTION played.pg_control_system(OUT system_identifier bigint) LANGUAGE sql VOLATILE AS 'SELECT last_value FROM played.timeline';
 ";
 

@@ -94,9 +94,8 @@ impl Real {
         while run.step().await? == Step::More {}
         run.end().await?;
         let speed = SpeedStore::open(SpeedSettings {
-            url: redis.url(),
             time_to_live: TimeDelta::zero(),
-            ..SpeedSettings::default()
+            ..redis.store_settings()
         })?;
         Ok(Self {
             played,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use api::proto::batch::batch_service_server::{BatchService, BatchServiceServer};
 use api::proto::speed::speed_service_server::{SpeedService, SpeedServiceServer};
 use api::proto::{batch, speed};
 use api::speed::{Changes, ChangesPart, Preview, Reading, TypeChanges, type_marks};
+use api::{Code, ServiceError};
 use chrono::{DateTime, Utc};
 use fhir_core::merge::Mark;
 use fhir_core::resource::{Content, State};
@@ -45,6 +47,7 @@ struct Held {
 pub(crate) struct FakeSpeed {
     held: Arc<Mutex<Held>>,
     moved: watch::Sender<u64>,
+    asked: Arc<AtomicU64>,
 }
 
 impl FakeSpeed {
@@ -52,7 +55,13 @@ impl FakeSpeed {
         Self {
             held: Arc::default(),
             moved: watch::Sender::new(0),
+            asked: Arc::default(),
         }
+    }
+
+    /// How many answers were asked for.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
@@ -76,6 +85,12 @@ impl FakeSpeed {
             }
             of.mark = Some(mark);
         });
+    }
+
+    /// Readings of a round that sets no mark.
+    pub(crate) fn unmarked(&self, resource_type: &str, states: Vec<State>, mark: Mark) {
+        self.round(resource_type, states, mark);
+        self.with(|held| held.types.entry(resource_type.into()).or_default().mark = None);
     }
 
     /// A webhook.
@@ -144,6 +159,7 @@ impl SpeedService for FakeSpeed {
         tokio::spawn(async move {
             while let Ok(Some(request)) = requests.message().await {
                 let request = Changes::try_from(request).expect("the gateway asks rightly");
+                this.asked.fetch_add(1, Ordering::Relaxed);
                 let deadline = tokio::time::Instant::now() + request.wait.to_std().expect("a wait");
                 let mut moved = this.moved.subscribe();
                 let answer = loop {
@@ -173,7 +189,7 @@ impl SpeedService for FakeSpeed {
 
     async fn pull(&self, _: Request<speed::PullRequest>) -> Result<Response<speed::PullResponse>, Status> {
         let Some((name, states, n)) = self.with(|held| held.at_pull.take()) else {
-            return Err(Status::unavailable("no round"));
+            return Err(ServiceError::new(Code::Unavailable, "no round").into());
         };
         let mark = crate::fixture::mark(n);
         self.round(&name, states, mark);
@@ -264,10 +280,10 @@ impl BatchService for FakeBatch {
         use batch::run_view_response::Part;
         let request = request.into_inner();
         let Some(batch::run_view_request::View::DefinitionJson(definition)) = request.view else {
-            return Err(Status::invalid_argument("a definition is needed"));
+            return Err(ServiceError::new(Code::Invalid, "a definition is needed").into());
         };
-        let view =
-            CompiledView::from_json(&definition).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let view = CompiledView::from_json(&definition)
+            .map_err(|e| ServiceError::new(Code::Invalid, e.to_string()))?;
         let (as_of, states) = self.states.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let header = batch::RunViewHeader {
             columns: view.columns().iter().map(batch::Column::from).collect(),

@@ -292,8 +292,17 @@ pub(crate) async fn put(owner: &ViewStore, name: &str) -> anyhow::Result<()> {
 
 /// Materialises what waits, at reading `n`.
 pub(crate) async fn join(owner: &ViewStore, n: i64, states: &[State]) -> anyhow::Result<()> {
+    join_type(owner, CONDITION, n, states).await
+}
+
+pub(crate) async fn join_type(
+    owner: &ViewStore,
+    resource_type: &str,
+    n: i64,
+    states: &[State],
+) -> anyhow::Result<()> {
     let mut run = owner
-        .begin_run(CONDITION, RunKind::Join)
+        .begin_run(resource_type, RunKind::Join)
         .await?
         .context("the type is free")?;
     let evaluated: Vec<_> = states.iter().map(|state| evaluate(run.views(), state)).collect();

@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use api::proto::serving::{
     DegradationReason as Reason, FreshnessDemand, GetStatisticsRequest, Layers, Operator, Order,
     QueryRequest, Source, value::Kind,
 };
 use e2e::deadline;
 use fhir_core::resource::{Content, State};
+use fhir_core::view::CompiledView;
 use sqlx::{Connection as _, PgConnection};
 use tonic::Code;
+use view_store::RunKind;
 
 use crate::fakes::PATIENCE;
 use crate::fixture::{
-    CONDITION, Fixture, all, compare, condition, join, mark, now, put, search, server, three,
+    CONDITION, Fixture, all, compare, condition, join, join_type, mark, now, put, search, server, three,
 };
 
 #[tokio::test]
@@ -135,6 +138,143 @@ async fn a_row_that_the_database_refuses_does_not_stop_the_stream() -> anyhow::R
     fixture
         .until_ids(&["c-1", "c-2", "c-3", "c-4", "c-6", "c-8"])
         .await?;
+    Ok(())
+}
+
+/// Makes the insertion of a live row with the code 666 fail as a cancelled statement does, so many times.
+async fn cancel(owner_url: &str, times: u32) -> anyhow::Result<()> {
+    let sql = format!(
+        "CREATE SEQUENCE sqlonfhir_live.attempts; \
+         CREATE FUNCTION sqlonfhir_live.cancel() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
+           IF NEW.code = '666' AND nextval('sqlonfhir_live.attempts') <= {times} THEN \
+             RAISE EXCEPTION 'canceling statement due to user request' USING ERRCODE = 'query_canceled'; \
+           END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER cancel BEFORE INSERT ON sqlonfhir_live.conditions FOR EACH ROW EXECUTE FUNCTION sqlonfhir_live.cancel()"
+    );
+    let mut owner = PgConnection::connect(owner_url).await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+        .execute(&mut owner)
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn law_1_a_page_that_is_broken_off_costs_no_resource_its_rows() -> anyhow::Result<()> {
+    let fixture = Fixture::over(&three()).await?;
+    cancel(&fixture.owner_url, 4).await?;
+    let states = vec![
+        condition("c-4", 1, "p-1", "400", "good", "1"),
+        condition("c-5", 1, "p-1", "666", "good too", "1"),
+        condition("c-6", 1, "p-1", "600", "good", "1"),
+    ];
+    fixture.speed.round(CONDITION, states, mark(5));
+    let answer = fixture
+        .until_ids(&["c-1", "c-2", "c-3", "c-4", "c-5", "c-6"])
+        .await?;
+    assert!(!answer.degradations().contains(&Reason::EvaluationErrors));
+    Ok(())
+}
+
+#[tokio::test]
+async fn law_7_one_type_that_cannot_be_applied_does_not_stop_the_others() -> anyhow::Result<()> {
+    let fixture = Fixture::over(&three()).await?;
+    // Its name comes after the other's, and so does its turn.
+    let text = r#"{"resourceType": "ViewDefinition", "name": "patients", "resource": "Patient", "status": "active",
+        "select": [{"column": [{"name": "id", "path": "getResourceKey()"}]}]}"#;
+    fixture
+        .owner
+        .put_view(&CompiledView::from_json(text)?, text, false)
+        .await?;
+    join_type(&fixture.owner, "Patient", 2, &[]).await?;
+    cancel(&fixture.owner_url, 1_000_000).await?;
+    let patient = |version: i64| State {
+        id: "p-9".into(),
+        version,
+        last_updated: now(),
+        content: Content::Body(br#"{"resourceType":"Patient","id":"p-9"}"#.to_vec()),
+    };
+    let refused = condition("c-4", 1, "p-1", "666", "refused", "1");
+    fixture.speed.round(CONDITION, vec![refused], mark(5));
+    fixture.speed.round("Patient", vec![patient(1)], mark(6));
+    let patients = || async {
+        let asked = QueryRequest {
+            view: "patients".into(),
+            ..Default::default()
+        };
+        let answer = fixture.ask(asked).await.ok()?;
+        (answer.ids() == ["p-9"]).then_some(())
+    };
+    deadline::until("the other type is applied", PATIENCE, patients).await?;
+    assert_eq!(fixture.owner.type_state(CONDITION).await?.speed, None);
+
+    // Once it can be, it is.
+    let mut owner = PgConnection::connect(&fixture.owner_url).await?;
+    sqlx::raw_sql("DROP TRIGGER cancel ON sqlonfhir_live.conditions")
+        .execute(&mut owner)
+        .await?;
+    fixture.until_ids(&["c-1", "c-2", "c-3", "c-4"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_type_that_another_has_locked_does_not_stop_the_others() -> anyhow::Result<()> {
+    let fixture = Fixture::over(&three()).await?;
+    let text = r#"{"resourceType": "ViewDefinition", "name": "patients", "resource": "Patient", "status": "active",
+        "select": [{"column": [{"name": "id", "path": "getResourceKey()"}]}]}"#;
+    fixture
+        .owner
+        .put_view(&CompiledView::from_json(text)?, text, false)
+        .await?;
+    join_type(&fixture.owner, "Patient", 2, &[]).await?;
+    let run = fixture.owner.begin_run(CONDITION, RunKind::Join).await?;
+    let mut joining = run.context("the type is free")?;
+    joining.lock_for_join().await?;
+    let patient = State {
+        id: "p-9".into(),
+        version: 1,
+        last_updated: now(),
+        content: Content::Body(br#"{"resourceType":"Patient","id":"p-9"}"#.to_vec()),
+    };
+    let waits = condition("c-4", 1, "p-1", "400", "new", "1");
+    fixture.speed.round(CONDITION, vec![waits], mark(5));
+    fixture.speed.round("Patient", vec![patient], mark(6));
+    deadline::until("the other type is applied", PATIENCE, || async {
+        let asked = QueryRequest {
+            view: "patients".into(),
+            ..Default::default()
+        };
+        let answer = fixture.ask(asked).await.ok()?;
+        (answer.ids() == ["p-9"]).then_some(())
+    })
+    .await?;
+    // A mark alone moves too.
+    fixture.speed.round("Patient", vec![], mark(7));
+    deadline::until("the other type's cursor moves", PATIENCE, || async {
+        let speed = fixture.owner.type_state("Patient").await.ok()?.speed?;
+        (speed.n == 7).then_some(())
+    })
+    .await?;
+    assert_eq!(fixture.owner.type_state(CONDITION).await?.speed, None);
+    joining.end().await?;
+    fixture.until_ids(&["c-1", "c-2", "c-3", "c-4"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn readings_whose_mark_stays_away_are_asked_for_less_and_less() -> anyhow::Result<()> {
+    let fixture = Fixture::over(&three()).await?;
+    let late = condition("c-4", 1, "p-1", "400", "new", "1");
+    fixture.speed.unmarked(CONDITION, vec![late], mark(5));
+    fixture.until_ids(&["c-1", "c-2", "c-3", "c-4"]).await?;
+    let (before, since) = (fixture.speed.asked(), std::time::Instant::now());
+    deadline::until("eight further answers", PATIENCE, || async {
+        (fixture.speed.asked() >= before + 8).then_some(())
+    })
+    .await?;
+    assert!(
+        since.elapsed() > Duration::from_millis(900),
+        "the same readings, over and over"
+    );
     Ok(())
 }
 

@@ -25,7 +25,7 @@ use speed_ingestor::{
     measures::Measures,
     needed::Needed,
     rounds::{RoundSettings, Rounds, TailState},
-    store::{SpeedStore, StoreSettings},
+    store::SpeedStore,
     tail::{ChangesReader, OpenedReading, ReadingPart},
     webhook::{Limits, Webhook},
 };
@@ -78,11 +78,7 @@ pub(crate) async fn redis() -> (Redis, SpeedStore) {
 }
 
 pub(crate) fn store(redis: &Redis) -> SpeedStore {
-    SpeedStore::open(StoreSettings {
-        url: redis.url(),
-        ..StoreSettings::default()
-    })
-    .unwrap()
+    SpeedStore::open(redis.store_settings()).unwrap()
 }
 
 /// All readings later than a cursor, as (id, version, n).
@@ -100,10 +96,16 @@ pub(crate) async fn held(store: &SpeedStore, cursor: i64) -> Vec<(String, i64, i
 pub(crate) struct FakeHapi(Arc<Mutex<Told>>);
 
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one fault that a test can switch on"
+)]
 struct Told {
     n: i64,
     states: Vec<State>,
     failing: bool,
+    failing_sweeps: bool,
+    windows: Vec<Option<TimeDelta>>,
     concludes_nothing: bool,
     full_refresh_needed: bool,
     published_n: i64,
@@ -118,6 +120,14 @@ impl FakeHapi {
     pub(crate) fn fails(&self, failing: bool) {
         self.0.lock().unwrap().failing = failing;
     }
+    /// Readings without a window fail.
+    pub(crate) fn fails_sweeps(&self) {
+        self.0.lock().unwrap().failing_sweeps = true;
+    }
+    /// The windows that were asked for, also of readings that failed.
+    pub(crate) fn windows(&self) -> Vec<Option<TimeDelta>> {
+        self.0.lock().unwrap().windows.clone()
+    }
     /// The window is capped, so nothing may be concluded.
     pub(crate) fn concludes_nothing(&self, nothing: bool) {
         self.0.lock().unwrap().concludes_nothing = nothing;
@@ -127,6 +137,10 @@ impl FakeHapi {
     }
     pub(crate) fn published(&self, n: i64) {
         self.0.lock().unwrap().published_n = n;
+    }
+    /// The next reading's number is the one after this.
+    pub(crate) fn begins_at(&self, n: i64) {
+        self.0.lock().unwrap().n = n;
     }
     /// From where the last reading was to go on.
     pub(crate) fn asked(&self) -> Vec<(String, Option<Position>)> {
@@ -156,10 +170,11 @@ impl ChangesReader for FakeHapi {
         &self,
         (): (),
         since: Vec<(String, Option<Position>)>,
-        _window: Option<TimeDelta>,
+        window: Option<TimeDelta>,
     ) -> Result<Option<FakeReading>, ServiceError> {
         let mut told = self.0.lock().unwrap();
-        if told.failing {
+        told.windows.push(window);
+        if told.failing || (told.failing_sweeps && window.is_none()) {
             return Err(ServiceError::new(
                 api::Code::Unavailable,
                 "hapi's database is away",
@@ -217,6 +232,28 @@ pub(crate) struct Ingestor {
     pub(crate) base: String,
 }
 
+/// Rounds of the tail over this store.
+pub(crate) fn rounds(
+    hapi: &FakeHapi,
+    store: &SpeedStore,
+    needed: &Needed,
+    state: &TailState,
+) -> Rounds<FakeHapi> {
+    Rounds {
+        reader: hapi.clone(),
+        store: store.clone(),
+        needed: needed.clone(),
+        state: state.clone(),
+        measures: Measures::default(),
+        clock: Arc::new(SystemClock),
+        settings: RoundSettings {
+            interval: Duration::from_millis(200),
+            window: TimeDelta::minutes(10),
+            sweep: Duration::from_secs(30),
+        },
+    }
+}
+
 pub(crate) const SECRET: &str = "s3cret";
 
 impl Ingestor {
@@ -236,17 +273,8 @@ impl Ingestor {
         let (hapi, shutdown, measures) = (FakeHapi::default(), Shutdown::new(), Measures::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let rounds = Rounds {
-            reader: hapi.clone(),
-            store: store.clone(),
-            needed: needed.clone(),
-            state: tail.clone(),
             measures: measures.clone(),
-            clock: clock.clone(),
-            settings: RoundSettings {
-                interval: Duration::from_millis(200),
-                window: TimeDelta::minutes(10),
-                sweep: Duration::from_secs(30),
-            },
+            ..rounds(&hapi, &store, &needed, &tail)
         };
         shutdown.spawn(rounds.run(shutdown.clone()));
         let gate = Gate::closed("not checked");

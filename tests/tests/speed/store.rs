@@ -115,10 +115,9 @@ async fn previews_are_taken_once_and_lie_beside_the_readings() {
 async fn previews_are_bounded_in_number_and_bytes_and_the_oldest_go() {
     let redis = Redis::start().await.unwrap();
     let settings = StoreSettings {
-        url: redis.url(),
         max_previews: 3,
         max_preview_bytes: 1000,
-        ..StoreSettings::default()
+        ..redis.store_settings()
     };
     let store = SpeedStore::open(settings).unwrap();
     let mut dropped = 0;
@@ -247,12 +246,7 @@ async fn an_answer_begun_in_another_life_must_be_asked_for_again() {
 #[tokio::test]
 async fn law_4_only_what_the_batch_has_covered_leaves_and_the_rest_is_counted() {
     let redis = Redis::start().await.unwrap();
-    let settings = StoreSettings {
-        url: redis.url(),
-        time_to_live: TimeDelta::hours(24),
-        ..StoreSettings::default()
-    };
-    let store = SpeedStore::open(settings).unwrap();
+    let store = store(&redis);
     // Received a year ago by the clock of Redis, so an expiry takes effect at once.
     let long_ago = chrono::DateTime::UNIX_EPOCH;
     for (id, n) in [("a", 1), ("b", 2), ("c", 3)] {

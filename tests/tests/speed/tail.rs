@@ -1,8 +1,18 @@
 //! Rounds of the tail: the mark lies behind the readings, in one life, and only where it may be concluded.
 
-use speed_ingestor::tail::{Stepped, Tail, TailError};
+use std::time::Duration;
 
-use crate::kit::{FakeHapi, at, held, position, redis, state};
+use daemon::{Clock as _, Shutdown, SystemClock};
+use e2e::redis::{Redis, Settings};
+use fhir_core::resource::{Content, State};
+use speed_ingestor::{
+    needed::Needed,
+    rounds::TailState,
+    store::StoreError,
+    tail::{Stepped, Tail, TailError},
+};
+
+use crate::kit::{FakeHapi, at, held, position, reading, redis, rounds, state, store};
 
 fn types() -> Vec<String> {
     vec!["Patient".into()]
@@ -97,4 +107,64 @@ async fn a_failed_step_begins_a_new_round() {
     assert!(tail.is_between_rounds());
     hapi.fails(false);
     round(&mut tail, &hapi, &store).await;
+}
+
+/// More than enough for a handful of rounds.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+#[tokio::test]
+async fn a_sweep_that_fails_does_not_stop_the_rounds_between() {
+    let (_redis, store) = redis().await;
+    let (hapi, state, shutdown) = (FakeHapi::default(), TailState::default(), Shutdown::new());
+    hapi.fails_sweeps();
+    let needed = Needed::default();
+    needed.set(types());
+    shutdown.spawn(rounds(&hapi, &store, &needed, &state).run(shutdown.clone()));
+    let finished = tokio::time::timeout(PATIENCE, state.finish_one()).await;
+    shutdown.stop();
+    assert_eq!(hapi.windows().first(), Some(&None), "the first round is a sweep");
+    assert!(finished.is_ok(), "only sweeps: {:?}", hapi.windows());
+}
+
+#[tokio::test]
+async fn law_4_a_full_redis_recovers_once_the_batch_has_covered_it() {
+    let options = vec![("maxmemory".into(), "4mb".into())];
+    let redis = Redis::start_with(Settings {
+        options,
+        ..Settings::default()
+    })
+    .await
+    .unwrap();
+    let store = store(&redis);
+    let large = |id: String| State {
+        content: Content::Body(vec![b'x'; 50_000]),
+        ..state(&id, 1)
+    };
+    let mut n = 0;
+    let error = loop {
+        n += 1;
+        assert!(n < 1000, "never full");
+        let found = reading(large(format!("p{n}")), n);
+        if let Err(error) = store
+            .offer_readings(None, "Patient", &[found], SystemClock.now())
+            .await
+        {
+            break error;
+        }
+    };
+    assert!(matches!(error, StoreError::OutOfMemory(_)), "{error}");
+
+    let (hapi, tail, shutdown) = (FakeHapi::default(), TailState::default(), Shutdown::new());
+    hapi.begins_at(n);
+    hapi.published(n);
+    hapi.finds(&[large("new".into())]);
+    let needed = Needed::default();
+    needed.set(types());
+    shutdown.spawn(rounds(&hapi, &store, &needed, &tail).run(shutdown.clone()));
+    let finished = tokio::time::timeout(PATIENCE, tail.finish_one()).await;
+    shutdown.stop();
+    assert!(finished.is_ok(), "{:?}", tail.health(SystemClock.now()));
+    assert!(store.mark("Patient").await.unwrap().is_some());
+    let kept = held(&store, 0).await;
+    assert!(kept.iter().any(|(id, _, _)| id == "new"), "{} kept", kept.len());
 }

@@ -184,7 +184,7 @@ async fn selects_that_cannot_be_answered_say_what_there_is_and_not_the_value() -
         matches!(labs.select(&unknown).await, Err(StoreError::InvalidSelect(text)) if text.contains("value, codes"))
     );
     assert!(
-        matches!(labs.store.snapshot(Some("lab")).await.err(), Some(StoreError::UnknownView { known, .. }) if known == "labs")
+        matches!(labs.store.snapshot(Some("lab")).await.err(), Some(StoreError::UnknownView { known, .. }) if known == ["labs"])
     );
     Ok(())
 }
@@ -285,13 +285,8 @@ async fn values_of_every_kind_come_back_alone_and_in_collections() -> anyhow::Re
     let column = |(index, (kind, _)): (usize, &(ColumnKind, Cell<'static>))| {
         let name = format!("c{index}");
         [false, true].map(|collection| Column {
-            name: format!("{name}_{collection}"),
-            kind: *kind,
             collection,
-            fhir_type: None,
-            description: None,
-            path: String::new(),
-            tags: vec![],
+            ..Column::new(format!("{name}_{collection}"), *kind)
         })
     };
     let columns: Vec<Column> = values.iter().enumerate().flat_map(column).collect();

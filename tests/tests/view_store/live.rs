@@ -195,7 +195,7 @@ async fn whoever_writes_rows_of_other_views_than_the_types_is_refused() -> anyho
         Err(StoreError::ViewsChanged { .. })
     ));
     assert!(
-        matches!(labs.store.drop_view("gone").await, Err(StoreError::UnknownView { known, .. }) if known == "labs")
+        matches!(labs.store.drop_view("gone").await, Err(StoreError::UnknownView { known, .. }) if known == ["labs"])
     );
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use e2e::deadline;
 use fhir_core::resource::State;
 use fhir_core::row::Cell;
 use fhir_core::view::CompiledView;
@@ -14,6 +15,9 @@ use view_store::{
 use super::fixture::{
     Fixture, OBSERVATION, PLAN, WITH_UNIT, at, everything, observation, position, rows, stage,
 };
+
+/// How long a server may take to notice that a session is gone.
+const LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn live_changes_during_a_run_stay_and_the_batch_rows_wait_behind_them() -> anyhow::Result<()> {
@@ -193,7 +197,7 @@ async fn a_joining_view_is_not_seen_before_and_its_loader_may_die() -> anyhow::R
         run.lock_for_join().await?;
     }
     // The dead run's session ends a moment later, and with it its locks.
-    let run = answered(async || {
+    let run = deadline::until("the dead run's lock", LIMIT, || async {
         labs.store
             .begin_run(OBSERVATION, RunKind::Join)
             .await
@@ -202,7 +206,11 @@ async fn a_joining_view_is_not_seen_before_and_its_loader_may_die() -> anyhow::R
     })
     .await?;
     run.end().await?;
-    answered(async || labs.apply(2, &[observation("a", 2, "2")]).await.ok()).await?;
+    let later = [observation("a", 2, "2")];
+    deadline::until_ok("the dead run's transaction to end", LIMIT, || {
+        labs.apply(2, &later)
+    })
+    .await?;
     labs.publish(RunKind::Incremental, 3, &[observation("a", 2, "2")])
         .await?;
 
@@ -213,16 +221,43 @@ async fn a_joining_view_is_not_seen_before_and_its_loader_may_die() -> anyhow::R
     Ok(())
 }
 
-/// Asks until there is an answer.
-async fn answered<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(answer) = ask().await {
-            return Ok(answer);
-        }
-        anyhow::ensure!(std::time::Instant::now() < deadline, "no answer in time");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+#[tokio::test]
+async fn law_7_a_view_that_cannot_join_says_why_whether_it_is_new_or_replaced() -> anyhow::Result<()> {
+    let labs = Fixture::with_labs(&[observation("a", 1, "1")]).await?;
+    labs.put("kept", "").await?;
+    labs.join(2, &[observation("a", 1, "1")]).await?;
+    assert_eq!(labs.put("labs", WITH_UNIT).await?, PutOutcome::Replacing);
+    assert_eq!(labs.put("new", "").await?, PutOutcome::Created);
+    labs.store.fail_joining(OBSERVATION, "for this reason").await?;
+    let told = async || -> anyhow::Result<Vec<(String, ViewState, Option<String>)>> {
+        let views = labs.store.views().await?;
+        Ok(views.into_iter().map(|v| (v.name, v.state, v.reason)).collect())
+    };
+    let reason = Some("for this reason".to_owned());
+    let failed = [
+        ("kept".to_owned(), ViewState::Active, None),
+        ("labs".to_owned(), ViewState::Stale, reason.clone()),
+        ("new".to_owned(), ViewState::Error, reason),
+    ];
+    assert_eq!(told().await?, failed);
+    assert_eq!(
+        labs.merged().await?,
+        "a=1",
+        "the rows of the definition before are shown"
+    );
+    // The same failure again is no change that watchers need to hear of.
+    let generation = labs.store.registry_generation().await?;
+    labs.store.fail_joining(OBSERVATION, "for this reason").await?;
+    assert_eq!(labs.store.registry_generation().await?, generation);
+
+    labs.join(3, &[observation("a", 1, "1")]).await?;
+    assert!(
+        told()
+            .await?
+            .iter()
+            .all(|(_, state, reason)| *state == ViewState::Active && reason.is_none())
+    );
+    Ok(())
 }
 
 #[tokio::test]

@@ -7,7 +7,10 @@ use fhir_core::resource::State;
 use futures::{Stream, TryStreamExt as _, stream};
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
-use super::{Hapi, HapiError, snapshot::CHUNK};
+use super::{
+    Hapi, HapiError,
+    snapshot::{FIRST_CHUNK, next_chunk},
+};
 
 /// A range of `res_id`: from `from` (inclusive) to `to` (exclusive); `None` is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,13 +155,19 @@ enum Loading {
     Open {
         hapi: Hapi,
         transaction: Transaction<'static, Postgres>,
+        /// Resources that the next statement fetches.
+        chunk: usize,
     },
 }
 
 impl Loading {
     async fn next(self) -> Result<Option<(Vec<State>, Self)>, HapiError> {
-        let (hapi, mut transaction) = match self {
-            Self::Open { hapi, transaction } => (hapi, transaction),
+        let (hapi, mut transaction, chunk) = match self {
+            Self::Open {
+                hapi,
+                transaction,
+                chunk,
+            } => (hapi, transaction, chunk),
             Self::Begin { hapi, declare } => {
                 let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
                 let mut transaction = hapi
@@ -174,10 +183,10 @@ impl Loading {
                         .await
                         .map_err(HapiError::of("loading a range"))?;
                 }
-                (hapi, transaction)
+                (hapi, transaction, FIRST_CHUNK)
             }
         };
-        let rows = sqlx::query(AssertSqlSafe(format!("FETCH {CHUNK} FROM load")))
+        let rows = sqlx::query(AssertSqlSafe(format!("FETCH {chunk} FROM load")))
             .persistent(false)
             .fetch_all(&mut *transaction)
             .await
@@ -190,7 +199,13 @@ impl Loading {
             return Ok(None);
         }
         let states = hapi.states_of(&mut transaction, rows).await?;
-        Ok(Some((states, Self::Open { hapi, transaction })))
+        let chunk = next_chunk(&states);
+        let open = Self::Open {
+            hapi,
+            transaction,
+            chunk,
+        };
+        Ok(Some((states, open)))
     }
 }
 

@@ -33,14 +33,16 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{
-    PgPool, Row as _,
+    ConnectOptions as _, PgPool, Row as _,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 pub use error::HapiError;
 pub use load::{IdRange, Selection};
 pub use schema::{Partition, Schema};
+pub(crate) use snapshot::CHUNK;
 pub use snapshot::HapiSnapshot;
+pub(crate) use snapshot::{FIRST_CHUNK, body_bytes, next_chunk};
 pub use zone::Zone;
 
 /// By this name our own backends are known: they do not write to HAPI's tables, and hold no bound back.
@@ -114,6 +116,8 @@ impl Hapi {
                 )
             })?
             .application_name(APPLICATION_NAME)
+            // Statements may hold ids: they are never logged, not even slow ones.
+            .disable_statement_logging()
             // Compiling takes longer than any of these short statements.
             .options([("jit", "off"), ("default_transaction_read_only", "on")]);
         let pool = PgPoolOptions::new()
@@ -146,11 +150,6 @@ impl Hapi {
         &self.inner.schema
     }
 
-    /// How far `res_updated` may lie before its transaction's start.
-    pub fn margin(&self) -> TimeDelta {
-        self.inner.margin
-    }
-
     /// How much earlier the oldest version that the last reading found could have been dated and still be found: near zero, the margin was
     /// nearly not enough. `None` before the first change.
     pub fn margin_left(&self) -> Option<TimeDelta> {
@@ -169,10 +168,10 @@ impl Hapi {
     /// Clock first, then the oldest open transaction (rule 1): the lateral join orders the two.
     pub async fn clock(&self) -> Result<Clock, HapiError> {
         let row = sqlx::query(
-            "SELECT c.t, least(c.t, a.oldest, p.oldest) AS oldest
+            "SELECT c.t, least(c.t, a.oldest, p.oldest) AS oldest, a.hidden, pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees, current_user::text
              FROM (SELECT clock_timestamp() AS t OFFSET 0) c
              CROSS JOIN LATERAL (
-                 SELECT min(xact_start) AS oldest FROM pg_stat_activity
+                 SELECT min(xact_start) AS oldest, count(*) FILTER (WHERE state = 'disabled') AS hidden FROM pg_stat_activity
                  WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> $1 AND c.t IS NOT NULL) a
              CROSS JOIN LATERAL (
                  SELECT min(prepared) - $2 AS oldest FROM pg_prepared_xacts WHERE database = current_database() AND c.t IS NOT NULL) p",
@@ -182,6 +181,17 @@ impl Hapi {
         .fetch_one(&self.inner.pool)
         .await
         .map_err(HapiError::of("reading the clock"))?;
+        let doing = "reading the clock";
+        // Either may change while we run; then what others hold open is not seen, and what they commit late would be lost.
+        if !row.try_get::<bool, _>(3).map_err(HapiError::of(doing))? {
+            return Err(blind(&row.try_get::<String, _>(4).map_err(HapiError::of(doing))?));
+        }
+        if row.try_get::<i64, _>(2).map_err(HapiError::of(doing))? > 0 {
+            return Err(HapiError::Refused(
+                "a connection to HAPI's database hides when its transactions began, and its late commits would be lost: SET track_activities = on"
+                    .to_owned(),
+            ));
+        }
         let get = |i| {
             row.try_get::<DateTime<Utc>, _>(i)
                 .map_err(HapiError::of("reading the clock"))
@@ -214,11 +224,15 @@ async fn check_server(connection: &mut sqlx::PgConnection) -> Result<(), HapiErr
     }
     if !row.try_get::<bool, _>(2).map_err(HapiError::of(doing))? {
         let user: String = row.try_get(3).map_err(HapiError::of(doing))?;
-        return Err(HapiError::Refused(format!(
-            "the role {user} cannot see when other transactions began, and would lose late commits: GRANT pg_read_all_stats TO \"{user}\""
-        )));
+        return Err(blind(&user));
     }
     Ok(())
+}
+
+fn blind(user: &str) -> HapiError {
+    HapiError::Refused(format!(
+        "the role {user} cannot see when other transactions began, and would lose late commits: GRANT pg_read_all_stats TO \"{user}\""
+    ))
 }
 
 /// A zone east of HAPI's makes rows look older, one west of it newer than now: the second shows at once.

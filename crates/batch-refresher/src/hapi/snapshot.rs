@@ -1,15 +1,37 @@
 //! One snapshot of HAPI's PostgreSQL: what has changed since a position, and the current state of resources.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use fhir_core::{merge::Position, resource::State};
+use fhir_core::{
+    merge::Position,
+    resource::{Content, State},
+};
 use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction};
 
 use super::{Hapi, HapiError, TIMELINE};
 
-/// Resources whose states are read by one statement: some megabytes of bodies.
-pub(super) const CHUNK: usize = 500;
+/// Resources whose states are read by one statement, at most.
+pub(crate) const CHUNK: usize = 500;
+/// Bodies that one statement should bring, about.
+const CHUNK_BYTES: usize = 4 * 1024 * 1024;
+/// Resources of the first statement, before it is known how large they are.
+pub(crate) const FIRST_CHUNK: usize = 50;
+
+/// How many resources the next statement reads, after one that brought these: memory follows bytes, and bodies may have a kilobyte or many megabytes.
+pub(crate) fn next_chunk(states: &[State]) -> usize {
+    let bytes: usize = states.iter().map(body_bytes).sum();
+    let average = bytes / states.len().max(1);
+    (CHUNK_BYTES / average.max(1)).clamp(1, CHUNK)
+}
+
+/// Bytes of a state's body.
+pub(crate) fn body_bytes(state: &State) -> usize {
+    match &state.content {
+        Content::Body(body) => body.len(),
+        Content::Deleted | Content::Unreadable(_) => 0,
+    }
+}
 
 /// An open snapshot (`REPEATABLE READ READ ONLY`). Dropping it ends the transaction.
 pub struct HapiSnapshot {
@@ -77,6 +99,16 @@ fn reach(xmax: u64, since_xmin: u64) -> i64 {
 }
 
 impl HapiSnapshot {
+    /// Each statement from here on may take so long. For readings that others wait for: when they have gone, the driver does not cancel what runs.
+    pub(crate) async fn limit_statements(&mut self, limit: Duration) -> Result<(), HapiError> {
+        let sql = format!("SET LOCAL statement_timeout = {}", limit.as_millis());
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut *self.transaction)
+            .await
+            .map(|_| ())
+            .map_err(HapiError::of("limiting statements"))
+    }
+
     /// Ids with a version that is visible here and may not have been at `since` (rule 3): its transaction, widened by the epoch, is not below
     /// `since.xmin`, and its `res_updated` not before `since.bound`. Sub-transactions of one still open lie above its xmin too.
     ///

@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
-use view_store::{RunKind, StoreError, ViewState};
+use view_store::{RunKind, StoreError};
 
 use super::{Inner, Request, RunStatus};
 use crate::{
@@ -25,6 +25,18 @@ const BUSY_PAUSE: Duration = Duration::from_millis(250);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause: a server that returns is noticed within it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+
+/// How long views that could not join are left alone, doubled with each failure: an attempt reads the whole type. A new definition is tried at once.
+const FIRST_REST: Duration = Duration::from_secs(5);
+/// The longest such rest.
+const LONGEST_REST: Duration = Duration::from_mins(10);
+
+/// Views that could not join, and until when they are left alone.
+struct Rest {
+    views: Vec<(String, String)>,
+    until: Instant,
+    pause: Duration,
+}
 
 /// What works for one type.
 pub(super) struct Worker {
@@ -51,9 +63,11 @@ impl Worker {
         // The first run comes at once: the watermark may be old.
         let (mut due, mut not_before) = (interval.map(|_| Instant::now()), Instant::now());
         let mut pause = FIRST_PAUSE;
+        let mut rest: Option<Rest> = None;
         while let Some(asked) = self.next(&mut requests, due, not_before).await {
-            if self.run(&asked).await {
+            if self.run(&asked, &mut rest).await {
                 (due, not_before) = (interval.map(|interval| Instant::now() + interval), Instant::now());
+                due = rest.iter().map(|rest| rest.until).chain(due).min();
                 pause = FIRST_PAUSE;
             } else {
                 not_before = Instant::now() + pause;
@@ -95,7 +109,7 @@ impl Worker {
     }
 
     /// One run, repeated where another one is called for; false if it failed.
-    async fn run(&self, asked: &[Request]) -> bool {
+    async fn run(&self, asked: &[Request], rest: &mut Option<Rest>) -> bool {
         let wanted = asked.iter().map(|r| r.kind).fold(RunKind::Incremental, greater);
         let watchers: Vec<_> = asked.iter().filter_map(|r| r.watcher.clone()).collect();
         let cancel = self.stop.child_token();
@@ -110,12 +124,15 @@ impl Worker {
         };
         report.send(RunPhase::Waiting, None, None);
         let result = match cancel.run_until_cancelled(self.inner.slots.acquire()).await {
-            Some(Ok(_slot)) => self.repeat(&mut report, wanted, !asked.is_empty(), &cancel).await,
+            Some(Ok(_slot)) => {
+                self.repeat(&mut report, wanted, !asked.is_empty(), rest, &cancel)
+                    .await
+            }
             _ => Ok(Ended::Cancelled),
         };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let by_run = ByRun {
-            resource_type: self.resource_type.clone(),
+            r#type: self.resource_type.clone(),
             kind: report.kind.into(),
         };
         let measures = &self.inner.measures;
@@ -144,7 +161,8 @@ impl Worker {
             }
             Ok(Ended::Cancelled) => {
                 report.send(RunPhase::Failed, None, Some("cancelled".to_owned()));
-                true
+                // Views that wait to join still do, and nothing else may come to ask for it.
+                report.kind != RunKind::Join
             }
             Err(error) => {
                 measures.refresh_failures.get_or_create(&by_run).inc();
@@ -161,15 +179,37 @@ impl Worker {
         report: &mut Report<'_>,
         wanted: RunKind,
         asked: bool,
+        rest: &mut Option<Rest>,
         cancel: &CancellationToken,
     ) -> Result<Ended, RunError> {
-        let mut kind = wanted;
+        let store = &self.inner.store;
+        let waiting = store.waiting_views(&self.resource_type).await?;
+        let watched = !report.watchers.is_empty();
+        let resting = rest
+            .as_ref()
+            .is_some_and(|rest| !watched && rest.views == waiting && Instant::now() < rest.until);
+        let mut kind = match wanted {
+            RunKind::Incremental if !waiting.is_empty() && !resting => RunKind::Join,
+            RunKind::Join if resting => RunKind::Incremental,
+            wanted => wanted,
+        };
         let mut tries = 0;
         loop {
-            if kind == RunKind::Incremental && self.inner.store.needs_join(&self.resource_type).await? {
-                kind = RunKind::Join;
+            let once = Box::pin(self.once(report, kind, cancel)).await;
+            if report.kind == RunKind::Join {
+                match &once {
+                    Ok(Ended::Published(_)) => *rest = None,
+                    Err(error) if !is_passing(error) => {
+                        let pause = rest.as_ref().map_or(FIRST_REST, |rest| rest.pause * 2);
+                        let pause = pause.min(LONGEST_REST);
+                        let (views, until) = (waiting, Instant::now() + pause);
+                        *rest = Some(Rest { views, until, pause });
+                        return self.without_joining(report, once, cancel).await;
+                    }
+                    _ => {}
+                }
             }
-            match Box::pin(self.once(report, kind, cancel)).await? {
+            match once? {
                 Ended::Busy if asked => {
                     let paused = cancel.run_until_cancelled(tokio::time::sleep(BUSY_PAUSE)).await;
                     if paused.is_none() {
@@ -190,6 +230,28 @@ impl Worker {
         }
     }
 
+    /// Views that cannot join keep no other from what has changed. The failure stays the run's.
+    async fn without_joining(
+        &self,
+        report: &mut Report<'_>,
+        failed: Result<Ended, RunError>,
+        cancel: &CancellationToken,
+    ) -> Result<Ended, RunError> {
+        if !self
+            .inner
+            .store
+            .type_views(&self.resource_type)
+            .await?
+            .views
+            .is_empty()
+            && let Ended::Published(as_of) = Box::pin(self.once(report, RunKind::Incremental, cancel)).await?
+        {
+            report.count(as_of);
+        }
+        report.kind = RunKind::Join;
+        failed
+    }
+
     async fn once(
         &self,
         report: &mut Report<'_>,
@@ -202,6 +264,7 @@ impl Worker {
             settings,
             ..
         } = &*self.inner;
+        report.kind = kind;
         let started = RefreshRun::start(hapi, store, &self.resource_type, kind, settings.clone());
         let Some(started) = cancel.run_until_cancelled(started).await else {
             return Ok(Ended::Cancelled);
@@ -236,28 +299,25 @@ impl Worker {
         })
     }
 
-    /// A view that could not be populated says why in the registry; one that is only unreachable does not.
+    /// Views that could not join say why in the registry; what is only unreachable is no reason.
     async fn remember_failure(&self, error: &RunError, kind: RunKind) {
-        let transient = match error {
-            RunError::Hapi(e) => e.is_transient(),
-            RunError::Store(StoreError::Database { transient, .. }) => *transient,
-            RunError::Store(StoreError::ViewsChanged { .. }) | RunError::Evaluation | RunError::Ended => true,
-            RunError::Store(_) => false,
-        };
-        if transient || kind != RunKind::Join {
+        if is_passing(error) || kind != RunKind::Join {
             return;
         }
-        let store = &self.inner.store;
-        let Ok(views) = store.views().await else { return };
-        let joining = [ViewState::Creating, ViewState::Populating];
-        for view in views
-            .iter()
-            .filter(|v| v.resource_type == self.resource_type && joining.contains(&v.state))
-        {
-            if let Err(error) = store.fail_view(&view.name, &error.to_string()).await {
-                tracing::warn!(view = %view.name, %error, "the failure of a view cannot be recorded");
-            }
+        let reason = error.to_string();
+        if let Err(error) = self.inner.store.fail_joining(&self.resource_type, &reason).await {
+            tracing::warn!(resource_type = %self.resource_type, %error, "the failure of a type's views cannot be recorded");
         }
+    }
+}
+
+/// Whether what failed says nothing about the views: the next run may do better.
+fn is_passing(error: &RunError) -> bool {
+    match error {
+        RunError::Hapi(e) => e.is_transient(),
+        RunError::Store(StoreError::Database { transient, .. }) => *transient,
+        RunError::Store(StoreError::ViewsChanged { .. }) | RunError::Evaluation | RunError::Ended => true,
+        RunError::Store(_) => false,
     }
 }
 
@@ -305,7 +365,7 @@ impl Report<'_> {
     fn count(&self, as_of: DateTime<Utc>) {
         let measures = &self.worker.inner.measures;
         let by_type = ByType {
-            resource_type: self.worker.resource_type.clone(),
+            r#type: self.worker.resource_type.clone(),
         };
         measures
             .resources_read

@@ -23,8 +23,9 @@ use view_store::{AppliedPage, Cursor, MergeLeadership, ViewStore};
 
 use super::{MergeError, Merger, Stepped};
 use crate::{
-    catalog::{Catalog, LayerHealth},
+    catalog::Catalog,
     hapi_clock::HapiClock,
+    layer_health::LayerHealth,
     metrics::{Event, EventLabel, ServingMetrics},
     statistics::Statistics,
 };
@@ -45,8 +46,11 @@ const CONFIRM_LEAD: Duration = Duration::from_millis(500);
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 /// A failure after so long is a new one.
 const STEADY: Duration = Duration::from_secs(2);
-/// Pause after an answer that changed nothing although it held readings: their mark is still to come.
-const NOTHING_NEW: Duration = Duration::from_millis(20);
+/// Pauses after answers that changed nothing although they held readings, whose mark is still to come: doubled while nothing new comes. The last one
+/// bounds how late a preview may be noticed meanwhile.
+const NOTHING_NEW: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+/// Pauses of a type whose changes cannot be applied.
+const TYPE_BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
 /// What the merger works with.
 pub(crate) struct Follower {
@@ -107,6 +111,7 @@ impl Follower {
         let mut pending: HashMap<String, (Cursor, Mark)> = HashMap::new();
         let mut marks_moved: Option<Instant> = None;
         let mut confirmed = Instant::now();
+        let (mut idle, mut resting) = (NOTHING_NEW[0], Resting::default());
         loop {
             if confirmed.elapsed() >= CONFIRM_LEAD {
                 leadership.confirm().await?;
@@ -119,6 +124,11 @@ impl Follower {
                 continue;
             }
             types.retain(|name, _| names.contains(name));
+            let names = resting.awake(names);
+            if names.is_empty() {
+                tokio::time::sleep(TYPE_BACK_OFF[0]).await;
+                continue;
+            }
             let cursors = self.store.cursors(&names).await?;
             // Another merger has moved it, or a crash has set it back: what was seen from there counts no more.
             pending.retain(|name, (from, _)| {
@@ -141,10 +151,7 @@ impl Follower {
             let due = marks_moved
                 .map(|moved| moved + MARKS_EVERY)
                 .filter(|_| !pending.is_empty());
-            let wait = due.map_or(WAIT, |due| {
-                TimeDelta::from_std(due.saturating_duration_since(Instant::now()))
-                    .map_or(WAIT, |left| left.min(WAIT))
-            });
+            let wait = wait_until(resting.due().into_iter().chain(due).min());
 
             let mut answer = stream.ask(Changes { cursors: asked, wait }).await?;
             self.health.speed(true);
@@ -171,9 +178,19 @@ impl Follower {
                     let merger = types
                         .entry(name.clone())
                         .or_insert_with(|| Merger::new(self.store.clone(), name.clone()));
-                    let applied = self.apply(merger, cursor, changes).await?;
                     pending.remove(name);
-                    nothing_new &= applied == 0;
+                    match self.apply(merger, cursor, changes).await {
+                        Ok(applied) => nothing_new &= applied == 0,
+                        // Of this type only; the views' database as a whole is asked at each turn, and then all wait.
+                        Err(error) => {
+                            merger.forget();
+                            // It may have been a crash, before which they were seen.
+                            pending.clear();
+                            self.metrics.merge_failures.inc();
+                            resting.add(name, &error);
+                            nothing_new = false;
+                        }
+                    }
                 }
                 nothing_new &= moved.is_none();
             }
@@ -186,9 +203,12 @@ impl Follower {
                 marks_moved = Some(Instant::now());
                 self.applied.send_modify(|count| *count += 1);
             }
-            if nothing_new {
-                tokio::time::sleep(NOTHING_NEW).await;
-            }
+            idle = if nothing_new {
+                tokio::time::sleep(idle).await;
+                (idle * 2).min(NOTHING_NEW[1])
+            } else {
+                NOTHING_NEW[0]
+            };
         }
     }
 
@@ -248,6 +268,44 @@ impl Follower {
         self.statistics.applied(shown);
         shown
     }
+}
+
+/// Types that are left alone for a while, since their changes could not be applied: until when, and how long that pause is.
+#[derive(Default)]
+struct Resting(HashMap<String, (Instant, Duration)>);
+
+impl Resting {
+    /// Of these types, those that do not rest.
+    fn awake(&mut self, mut names: Vec<String>) -> Vec<String> {
+        let now = Instant::now();
+        self.0
+            .retain(|name, (until, _)| names.contains(name) && until.elapsed() < STEADY);
+        names.retain(|name| self.0.get(name).is_none_or(|(until, _)| *until <= now));
+        names
+    }
+
+    /// When the next one is awake again.
+    fn due(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.0
+            .values()
+            .map(|(until, _)| *until)
+            .filter(|until| *until > now)
+            .min()
+    }
+
+    fn add(&mut self, name: &str, error: &MergeError) {
+        let last = self.0.get(name).map(|(_, pause)| *pause * 2);
+        let pause = last.map_or(TYPE_BACK_OFF[0], |pause| pause.min(TYPE_BACK_OFF[1]));
+        tracing::warn!(resource_type = name, reason = %error, pause_ms = pause.as_millis(), "merging of a type is interrupted");
+        self.0.insert(name.to_owned(), (Instant::now() + pause, pause));
+    }
+}
+
+/// How long an answer may wait, if something is due.
+fn wait_until(due: Option<Instant>) -> TimeDelta {
+    due.and_then(|due| TimeDelta::from_std(due.saturating_duration_since(Instant::now())).ok())
+        .map_or(WAIT, |left| left.min(WAIT))
 }
 
 /// The later of two marks.

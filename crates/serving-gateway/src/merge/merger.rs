@@ -132,11 +132,6 @@ impl Merger {
         Ok(Stepped::Read)
     }
 
-    /// Whether an answer is being applied.
-    pub fn is_applying(&self) -> bool {
-        self.answer.is_some()
-    }
-
     /// Drops the answer, as a crash would.
     pub fn forget(&mut self) {
         self.answer = None;
@@ -175,7 +170,7 @@ impl Merger {
                 Ok(Stepped::Page(page))
             }
             // One bad resource must not stop the stream: find it by going on one by one, record it, go on.
-            Err(error @ StoreError::Database { transient: false, .. }) => {
+            Err(error @ StoreError::Database { data: true, .. }) => {
                 if answer.careful || readings.len() + previews.len() <= 1 {
                     let page = self
                         .apply_failed(&mut answer, &readings, last, mark, &error)

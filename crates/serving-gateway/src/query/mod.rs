@@ -17,10 +17,11 @@ use tokio::time::Instant;
 use view_store::{Relation, Select, Snapshot, StoreError};
 
 use crate::{
-    catalog::{View, store_error},
-    core::Core,
+    catalog::View,
+    errors::store_error,
     freshness::{AnswerFreshness, Circumstances},
     raw,
+    shared::Core,
     statistics::Served,
     visibility::Wait,
 };

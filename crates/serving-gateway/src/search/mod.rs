@@ -9,7 +9,10 @@ mod parameters;
 
 use std::collections::BTreeMap;
 
-use fhir_core::column::{Column, ColumnKind};
+use fhir_core::{
+    column::{Column, ColumnKind},
+    resource::is_id,
+};
 use view_store::{Condition, Operator};
 
 use self::{
@@ -371,14 +374,6 @@ fn reference_form(of_type: Option<&str>) -> String {
         }
         None => "takes an id or Type/id".into(),
     }
-}
-
-/// FHIR's rule of ids.
-fn is_id(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
 }
 
 fn any(mut conditions: Vec<Condition>) -> Condition {

@@ -4,13 +4,8 @@ use super::*;
 
 fn column(name: &str, path: &str) -> Column {
     Column {
-        name: name.into(),
-        kind: ColumnKind::Text,
-        collection: false,
-        fhir_type: None,
-        description: None,
         path: path.into(),
-        tags: vec![],
+        ..Column::new(name, ColumnKind::Text)
     }
 }
 

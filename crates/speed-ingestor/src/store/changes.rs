@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use fhir_core::{merge::Position, resource::State};
 use redis::Value;
 
-use super::{Life, SpeedStore, StoreError, codec, scripts};
+use super::{LIFE, Life, MARK, SpeedStore, StoreError, TypeKey, codec, scripts};
 
 /// Ids that are asked for in one script.
 const IDS_A_PAGE: usize = 500;
@@ -41,9 +41,9 @@ impl SpeedStore {
     /// Whether [`read_changes`](Self::read_changes) would give anything.
     pub async fn has_changes(&self, resource_type: &str, cursor: i64) -> Result<bool, StoreError> {
         let mut ask = scripts::HAS_CHANGES.prepare_invoke();
-        ask.key(self.key("mark"))
-            .key(self.type_key("held", resource_type))
-            .key(self.type_key("previews", resource_type))
+        ask.key(self.key(MARK))
+            .key(self.type_key(TypeKey::Held, resource_type))
+            .key(self.type_key(TypeKey::Previews, resource_type))
             .arg(resource_type)
             .arg(cursor);
         Ok(ask.invoke_async::<u8>(&mut self.reads.clone()).await? == 1)
@@ -52,11 +52,11 @@ impl SpeedStore {
     /// Mark, ids held with n above the cursor and previews, in one script; the previews are taken. Then ask for [`next_readings`](Self::next_readings).
     pub async fn read_changes(&self, resource_type: &str, cursor: i64) -> Result<ChangesRead, StoreError> {
         let mut read = scripts::READ_CHANGES.prepare_invoke();
-        read.key(self.key("life"))
-            .key(self.key("mark"))
-            .key(self.type_key("held", resource_type))
-            .key(self.type_key("previews", resource_type))
-            .key(self.type_key("preview-bytes", resource_type))
+        read.key(self.key(LIFE))
+            .key(self.key(MARK))
+            .key(self.type_key(TypeKey::Held, resource_type))
+            .key(self.type_key(TypeKey::Previews, resource_type))
+            .key(self.type_key(TypeKey::PreviewBytes, resource_type))
             .arg(resource_type)
             .arg(cursor);
         let (life, mark, mut ids, previews): (String, String, Vec<String>, Vec<Vec<u8>>) =
@@ -105,7 +105,7 @@ impl SpeedStore {
         ids: &[String],
     ) -> Result<(Vec<Reading>, usize), StoreError> {
         let mut ask = scripts::READ_BODIES.prepare_invoke();
-        ask.key(self.key("life"))
+        ask.key(self.key(LIFE))
             .arg(life.map_or("", |life| &life.0))
             .arg(self.reading_prefix(resource_type))
             .arg(BYTES_A_PAGE)
@@ -135,13 +135,13 @@ impl SpeedStore {
     ) -> Result<Vec<Recent>, StoreError> {
         let mut pipe = redis::pipe();
         pipe.cmd("ZREVRANGEBYSCORE")
-            .arg(self.type_key("recent", resource_type))
+            .arg(self.type_key(TypeKey::Recent, resource_type))
             .arg("+inf")
             .arg(since.timestamp_micros())
             .arg("LIMIT")
             .arg(0)
             .arg(limit)
-            .lrange(self.type_key("previews", resource_type), 0, -1);
+            .lrange(self.type_key(TypeKey::Previews, resource_type), 0, -1);
         let (ids, queued): (Vec<String>, Vec<Vec<u8>>) = pipe.query_async(&mut self.reads.clone()).await?;
 
         let mut found: HashMap<String, Recent> = HashMap::new();

@@ -17,16 +17,9 @@ pub(super) fn reading(id: String, fields: &mut Fields) -> Result<Reading, StoreE
         return Err(StoreError::Corrupt("readings"));
     };
     let corrupt = || StoreError::Corrupt("readings");
-    let content = if deleted.as_deref() == Some(b"1") {
-        Content::Deleted
-    } else {
-        match unreadable.take() {
-            Some(reason) if !reason.is_empty() => {
-                Content::Unreadable(String::from_utf8(reason).map_err(|_| corrupt())?)
-            }
-            _ => Content::Body(body.take().unwrap_or_default()),
-        }
-    };
+    let unreadable = String::from_utf8(unreadable.take().unwrap_or_default()).map_err(|_| corrupt())?;
+    let deleted = deleted.as_deref() == Some(b"1");
+    let content = Content::from_parts(deleted, body.take().unwrap_or_default(), unreadable);
     let state = State {
         id,
         version: number(version.as_deref()).ok_or_else(corrupt)?,

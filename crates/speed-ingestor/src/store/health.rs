@@ -2,7 +2,7 @@
 
 use redis::InfoDict;
 
-use super::{SpeedStore, StoreError};
+use super::{DEAD, SpeedStore, StoreError, TypeKey};
 
 /// The oldest Redis that has all that the scripts use.
 const OLDEST_MAJOR: u32 = 6;
@@ -39,6 +39,13 @@ pub struct TypeCounts {
     pub previews: u64,
 }
 
+impl RedisHealth {
+    /// Whether more than nine tenths of the memory allowed are used.
+    pub fn is_short(&self) -> bool {
+        self.maxmemory > 0 && self.used_memory.saturating_mul(10) > self.maxmemory.saturating_mul(9)
+    }
+}
+
 impl SpeedStore {
     /// Refuses settings that can lose what was acknowledged, unless `allow_volatile`.
     pub async fn check(&self, allow_volatile: bool) -> Result<RedisHealth, StoreError> {
@@ -55,7 +62,7 @@ impl SpeedStore {
         let (info, dead_letters): (InfoDict, u64) = redis::pipe()
             .cmd("INFO")
             .cmd("XLEN")
-            .arg(self.key("dead"))
+            .arg(self.key(DEAD))
             .query_async(&mut self.reads.clone())
             .await?;
         Ok(judge(&info, dead_letters))
@@ -64,9 +71,9 @@ impl SpeedStore {
     /// How much of a type is held.
     pub async fn counts(&self, resource_type: &str) -> Result<TypeCounts, StoreError> {
         let (held, covered, previews) = redis::pipe()
-            .zcard(self.type_key("held", resource_type))
-            .zcard(self.type_key("covered", resource_type))
-            .llen(self.type_key("previews", resource_type))
+            .zcard(self.type_key(TypeKey::Held, resource_type))
+            .zcard(self.type_key(TypeKey::Covered, resource_type))
+            .llen(self.type_key(TypeKey::Previews, resource_type))
             .query_async(&mut self.reads.clone())
             .await?;
         Ok(TypeCounts {
@@ -119,7 +126,7 @@ fn judge(info: &InfoDict, dead_letters: u64) -> RedisHealth {
         health
             .warnings
             .push("maxmemory is not set: the machine's memory is the limit".into());
-    } else if health.used_memory.saturating_mul(10) > health.maxmemory.saturating_mul(9) {
+    } else if health.is_short() {
         health
             .warnings
             .push("more than nine tenths of maxmemory are used".into());

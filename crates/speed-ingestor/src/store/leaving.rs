@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{SpeedStore, StoreError, scripts};
+use super::{LIFE, MARK, SpeedStore, StoreError, TypeKey, scripts};
 
 /// Readings that one script lets go: it holds up Redis for a few milliseconds.
 const READINGS_A_SCRIPT: usize = 1_000;
@@ -40,9 +40,9 @@ impl SpeedStore {
         loop {
             let mut release = scripts::RELEASE.prepare_invoke();
             release
-                .key(self.type_key("held", resource_type))
-                .key(self.type_key("covered", resource_type))
-                .key(self.type_key("recent", resource_type))
+                .key(self.type_key(TypeKey::Held, resource_type))
+                .key(self.type_key(TypeKey::Covered, resource_type))
+                .key(self.type_key(TypeKey::Recent, resource_type))
                 .arg(self.reading_prefix(resource_type))
                 .arg(published_n)
                 .arg(now.timestamp_millis())
@@ -62,8 +62,8 @@ impl SpeedStore {
         let mut shed = 0;
         loop {
             let mut ask = scripts::SHED.prepare_invoke();
-            ask.key(self.type_key("covered", resource_type))
-                .key(self.type_key("recent", resource_type))
+            ask.key(self.type_key(TypeKey::Covered, resource_type))
+                .key(self.type_key(TypeKey::Recent, resource_type))
                 .arg(self.reading_prefix(resource_type))
                 .arg(READINGS_A_SCRIPT);
             let went: u64 = ask.invoke_async(&mut self.writes.clone()).await?;
@@ -78,7 +78,7 @@ impl SpeedStore {
     pub async fn uncovered_kept(&self, resource_type: &str, now: DateTime<Utc>) -> Result<u64, StoreError> {
         let mut count = scripts::UNCOVERED.prepare_invoke();
         count
-            .key(self.type_key("held", resource_type))
+            .key(self.type_key(TypeKey::Held, resource_type))
             .arg(self.reading_prefix(resource_type))
             .arg((now - self.settings.time_to_live).timestamp_micros())
             .arg(UNCOVERED_LOOKED_AT);
@@ -90,8 +90,14 @@ impl SpeedStore {
         let mut flushed = Flushed::default();
         for resource_type in resource_types {
             let mut flush = scripts::FLUSH.prepare_invoke();
-            flush.key(self.key("life")).key(self.key("mark"));
-            for kind in ["held", "recent", "covered", "previews", "preview-bytes"] {
+            flush.key(self.key(LIFE)).key(self.key(MARK));
+            for kind in [
+                TypeKey::Held,
+                TypeKey::Recent,
+                TypeKey::Covered,
+                TypeKey::Previews,
+                TypeKey::PreviewBytes,
+            ] {
                 flush.key(self.type_key(kind, resource_type));
             }
             flush.arg(resource_type).arg(self.reading_prefix(resource_type));

@@ -43,6 +43,41 @@ pub use health::{RedisHealth, TypeCounts};
 pub use leaving::{Flushed, Released};
 pub use offer::Offered;
 
+/// Key: the token of the store's life.
+const LIFE: &str = "life";
+/// Key: the marks.
+const MARK: &str = "mark";
+/// Key: the types that views need.
+const TYPES: &str = "types";
+/// Key: what could not be accepted.
+const DEAD: &str = "dead";
+
+/// The kinds of keys that exist once for each type.
+#[derive(Debug, Clone, Copy)]
+enum TypeKey {
+    Held,
+    Covered,
+    Recent,
+    Previews,
+    PreviewBytes,
+    Seen,
+    SeenDelete,
+}
+
+impl TypeKey {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Covered => "covered",
+            Self::Recent => "recent",
+            Self::Previews => "previews",
+            Self::PreviewBytes => "preview-bytes",
+            Self::Seen => "seen",
+            Self::SeenDelete => "seen-delete",
+        }
+    }
+}
+
 /// How the store is reached and bounded.
 #[derive(Clone)]
 pub struct StoreSettings {
@@ -60,20 +95,6 @@ pub struct StoreSettings {
     pub connect_timeout: Duration,
     /// How long Redis may take to answer.
     pub response_timeout: Duration,
-}
-
-impl Default for StoreSettings {
-    fn default() -> Self {
-        Self {
-            url: "redis://127.0.0.1:6379/0".into(),
-            key_prefix: "fhir:".into(),
-            time_to_live: TimeDelta::hours(24),
-            max_previews: 10_000,
-            max_preview_bytes: 64 * 1024 * 1024,
-            connect_timeout: Duration::from_secs(1),
-            response_timeout: Duration::from_secs(3),
-        }
-    }
 }
 
 /// One life of the store: what was written in it may be lost in another.
@@ -122,7 +143,7 @@ impl SpeedStore {
         let mut begin = scripts::BEGIN.prepare_invoke();
         Ok(Life(
             begin
-                .key(self.key("life"))
+                .key(self.key(LIFE))
                 .invoke_async(&mut self.writes.clone())
                 .await?,
         ))
@@ -137,8 +158,8 @@ impl SpeedStore {
     }
 
     /// The key of a kind that exists once for each type.
-    fn type_key(&self, kind: &str, resource_type: &str) -> String {
-        format!("{}{kind}:{resource_type}", self.settings.key_prefix)
+    fn type_key(&self, kind: TypeKey, resource_type: &str) -> String {
+        format!("{}{}:{resource_type}", self.settings.key_prefix, kind.name())
     }
 
     /// What the keys of a type's readings begin with.

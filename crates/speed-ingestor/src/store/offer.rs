@@ -7,7 +7,7 @@ use fhir_core::{
     resource::{Content, State},
 };
 
-use super::{Life, SpeedStore, StoreError, codec, scripts};
+use super::{DEAD, LIFE, Life, MARK, SpeedStore, StoreError, TYPES, TypeKey, codec, scripts};
 
 /// Readings in one script: it holds up Redis for less than a millisecond or two.
 const READINGS_A_SCRIPT: usize = 200;
@@ -43,28 +43,24 @@ impl SpeedStore {
             rest = later;
             let mut offer = scripts::OFFER_READINGS.prepare_invoke();
             offer
-                .key(self.key("life"))
-                .key(self.type_key("held", resource_type))
-                .key(self.type_key("recent", resource_type))
-                .key(self.type_key("covered", resource_type))
+                .key(self.key(LIFE))
+                .key(self.type_key(TypeKey::Held, resource_type))
+                .key(self.type_key(TypeKey::Recent, resource_type))
+                .key(self.type_key(TypeKey::Covered, resource_type))
                 .arg(life.map_or("", |life| &life.0))
                 .arg(self.reading_prefix(resource_type))
-                .arg(self.type_key("seen", resource_type) + ":")
-                .arg(self.type_key("seen-delete", resource_type) + ":")
+                .arg(self.type_key(TypeKey::Seen, resource_type) + ":")
+                .arg(self.type_key(TypeKey::SeenDelete, resource_type) + ":")
                 .arg(received.timestamp_micros());
             for Reading { state, n, as_of } in now {
-                let (body, unreadable) = match &state.content {
-                    Content::Body(body) => (body.as_slice(), ""),
-                    Content::Deleted => (&[][..], ""),
-                    Content::Unreadable(reason) => (&[][..], reason.as_str()),
-                };
+                let (deleted, body, unreadable) = state.content.parts();
                 offer
                     .arg(&state.id)
                     .arg(n)
                     .arg(as_of.timestamp_micros())
                     .arg(state.version)
                     .arg(state.last_updated.timestamp_micros())
-                    .arg(u8::from(state.is_deleted()))
+                    .arg(u8::from(deleted))
                     .arg(body)
                     .arg(unreadable);
             }
@@ -88,9 +84,13 @@ impl SpeedStore {
     ) -> Result<u64, StoreError> {
         let mut offer = scripts::OFFER_PREVIEW.prepare_invoke();
         offer
-            .key(self.type_key("previews", resource_type))
-            .key(self.type_key("preview-bytes", resource_type))
-            .key(format!("{}:{}", self.type_key("seen", resource_type), state.id))
+            .key(self.type_key(TypeKey::Previews, resource_type))
+            .key(self.type_key(TypeKey::PreviewBytes, resource_type))
+            .key(format!(
+                "{}:{}",
+                self.type_key(TypeKey::Seen, resource_type),
+                state.id
+            ))
             .arg(codec::encode_preview(state, received))
             .arg(self.settings.max_previews)
             .arg(self.settings.max_preview_bytes)
@@ -104,8 +104,11 @@ impl SpeedStore {
     /// Notes that a DELETE of a resource has come, and returns the mark of its type.
     pub async fn note_delete(&self, resource_type: &str, id: &str) -> Result<Option<Position>, StoreError> {
         let mut note = scripts::NOTE_DELETE.prepare_invoke();
-        note.key(self.key("mark"))
-            .key(format!("{}:{id}", self.type_key("seen-delete", resource_type)))
+        note.key(self.key(MARK))
+            .key(format!(
+                "{}:{id}",
+                self.type_key(TypeKey::SeenDelete, resource_type)
+            ))
             .arg(resource_type)
             .arg(SEEN_SECONDS);
         let mark: Option<String> = note.invoke_async(&mut self.writes.clone()).await?;
@@ -115,7 +118,7 @@ impl SpeedStore {
     /// The tail's last finished reading of a type.
     pub async fn mark(&self, resource_type: &str) -> Result<Option<Position>, StoreError> {
         let mark: Option<String> = redis::cmd("HGET")
-            .arg(self.key("mark"))
+            .arg(self.key(MARK))
             .arg(resource_type)
             .query_async(&mut self.writes.clone())
             .await?;
@@ -128,7 +131,7 @@ impl SpeedStore {
             return Ok(Vec::new());
         }
         let marks: Vec<Option<String>> = redis::cmd("HMGET")
-            .arg(self.key("mark"))
+            .arg(self.key(MARK))
             .arg(resource_types)
             .query_async(&mut self.writes.clone())
             .await?;
@@ -141,7 +144,7 @@ impl SpeedStore {
     /// Sets the marks of a finished round, all at once (rule 5). False: the store is in another life than `life`, and no mark was set.
     pub async fn set_marks(&self, life: &Life, marks: &[(&str, &Position)]) -> Result<bool, StoreError> {
         let mut set = scripts::SET_MARK.prepare_invoke();
-        set.key(self.key("life")).key(self.key("mark")).arg(&life.0);
+        set.key(self.key(LIFE)).key(self.key(MARK)).arg(&life.0);
         for (resource_type, position) in marks {
             set.arg(resource_type).arg(codec::encode_position(position));
         }
@@ -153,9 +156,9 @@ impl SpeedStore {
     /// Keeps the types that views need, for a start without the batch layer.
     pub async fn keep_types(&self, resource_types: &[String]) -> Result<(), StoreError> {
         let mut pipe = redis::pipe();
-        pipe.atomic().del(self.key("types")).ignore();
+        pipe.atomic().del(self.key(TYPES)).ignore();
         if !resource_types.is_empty() {
-            pipe.sadd(self.key("types"), resource_types).ignore();
+            pipe.sadd(self.key(TYPES), resource_types).ignore();
         }
         Ok(pipe.query_async(&mut self.writes.clone()).await?)
     }
@@ -163,7 +166,7 @@ impl SpeedStore {
     /// The types that were kept.
     pub async fn kept_types(&self) -> Result<Vec<String>, StoreError> {
         let mut types: Vec<String> = redis::cmd("SMEMBERS")
-            .arg(self.key("types"))
+            .arg(self.key(TYPES))
             .query_async(&mut self.writes.clone())
             .await?;
         types.sort();
@@ -179,7 +182,7 @@ impl SpeedStore {
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let mut add = redis::cmd("XADD");
-        add.arg(self.key("dead"))
+        add.arg(self.key(DEAD))
             .arg("MAXLEN")
             .arg("~")
             .arg(DEAD_LETTERS)

@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tracing::warn;
 
 use super::{Part, Run, RunKind, Target};
-use crate::error::{during, is_lock_timeout};
+use crate::driver::is_lock_timeout;
+use crate::error::during;
 use crate::freshness::TypeRow;
 use crate::registry::bump_registry;
 use crate::tables::{self, Table};
@@ -40,7 +41,7 @@ impl ViewStore {
     ///
     /// [`Run::views`] are the type's materialised views, and for a join those that are to join too (then `creating` ones become `populating`).
     pub async fn begin_run(&self, resource_type: &str, kind: RunKind) -> Result<Option<Run>, StoreError> {
-        let mut connection = self.own_connection().await?;
+        let mut connection = self.own_connection("researchflow run").await?;
         if !locks::try_lock_run(&mut connection, resource_type).await? {
             return Ok(None);
         }
@@ -79,12 +80,17 @@ impl ViewStore {
 
     /// Whether a view of the type waits to join.
     pub async fn needs_join(&self, resource_type: &str) -> Result<bool, StoreError> {
-        sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM sqlonfhir_meta.view WHERE resource_type = $1 \
-             AND (state IN ('creating', 'populating', 'error') OR pending_hash IS NOT NULL))",
+        Ok(!self.waiting_views(resource_type).await?.is_empty())
+    }
+
+    /// The views of the type that wait to join: name, and hash of the definition that they wait with.
+    pub async fn waiting_views(&self, resource_type: &str) -> Result<Vec<(String, String)>, StoreError> {
+        sqlx::query_as(
+            "SELECT name, coalesce(pending_hash, hash) FROM sqlonfhir_meta.view WHERE resource_type = $1 \
+             AND (state IN ('creating', 'populating', 'error') OR pending_hash IS NOT NULL) ORDER BY name",
         )
         .bind(resource_type)
-        .fetch_one(&self.pool)
+        .fetch_all(&self.pool)
         .await
         .map_err(during("looking for views that wait"))
     }
@@ -167,32 +173,56 @@ impl Run {
     }
 }
 
-/// The columns that a replacement adds, empty so far: nobody names them before the join. What an earlier attempt added is taken away first.
+/// The columns that a replacement adds, empty so far: nobody names them before the join. What an earlier attempt added stays if it is of the same type
+/// (PostgreSQL never gives a dropped column's number again, and a table has 1,600), and is taken away if not.
 async fn add_columns(
     connection: &mut PgConnection,
     old: &CompiledView,
     new: &CompiledView,
 ) -> Result<(), StoreError> {
     let doing = during("adding columns");
-    let present: Vec<String> = sqlx::query_scalar(
-        "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped",
+    let present: Vec<(String, String)> = sqlx::query_as(
+        "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped",
     )
     .bind(Table::Base.of(old.name()))
     .fetch_all(&mut *connection)
     .await
     .map_err(doing)?;
     let is_old = |name: &str| name.starts_with('_') || old.columns().iter().any(|c| c.name == name);
+    let mut kept = Vec::new();
+    let mut left_overs = Vec::new();
+    for (name, sql_type) in present.iter().filter(|(name, _)| !is_old(name)) {
+        let wanted = new.columns().iter().find(|column| column.name == *name);
+        let same = match wanted {
+            Some(column) => sqlx::query_scalar("SELECT to_regtype($1) IS NOT DISTINCT FROM to_regtype($2)")
+                .bind(column.sql_type())
+                .bind(sql_type)
+                .fetch_one(&mut *connection)
+                .await
+                .map_err(doing)?,
+            None => false,
+        };
+        if same {
+            kept.push(name.as_str());
+        } else {
+            left_overs.push(name.as_str());
+        }
+    }
     let mut ddl = String::new();
     for table in Table::ALL {
         let table = table.of(old.name());
-        for left_over in present.iter().filter(|name| !is_old(name)) {
+        for left_over in &left_overs {
             let _ = write!(
                 ddl,
                 "ALTER TABLE {table} DROP COLUMN {}; ",
                 tables::quoted(left_over)
             );
         }
-        for column in new.columns().iter().filter(|c| !is_old(&c.name)) {
+        for column in new
+            .columns()
+            .iter()
+            .filter(|c| !is_old(&c.name) && !kept.contains(&c.name.as_str()))
+        {
             let _ = write!(
                 ddl,
                 "ALTER TABLE {table} ADD COLUMN {} {}; ",

@@ -8,7 +8,8 @@ use tracing::warn;
 
 use super::slices::{Published, set_newest};
 use super::{Part, Run, SliceOutcome};
-use crate::error::{during, is_lock_timeout};
+use crate::driver::is_lock_timeout;
+use crate::error::during;
 use crate::freshness::TypeRow;
 use crate::registry::{bump_registry, bump_type, check_generation};
 use crate::tables::{self, Table};

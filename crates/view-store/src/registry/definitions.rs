@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{PutOutcome, ViewState, bump_registry, bump_type, ensure_type, unknown_view};
-use crate::error::{during, sqlstate};
+use crate::driver::sqlstate;
+use crate::error::during;
 use crate::{StoreError, ViewStore, locks, tables};
 
 /// What the registry holds of one view, for replacing it.
@@ -20,6 +21,25 @@ struct Existing {
     pending_hash: Option<String>,
 }
 
+/// Something else may stand where a view's tables would (an index `patient_pkey` of the view `patient`): then it could never be populated.
+async fn refuse_taken(connection: &mut PgConnection, name: &str) -> Result<(), StoreError> {
+    let taken: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = $1 AND \
+         (n.nspname IN ('sqlonfhir_base', 'sqlonfhir_live', 'sqlonfhir_shadowed') AND c.relkind <> 'r' \
+          OR n.nspname IN ('sqlonfhir', 'sqlonfhir_batch')))",
+    )
+    .bind(name)
+    .fetch_one(connection)
+    .await
+    .map_err(during("registering a view"))?;
+    if taken {
+        return Err(StoreError::InvalidDefinition(format!(
+            "something else in the views' database is called {name}; choose another name for the view"
+        )));
+    }
+    Ok(())
+}
+
 impl ViewStore {
     /// Registers a definition (already compiled by the caller, who keeps the text). `force` allows dropped and retyped columns: the view, and what
     /// others have built on it, is then dropped at once and created anew with the next joining run; meanwhile it is not materialised.
@@ -29,7 +49,7 @@ impl ViewStore {
         definition: &str,
         force: bool,
     ) -> Result<PutOutcome, StoreError> {
-        tables::refuse_impossible(view)?;
+        tables::refuse_impossible(view, definition)?;
         let hash = hex(&Sha256::digest(definition.as_bytes()));
         let deadline = locks::patience();
         loop {
@@ -61,7 +81,10 @@ impl ViewStore {
         .map_err(doing)?;
 
         let outcome = match existing {
-            None => PutOutcome::Created,
+            None => {
+                refuse_taken(&mut transaction, view.name()).await?;
+                PutOutcome::Created
+            }
             Some(existing) => {
                 let materialised = ViewState::from_column(&existing.state)?.is_materialised();
                 if existing.pending_hash.as_deref().unwrap_or(&existing.hash) == hash {

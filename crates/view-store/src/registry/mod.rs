@@ -16,7 +16,7 @@ use crate::error::during;
 use crate::freshness::TypeRow;
 use crate::{StoreError, ViewStore};
 
-/// Life of a view: creating -> populating -> active -> stale | error; dropping.
+/// Life of a view: creating -> populating -> active -> stale | error. A drop is one transaction: a view is there or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ViewState {
     /// Registered; nothing read yet.
@@ -25,18 +25,27 @@ pub enum ViewState {
     Populating,
     /// Materialised and kept.
     Active,
-    /// Materialised; a rebuild failed.
+    /// Materialised; its new definition could not be loaded, and the rows are those of the one before.
     Stale,
     /// Not materialised.
     Error,
-    /// Being dropped.
-    Dropping,
 }
 
 impl ViewState {
     /// Whether the view's rows are kept and shown.
     pub fn is_materialised(self) -> bool {
         matches!(self, Self::Active | Self::Stale)
+    }
+
+    /// As the registry and the contracts write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Populating => "populating",
+            Self::Active => "active",
+            Self::Stale => "stale",
+            Self::Error => "error",
+        }
     }
 
     fn from_column(text: &str) -> Result<Self, StoreError> {
@@ -46,7 +55,6 @@ impl ViewState {
             "active" => Self::Active,
             "stale" => Self::Stale,
             "error" => Self::Error,
-            "dropping" => Self::Dropping,
             other => {
                 return Err(StoreError::Inconsistent(format!(
                     "a view is in the unknown state {other}"
@@ -249,21 +257,23 @@ impl ViewStore {
         Ok(views)
     }
 
-    /// Records that a view could not be populated or rebuilt. A later joining run tries again.
-    pub async fn fail_view(&self, name: &str, reason: &str) -> Result<(), StoreError> {
+    /// Records why the views of a type that wait to join could not: new ones are in error, those that were to be replaced are stale. A later
+    /// joining run tries again.
+    pub async fn fail_joining(&self, resource_type: &str, reason: &str) -> Result<(), StoreError> {
         let doing = during("recording a view's failure");
         let mut transaction = self.begin().await?;
         let changed = sqlx::query(
-            "UPDATE sqlonfhir_meta.view SET state = CASE WHEN state IN ('active', 'stale') THEN 'stale' ELSE 'error' END, reason = $2 \
-             WHERE name = $1",
+            "UPDATE sqlonfhir_meta.view SET state = CASE WHEN pending_hash IS NULL THEN 'error' ELSE 'stale' END, reason = $2 \
+             WHERE resource_type = $1 AND (state IN ('creating', 'populating') OR pending_hash IS NOT NULL) \
+             AND (state, reason) IS DISTINCT FROM ('stale', $2)",
         )
-        .bind(name)
+        .bind(resource_type)
         .bind(reason)
         .execute(&mut *transaction)
         .await
         .map_err(doing)?;
         if changed.rows_affected() == 0 {
-            return Err(unknown_view(&mut transaction, name).await);
+            return Ok(());
         }
         bump_registry(&mut transaction).await?;
         transaction.commit().await.map_err(doing)
@@ -327,9 +337,9 @@ pub(crate) async fn unknown_view(connection: &mut PgConnection, name: &str) -> S
         .fetch_all(connection)
         .await
     {
-        Ok(names) => StoreError::UnknownView {
+        Ok(known) => StoreError::UnknownView {
             name: name.into(),
-            known: names.join(", "),
+            known,
         },
         Err(error) => during("reading the registry")(error),
     }

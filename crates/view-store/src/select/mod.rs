@@ -13,7 +13,8 @@ use sqlx::{
 };
 
 use self::statement::{Argument, Source, Statement, ValueCheck};
-use crate::error::{during, sqlstate};
+use crate::driver::sqlstate;
+use crate::error::during;
 use crate::freshness::TypeRow;
 use crate::insert::put_rows;
 use crate::registry::unknown_view;

@@ -138,15 +138,7 @@ fn rows_of(source: &Source, columns: &[Column]) -> String {
 }
 
 fn count_column() -> Column {
-    Column {
-        name: "count".into(),
-        kind: ColumnKind::BigInt,
-        collection: false,
-        fhir_type: None,
-        description: None,
-        path: String::new(),
-        tags: Vec::new(),
-    }
+    Column::new("count", ColumnKind::BigInt)
 }
 
 impl Builder<'_> {
@@ -203,6 +195,11 @@ impl Builder<'_> {
                 operator,
                 values,
             } => self.compare(column, *operator, values)?,
+            Condition::ResourceId(ids) if ids.iter().any(|id| id.contains('\0')) => {
+                return Err(StoreError::InvalidSelect(
+                    "an id of a resource holds a NUL character".into(),
+                ));
+            }
             Condition::ResourceId(ids) => format!(
                 "_rid = ANY ({}::text[])",
                 self.argument(Argument::Texts(ids.clone()))
@@ -229,11 +226,22 @@ impl Builder<'_> {
     fn compare(&mut self, name: &str, operator: Operator, values: &[String]) -> Result<String, StoreError> {
         let column = self.column(name)?.clone();
         let quoted = tables::quoted(&column.name);
-        match operator {
+        // Of an operand, a parameter and the column's type.
+        let comparison: fn(&str, &str, &str) -> String = match operator {
             Operator::IsNull => return Ok(format!("{quoted} IS NULL")),
             Operator::IsNotNull => return Ok(format!("{quoted} IS NOT NULL")),
-            _ => {}
-        }
+            Operator::Equal => |operand, value, of| format!("{operand} = {value}::text::{of}"),
+            Operator::NotEqual => |operand, value, of| format!("{operand} <> {value}::text::{of}"),
+            Operator::Less => |operand, value, of| format!("{operand} < {value}::text::{of}"),
+            Operator::LessOrEqual => |operand, value, of| format!("{operand} <= {value}::text::{of}"),
+            Operator::Greater => |operand, value, of| format!("{operand} > {value}::text::{of}"),
+            Operator::GreaterOrEqual => |operand, value, of| format!("{operand} >= {value}::text::{of}"),
+            Operator::In => |operand, value, of| format!("{operand} = ANY ({value}::text[]::{of}[])"),
+            Operator::Like => |operand, value, _| format!("{operand} LIKE {value}::text"),
+            Operator::ContainsText => {
+                |operand, value, _| format!("position(lower({value}::text) IN lower({operand})) > 0")
+            }
+        };
         if operator != Operator::In && values.len() != 1 {
             return Err(StoreError::InvalidSelect(format!(
                 "a condition on column {name} has {} values; this operator takes one (use IN for several)",
@@ -251,35 +259,23 @@ impl Builder<'_> {
                 "a value for column {name} holds a NUL character"
             )));
         }
+        let escapes = |pattern: &String| pattern.len() - pattern.trim_end_matches('\\').len();
+        if operator == Operator::Like && values.iter().any(|pattern| escapes(pattern) % 2 == 1) {
+            return Err(StoreError::InvalidSelect(format!(
+                "the pattern for column {name} ends with a backslash that escapes nothing; write it twice"
+            )));
+        }
         self.check_later(&column, values);
         let value = match operator {
             Operator::In => self.argument(Argument::Texts(values.to_vec())),
             _ => self.argument(Argument::Text(values[0].clone())),
         };
         let sql_type = comparison_type(column.kind);
-        let operand = if column.collection {
-            "member"
-        } else {
-            quoted.as_str()
-        };
-        let comparison = match operator {
-            Operator::Equal => format!("{operand} = {value}::text::{sql_type}"),
-            Operator::NotEqual => format!("{operand} <> {value}::text::{sql_type}"),
-            Operator::Less => format!("{operand} < {value}::text::{sql_type}"),
-            Operator::LessOrEqual => format!("{operand} <= {value}::text::{sql_type}"),
-            Operator::Greater => format!("{operand} > {value}::text::{sql_type}"),
-            Operator::GreaterOrEqual => format!("{operand} >= {value}::text::{sql_type}"),
-            Operator::In => format!("{operand} = ANY ({value}::text[]::{sql_type}[])"),
-            Operator::Like => format!("{operand} LIKE {value}::text"),
-            Operator::ContainsText => format!("position(lower({value}::text) IN lower({operand})) > 0"),
-            Operator::IsNull | Operator::IsNotNull => {
-                return Err(StoreError::InvalidSelect("unreachable".into()));
-            }
-        };
         Ok(if column.collection {
-            format!("EXISTS (SELECT FROM unnest({quoted}) member WHERE {comparison})")
+            let any = comparison("member", &value, &sql_type);
+            format!("EXISTS (SELECT FROM unnest({quoted}) member WHERE {any})")
         } else {
-            comparison
+            comparison(&quoted, &value, &sql_type)
         })
     }
 
@@ -391,5 +387,8 @@ mod tests {
         );
         assert!(build(compare("n", Operator::Like, &["1%"])).is_err());
         assert!(build(compare("n", Operator::Equal, &[])).is_err());
+        assert!(build(compare("Name", Operator::Like, &[r"100\\%\\"])).is_ok());
+        assert!(build(compare("Name", Operator::Like, &[r"100\\\"])).is_err());
+        assert!(build(Condition::ResourceId(vec!["a\0".into()])).is_err());
     }
 }

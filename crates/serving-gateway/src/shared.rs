@@ -9,11 +9,8 @@ use tonic::transport::Channel;
 use view_store::ViewStore;
 
 use crate::{
-    catalog::{Catalog, LayerHealth},
-    config::DegradationBounds,
-    freshness::Circumstances,
-    hapi_clock::HapiClock,
-    statistics::Statistics,
+    catalog::Catalog, config::DegradationBounds, freshness::Circumstances, hapi_clock::HapiClock,
+    layer_health::LayerHealth, statistics::Statistics,
 };
 
 /// Cheap to clone.

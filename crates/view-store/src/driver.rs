@@ -1,0 +1,98 @@
+//! What the driver says, in words that may be shown: for the views' PostgreSQL and for HAPI's alike.
+
+use std::str::FromStr as _;
+
+use sqlx::postgres::PgConnectOptions;
+
+/// Lock not to be had within `lock_timeout`.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// PostgreSQL's message with its SQLSTATE, or what became of the connection; never a value, a URL or a password.
+pub fn reason(error: &sqlx::Error) -> String {
+    let Some(database) = error.as_database_error() else {
+        return match error {
+            sqlx::Error::Io(e) => format!("connection lost or refused ({})", e.kind()),
+            sqlx::Error::PoolTimedOut => "no connection became free in time".into(),
+            sqlx::Error::PoolClosed => "the pool is closed".into(),
+            sqlx::Error::Tls(_) => "TLS could not be set up".into(),
+            sqlx::Error::Protocol(_) => "the connection was interrupted".into(),
+            sqlx::Error::ColumnDecode { index, .. } => {
+                format!("column {index} of the answer is not of the expected type")
+            }
+            _ => "the client failed".into(),
+        };
+    };
+    let code = database.code().unwrap_or_default();
+    // Messages of class 22 (data exceptions) quote the value.
+    if code.starts_with("22") {
+        format!("a value was refused (SQLSTATE {code})")
+    } else {
+        format!("{} (SQLSTATE {code})", database.message())
+    }
+}
+
+/// Whether another try may help without anyone doing something.
+pub fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => true,
+        _ => sqlstate(error).is_some_and(|code| {
+            // Connection exceptions, insufficient resources, operator intervention (shutdown, crash, not yet up).
+            ["08", "53", "57P"].iter().any(|class| code.starts_with(class))
+                || ["40001", "40P01", LOCK_NOT_AVAILABLE, "25P03"].contains(&code.as_str())
+        }),
+    }
+}
+
+/// Data exceptions, constraints that are broken, and limits that a row exceeds. All else (a cancelled statement, a full disk, a bug) says nothing
+/// about the row.
+pub(crate) fn is_of_the_data(error: &sqlx::Error) -> bool {
+    sqlstate(error).is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+}
+
+/// Whether a text is a URL by which the driver can try to connect.
+pub fn is_postgres_url(url: &str) -> bool {
+    (url.starts_with("postgres://") || url.starts_with("postgresql://"))
+        && PgConnectOptions::from_str(url).is_ok()
+}
+
+/// SQLSTATE of an error that PostgreSQL reported.
+pub(crate) fn sqlstate(error: &sqlx::Error) -> Option<String> {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .map(Into::into)
+}
+
+/// Whether an error says that a lock could not be had within `lock_timeout`.
+pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    sqlstate(error).as_deref() == Some(LOCK_NOT_AVAILABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_one_that_the_driver_can_read() {
+        for good in [
+            "postgres://u@127.0.0.1:5432/views",
+            "postgresql://u:p@host/db?sslmode=disable",
+        ] {
+            assert!(is_postgres_url(good), "{good}");
+        }
+        for bad in ["", "127.0.0.1:5432", "mysql://u@h/db", "postgres://u@h:port/db"] {
+            assert!(!is_postgres_url(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_client_is_no_reason_to_try_again_and_shows_nothing_of_its_cause() {
+        let error = sqlx::Error::Configuration("postgres://u:s3cret@host".into());
+        assert!(!is_transient(&error));
+        assert_eq!(reason(&error), "the client failed");
+        assert!(is_transient(&sqlx::Error::PoolTimedOut));
+    }
+}
