@@ -1,6 +1,6 @@
 # The commands of this project; those that build, test or check install what they need first. What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint fmt conformance types
+.PHONY: help demo up down test lint fmt bench-core conformance types
 
 # Folder of .ndjson.gz to load in place of generated patients.
 DATA ?=
@@ -26,6 +26,9 @@ test: build ## all tests
 lint: ## all checks: format, clippy, licences, contracts
 	@scripts/setup.sh lint
 	@scripts/lint.sh
+
+bench-core: ## the evaluator beside JSON parsers, as ratios: DATA=<folder of .ndjson.gz>, VIEWS=<folder of .vd.json>
+	cargo bench --locked --package fhir-core --bench core -- "$(abspath $(DATA))" "$(abspath $(VIEWS))"
 
 conformance: ## a SQL on FHIR suite: SUITE=<folder>
 	@cargo run --locked --quiet --package fhir-core --example conformance -- "$(SUITE)"

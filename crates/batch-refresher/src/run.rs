@@ -339,12 +339,7 @@ where
         let more = chunk.is_some();
         evaluating = chunk.map(|chunk| {
             let views = views.clone();
-            tokio::task::spawn_blocking(move || {
-                chunk
-                    .iter()
-                    .map(|state| view_store::evaluate(&views, state))
-                    .collect()
-            })
+            tokio::task::spawn_blocking(move || view_store::evaluate(&views, &chunk))
         });
         if let Some(evaluated) = evaluated {
             let failed = evaluated

@@ -233,14 +233,9 @@ impl Verify {
 }
 
 async fn evaluate(views: Arc<TypeViews>, states: Vec<State>) -> Result<Vec<EvaluatedState>, ServiceError> {
-    tokio::task::spawn_blocking(move || {
-        states
-            .iter()
-            .map(|state| view_store::evaluate(&views, state))
-            .collect()
-    })
-    .await
-    .map_err(|error| ServiceError::internal(&error))
+    tokio::task::spawn_blocking(move || view_store::evaluate(&views, &states))
+        .await
+        .map_err(|error| ServiceError::internal(&error))
 }
 
 /// A select that tells the resource of each row.

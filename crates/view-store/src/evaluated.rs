@@ -1,8 +1,11 @@
 //! States with their rows: encoded once, in PostgreSQL's binary COPY form, and put into whichever table the decision says.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
+use fhir_core::json::Tape;
 use fhir_core::resource::{Content, State};
-use fhir_core::view::CompiledView;
+use fhir_core::view::{CompiledView, ViewSet};
 
 use crate::TypeViews;
 use crate::encode::TupleWriter;
@@ -61,38 +64,48 @@ impl EvaluatedState {
     }
 }
 
-/// Evaluates one state for all views of its type.
-pub fn evaluate(views: &TypeViews, state: &State) -> EvaluatedState {
-    EvaluatedState {
-        id: state.id.clone(),
-        version: state.version,
-        last_updated: state.last_updated,
-        rows: views.views.iter().map(|view| rows_of(view, state)).collect(),
-    }
+/// Evaluates states for all views of their type: each resource is read once.
+pub fn evaluate<'s>(views: &TypeViews, states: impl IntoIterator<Item = &'s State>) -> Vec<EvaluatedState> {
+    let set = ViewSet::new(views.views.iter().cloned());
+    let mut tape = Tape::default();
+    states
+        .into_iter()
+        .map(|state| EvaluatedState {
+            id: state.id.clone(),
+            version: state.version,
+            last_updated: state.last_updated,
+            rows: rows_of(&set, &mut tape, state),
+        })
+        .collect()
 }
 
-fn rows_of(view: &CompiledView, state: &State) -> RowsOf {
-    match &state.content {
-        Content::Deleted => RowsOf::Encoded {
-            tuples: Vec::new(),
-            count: 0,
-        },
-        Content::Unreadable(reason) => RowsOf::Failed {
-            reason: reason.clone(),
-        },
-        Content::Body(json) => {
-            let mut writer = TupleWriter::new(view.columns(), &state.id, state.version, state.last_updated);
-            match view.evaluate(json, &mut writer) {
-                Err(error) => RowsOf::Failed {
-                    reason: error.to_string(),
-                },
-                Ok(_) => match writer.finish() {
-                    Ok((tuples, count)) => RowsOf::Encoded { tuples, count },
-                    Err(error) => RowsOf::Failed {
-                        reason: error.to_string(),
-                    },
-                },
-            }
+/// The rows in each view of the set.
+fn rows_of(set: &ViewSet, tape: &mut Tape, state: &State) -> Vec<RowsOf> {
+    let all = |rows: RowsOf| vec![rows; set.views().len()];
+    let json = match &state.content {
+        Content::Deleted => {
+            return all(RowsOf::Encoded {
+                tuples: Vec::new(),
+                count: 0,
+            });
         }
-    }
+        Content::Unreadable(reason) => return all(RowsOf::Failed { reason: reason.clone() }),
+        Content::Body(json) => json,
+    };
+    let failed = |reason: String| RowsOf::Failed { reason };
+    let reading = match set.read(tape, json) {
+        Ok(reading) => reading,
+        Err(error) => return all(failed(error.to_string())),
+    };
+    let rows = |(place, view): (usize, &Arc<CompiledView>)| {
+        let mut writer = TupleWriter::new(view.columns(), &state.id, state.version, state.last_updated);
+        if let Err(error) = reading.rows(place, &mut writer) {
+            return failed(error.to_string());
+        }
+        match writer.finish() {
+            Ok((tuples, count)) => RowsOf::Encoded { tuples, count },
+            Err(error) => failed(error.to_string()),
+        }
+    };
+    set.views().iter().enumerate().map(rows).collect()
 }

@@ -305,7 +305,7 @@ pub(crate) async fn join_type(
         .begin_run(resource_type, RunKind::Join)
         .await?
         .context("the type is free")?;
-    let evaluated: Vec<_> = states.iter().map(|state| evaluate(run.views(), state)).collect();
+    let evaluated = evaluate(run.views(), states);
     run.stage(&evaluated, Staged::Loaded).await?;
     run.lock_for_join().await?;
     run.stage_gone(now()).await?;

@@ -179,10 +179,10 @@ impl Fixture {
     pub(super) async fn apply(&self, n: i64, states: &[State]) -> anyhow::Result<usize> {
         let views = self.views().await?;
         let start = self.store.type_state(OBSERVATION).await?.speed;
-        let readings: Vec<ReadingAt> = states
-            .iter()
-            .map(|s| ReadingAt {
-                state: evaluate(&views, s),
+        let readings: Vec<ReadingAt> = evaluate(&views, states)
+            .into_iter()
+            .map(|state| ReadingAt {
+                state,
                 n,
                 as_of: at(10 * n),
             })
@@ -202,10 +202,13 @@ impl Fixture {
     pub(super) async fn preview(&self, state: &State, received: i64) -> anyhow::Result<usize> {
         let views = self.views().await?;
         let start = self.store.type_state(OBSERVATION).await?.speed;
-        let previews = vec![ReceivedPreview {
-            state: evaluate(&views, state),
-            received: at(received),
-        }];
+        let previews = evaluate(&views, [state])
+            .into_iter()
+            .map(|state| ReceivedPreview {
+                state,
+                received: at(received),
+            })
+            .collect();
         let last = LastPage { previews, mark: None };
         let page = self
             .store
@@ -252,7 +255,7 @@ pub(super) async fn connect(url: &str) -> Result<ViewStore, StoreError> {
 }
 
 pub(super) async fn stage(run: &mut Run, states: &[State], how: Staged) -> Result<(), StoreError> {
-    let evaluated: Vec<_> = states.iter().map(|s| evaluate(run.views(), s)).collect();
+    let evaluated = evaluate(run.views(), states);
     run.stage(&evaluated, how).await
 }
 

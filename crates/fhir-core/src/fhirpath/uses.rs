@@ -95,7 +95,7 @@ impl Uses<'_> {
                 self.places(criteria, on.with(&places));
                 places
             }
-            Expr::Select(base, projection) => {
+            Expr::Select(base, projection) | Expr::On(base, projection) => {
                 let places = self.places(base, on);
                 self.places(projection, on.with(&places))
             }

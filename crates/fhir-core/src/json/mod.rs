@@ -13,6 +13,7 @@ mod bitmap;
 mod node;
 mod parse;
 mod projection;
+mod shape;
 pub(crate) mod write;
 
 pub(crate) use node::Only;

@@ -3,13 +3,14 @@
 use super::{
     Doc, Entry, JsonError, Kind, Projection, Seen,
     bitmap::Bitmap,
-    projection::{Key, Place},
+    projection::{Key, Place, Symbol},
+    shape::{Number, Shapes},
 };
 
 /// Objects and arrays within each other. FHIR's deepest real resources (questionnaires) stay below 40.
 pub const MAX_DEPTH: usize = 200;
 
-/// Memory that resources are read into, one after the other.
+/// Memory that resources are read into, one after the other; fastest where they are read for the same views.
 #[derive(Debug, Default)]
 pub struct Tape {
     bitmap: Bitmap,
@@ -18,6 +19,7 @@ pub struct Tape {
     /// The containers that are open.
     open: Vec<Open>,
     seen: Vec<Seen>,
+    shapes: Shapes,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +29,8 @@ struct Open {
     place: Place,
     /// The byte that closes it.
     close: u8,
+    /// The key before, if it is one that is expected.
+    before: Option<Number>,
 }
 
 impl Tape {
@@ -43,6 +47,7 @@ impl Tape {
         self.open.clear();
         self.seen.clear();
         self.seen.resize(projection.places(), Seen::default());
+        self.shapes.prepare(projection.identity(), projection.places());
         let mut parser = Parser {
             text,
             bytes,
@@ -84,6 +89,9 @@ enum Refused {
     Syntax,
     TooDeep,
 }
+
+/// A key, its number among those that are expected, and what is wanted of it.
+type KeyRead = (Entry, Option<Number>, Option<(Symbol, Place)>);
 
 /// Whether a value is all there, or a container that was only opened.
 #[derive(Clone, Copy, PartialEq)]
@@ -172,15 +180,18 @@ impl Parser<'_> {
             return Err(Refused::Syntax);
         }
         let unescaped = self.tape.unescaped.len();
-        let key = self.string()?;
-        let source = if key.decoded {
-            &self.tape.unescaped
-        } else {
-            self.text
+        let before = self.tape.open.last().and_then(|open| open.before);
+        let (key, number, wanted) = match self.tape.shapes.meet(of, before, &self.bytes[self.at..]) {
+            Some(met) => {
+                let key = self.entry(Kind::String, self.at + 1, self.at + met.length - 2, false);
+                self.at += met.length;
+                (key, Some(met.number), met.wanted)
+            }
+            None => self.other_key(of, before)?,
         };
-        let name = Key::within(source, key.start as usize, key.end as usize);
-        let wanted = self.projection.member(of, name);
-        self.take(b':')?;
+        if let Some(open) = self.tape.open.last_mut() {
+            open.before = number;
+        }
         let Some((symbol, place)) = wanted else {
             self.tape.unescaped.truncate(unescaped);
             self.pass_over()?;
@@ -194,6 +205,29 @@ impl Parser<'_> {
         seen.entry = self.tape.entries.len() as u32;
         seen.count += if symbol.is_beside() { 2 } else { 1 };
         self.value(place)
+    }
+
+    /// A key that is not the expected one.
+    fn other_key(&mut self, of: Place, before: Option<Number>) -> Result<KeyRead, Refused> {
+        let start = self.at;
+        let key = self.string()?;
+        let source = if key.decoded {
+            &self.tape.unescaped
+        } else {
+            self.text
+        };
+        let name = Key::within(source, key.start as usize, key.end as usize);
+        let wanted = self.projection.member(of, name);
+        // Only what is written without space or escapes is expected again.
+        let plain = !key.decoded && self.bytes.get(self.at) == Some(&b':');
+        self.take(b':')?;
+        let number = plain
+            .then(|| {
+                let text = &self.bytes[start..self.at];
+                self.tape.shapes.learn(of, before, text, wanted)
+            })
+            .flatten();
+        Ok((key, number, wanted))
     }
 
     /// Passes over a value.
@@ -251,7 +285,12 @@ impl Parser<'_> {
             return Err(Refused::TooDeep);
         }
         let entry = self.tape.entries.len();
-        self.tape.open.push(Open { entry, place, close });
+        self.tape.open.push(Open {
+            entry,
+            place,
+            close,
+            before: None,
+        });
         self.push(kind, self.at, self.at);
         self.at += 1;
         Ok(Is::Open)

@@ -1,13 +1,18 @@
 //! Which members of a resource are wanted: what is read onto the tape, and what is passed over.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// Places that are told apart. No view of the field comes near; beyond it, members are wanted whole.
 const MAX_PLACES: usize = 4_096;
 
 /// A tree of member names. An array's items are wanted as the array is, and so is what stands beside a primitive, in `_name`.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Projection {
+    /// Of this projection as it is now, and of no other: what was learnt while texts were read holds for it alone.
+    identity: u64,
     nodes: Vec<Wanted>,
     symbols: HashMap<Box<str>, Symbol>,
 }
@@ -85,6 +90,7 @@ impl Place {
 impl Default for Projection {
     fn default() -> Self {
         let mut projection = Self {
+            identity: 0,
             nodes: Vec::new(),
             symbols: HashMap::new(),
         };
@@ -120,6 +126,10 @@ impl Projection {
             reason = "one for each name in an expression"
         )]
         let next = Symbol(self.symbols.len() as u32);
+        // A name that gets a symbol only now was read without one so far.
+        if !self.symbols.contains_key(name) {
+            self.change();
+        }
         *self.symbols.entry(name.into()).or_insert(next)
     }
 
@@ -135,6 +145,7 @@ impl Projection {
 
     /// Wants all that is below a place.
     pub fn want_whole(&mut self, place: Place) {
+        self.change();
         self.nodes[place.0 as usize].whole = true;
     }
 
@@ -168,6 +179,7 @@ impl Projection {
                 .chain([place])
                 .for_each(|place| self.want_whole(place));
         }
+        self.change();
         let symbol = self.symbol(name);
         let wanted = &mut self.nodes[of.0 as usize];
         wanted.choices |= choice;
@@ -182,6 +194,16 @@ impl Projection {
         });
         wanted.hash();
         place
+    }
+
+    fn change(&mut self) {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        self.identity = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A number that changes with whatever is wanted, and that no other projection has.
+    pub(super) fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// How many places there are.

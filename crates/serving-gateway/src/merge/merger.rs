@@ -306,17 +306,19 @@ fn evaluate_all(
     readings: &[Reading],
     previews: &[Preview],
 ) -> (Vec<ReadingAt>, Vec<ReceivedPreview>) {
-    let reading = |held: &Reading| ReadingAt {
-        state: evaluate(views, &held.state),
+    let reading = |(state, held): (EvaluatedState, &Reading)| ReadingAt {
+        state,
         n: held.n,
         as_of: held.as_of,
     };
-    let preview = |held: &Preview| ReceivedPreview {
-        state: evaluate(views, &held.state),
+    let preview = |(state, held): (EvaluatedState, &Preview)| ReceivedPreview {
+        state,
         received: held.received,
     };
+    let read = evaluate(views, readings.iter().map(|held| &held.state));
+    let previewed = evaluate(views, previews.iter().map(|held| &held.state));
     (
-        readings.iter().map(reading).collect(),
-        previews.iter().map(preview).collect(),
+        read.into_iter().zip(readings).map(reading).collect(),
+        previewed.into_iter().zip(previews).map(preview).collect(),
     )
 }
