@@ -11,6 +11,9 @@ const MAX_KEYS: usize = 64;
 /// Longest key that is kept, with its quotes and colon.
 const MAX_LENGTH: usize = 48;
 
+/// Bytes of a key that are compared at once.
+const HEAD: usize = 16;
+
 /// The keys at all places of one projection.
 #[derive(Debug, Default)]
 pub(super) struct Shapes {
@@ -32,9 +35,9 @@ pub(super) struct Number(u8);
 
 #[derive(Debug)]
 struct Known {
-    /// The first eight bytes of the text, or all of a shorter one, and the bits that they take.
-    head: u64,
-    mask: u64,
+    /// The first bytes of the text, or all of a shorter one, and the bits that they take.
+    head: u128,
+    mask: u128,
     /// As it is written, from its first quote to its colon.
     text: Box<[u8]>,
     wanted: Option<(Symbol, Place)>,
@@ -68,9 +71,11 @@ impl Shapes {
             None => shape.first?,
         };
         let known = &shape.keys[number.0 as usize];
-        let head = u64::from_le_bytes(*text.first_chunk()?);
-        let rest = known.text.get(8..).unwrap_or_default();
-        let met = head & known.mask == known.head && text[8..].starts_with(rest);
+        if u128::from_le_bytes(*text.first_chunk()?) & known.mask != known.head {
+            return None;
+        }
+        // Few keys are longer.
+        let met = known.text.len() <= HEAD || text[HEAD..].starts_with(&known.text[HEAD..]);
         met.then_some(Met {
             number,
             length: known.text.len(),
@@ -118,12 +123,12 @@ impl Shapes {
     }
 }
 
-/// The first eight bytes of a text as a word, and the bits of it that they take.
-fn head(text: &[u8]) -> (u64, u64) {
-    let (mut bytes, mut mask) = ([0; 8], [0; 8]);
+/// The first bytes of a text as a word, and the bits of it that they take.
+fn head(text: &[u8]) -> (u128, u128) {
+    let (mut bytes, mut mask) = ([0; HEAD], [0; HEAD]);
     for ((byte, bits), of) in bytes.iter_mut().zip(&mut mask).zip(text) {
         *byte = *of;
         *bits = u8::MAX;
     }
-    (u64::from_le_bytes(bytes), u64::from_le_bytes(mask))
+    (u128::from_le_bytes(bytes), u128::from_le_bytes(mask))
 }
