@@ -46,9 +46,11 @@ const CONFIRM_LEAD: Duration = Duration::from_millis(500);
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 /// A failure after so long is a new one.
 const STEADY: Duration = Duration::from_secs(2);
-/// Pauses after answers that changed nothing although they held readings, whose mark is still to come: doubled while nothing new comes. The last one
-/// bounds how late a preview may be noticed meanwhile.
+/// Shortest and longest pause after an answer that changed nothing although it held readings, whose mark is still to come. It grows with the time
+/// for which nothing new has come: the next preview waits for its end.
 const NOTHING_NEW: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+/// The part of that time that one pause is.
+const NOTHING_NEW_PART: u32 = 8;
 /// Pauses of a type whose changes cannot be applied.
 const TYPE_BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
@@ -111,7 +113,7 @@ impl Follower {
         let mut pending: HashMap<String, (Cursor, Mark)> = HashMap::new();
         let mut marks_moved: Option<Instant> = None;
         let mut confirmed = Instant::now();
-        let (mut idle, mut resting) = (NOTHING_NEW[0], Resting::default());
+        let (mut something_new, mut resting) = (Instant::now(), Resting::default());
         loop {
             if confirmed.elapsed() >= CONFIRM_LEAD {
                 leadership.confirm().await?;
@@ -203,12 +205,12 @@ impl Follower {
                 marks_moved = Some(Instant::now());
                 self.applied.send_modify(|count| *count += 1);
             }
-            idle = if nothing_new {
-                tokio::time::sleep(idle).await;
-                (idle * 2).min(NOTHING_NEW[1])
+            if nothing_new {
+                let pause = something_new.elapsed() / NOTHING_NEW_PART;
+                tokio::time::sleep(pause.clamp(NOTHING_NEW[0], NOTHING_NEW[1])).await;
             } else {
-                NOTHING_NEW[0]
-            };
+                something_new = Instant::now();
+            }
         }
     }
 
