@@ -1,6 +1,6 @@
 # The commands of this project; each installs what it needs. What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint fmt conformance types
+.PHONY: help demo up down test lint fmt conformance oracle types
 
 # Folder of .ndjson.gz to load in place of generated patients.
 DATA ?=
@@ -29,6 +29,10 @@ lint: ## all checks: format, clippy, licences, contracts
 
 conformance: ## a SQL on FHIR suite: SUITE=<folder>
 	@cargo run --locked --quiet --package fhir-core --example conformance -- "$(SUITE)"
+
+oracle: ## FHIRPath compared with fhirpath.js, and what explains the differences
+	@scripts/setup.sh oracle
+	@scripts/oracle.sh
 
 # HAPI's release whose StructureDefinitions the table is made of; all of its releases have R4's.
 TYPES_VERSION = 8.8.0

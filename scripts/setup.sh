@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what is missing, and nothing else: `setup.sh run` for demo and tests, `setup.sh lint` for the checks.
+# Installs what is missing, and nothing else: `setup.sh run` for demo and tests, `setup.sh lint` for the checks, `setup.sh oracle` for
+# the comparison with fhirpath.js.
 #
 # Debian packages come by apt-get (with sudo where needed). Servers are only installed here, never started or configured: tests, demo and stack run
 # private instances of their own from the installed programs. Tools of the checks go to target/tools.
@@ -31,6 +32,11 @@ install_debian_packages() {
     if [ "${1:-}" = with-python ] && ! python3 -c 'import ensurepip' 2>/dev/null; then
         missing="$missing python3-venv"
     fi
+    install_missing "$missing"
+}
+
+install_missing() {
+    missing="$1"
     [ -n "$missing" ] || return 0
     if ! has apt-get; then
         say "please install the equivalents of these Debian packages:$missing"
@@ -95,8 +101,12 @@ lint)
     check_rust with-lints
     install_lint_tools
     ;;
+oracle)
+    check_rust
+    { has node && has npm; } || install_missing " nodejs npm"
+    ;;
 *)
-    say "usage: setup.sh run|lint"
+    say "usage: setup.sh run|lint|oracle"
     exit 2
     ;;
 esac
