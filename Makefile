@@ -1,11 +1,13 @@
 # The commands of this project; each installs what it needs. What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint fmt conformance oracle types
+.PHONY: help demo up down test lint fmt conformance oracle fuzz types
 
 # Folder of .ndjson.gz to load in place of generated patients.
 DATA ?=
 # 1: demo leaves the stack running.
 KEEP ?=
+# How long each fuzz target runs.
+MINUTES ?= 10
 DEV = "$${CARGO_TARGET_DIR:-target}"/debug/dev
 
 help: ## this list
@@ -33,6 +35,10 @@ conformance: ## a SQL on FHIR suite: SUITE=<folder>
 oracle: ## FHIRPath compared with fhirpath.js, and what explains the differences
 	@scripts/setup.sh oracle
 	@scripts/oracle.sh
+
+fuzz: ## any resource, view and expression: MINUTES=<of each>
+	@scripts/setup.sh fuzz
+	@scripts/fuzz.sh "$(MINUTES)"
 
 # HAPI's release whose StructureDefinitions the table is made of; all of its releases have R4's.
 TYPES_VERSION = 8.8.0
