@@ -1,11 +1,13 @@
 # The commands of this project; those that build, test or check install what they need first. What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint fmt bench-core conformance types
+.PHONY: help demo up down test lint fmt bench-core conformance oracle fuzz types
 
 # Folder of .ndjson.gz to load in place of generated patients.
 DATA ?=
 # 1: demo leaves the stack running.
 KEEP ?=
+# How long each fuzz target runs.
+MINUTES ?= 10
 DEV = "$${CARGO_TARGET_DIR:-target}"/debug/dev
 
 help: ## this list
@@ -32,6 +34,14 @@ bench-core: ## the evaluator beside JSON parsers, as ratios: DATA=<folder of .nd
 
 conformance: ## a SQL on FHIR suite: SUITE=<folder>
 	@cargo run --locked --quiet --package fhir-core --example conformance -- "$(SUITE)"
+
+oracle: ## FHIRPath compared with fhirpath.js, and what explains the differences
+	@scripts/setup.sh oracle
+	@scripts/oracle.sh
+
+fuzz: ## any resource, view and expression: MINUTES=<of each>
+	@scripts/setup.sh fuzz
+	@scripts/fuzz.sh "$(MINUTES)"
 
 # HAPI's release whose StructureDefinitions the table is made of; all of its releases have R4's.
 TYPES_VERSION = 8.8.0

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what is missing, and nothing else: `setup.sh run` for demo and tests, `setup.sh lint` for the checks.
+# Installs what is missing, and nothing else: `setup.sh run` for demo and tests, `setup.sh lint` for the checks, `setup.sh oracle` and `setup.sh fuzz` for
+# those two.
 #
 # Debian packages come by apt-get (with sudo where needed). Servers are only installed here, never started or configured: tests, demo and stack run
 # private instances of their own from the installed programs. Tools of the checks go to target/tools.
@@ -10,6 +11,7 @@ tools="${CARGO_TARGET_DIR:-target}/tools"
 rust_needed=1.95
 deny_version=0.20.2
 buf_version=1.75.0
+fuzz_version=0.13.2
 
 say() { printf '%s\n' "setup: $*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -31,6 +33,11 @@ install_debian_packages() {
     if [ "${1:-}" = with-python ] && ! python3 -c 'import ensurepip' 2>/dev/null; then
         missing="$missing python3-venv"
     fi
+    install_missing "$missing"
+}
+
+install_missing() {
+    missing="$1"
     [ -n "$missing" ] || return 0
     if ! has apt-get; then
         say "please install the equivalents of these Debian packages:$missing"
@@ -85,6 +92,19 @@ install_lint_tools() {
     fi
 }
 
+install_fuzz_tools() {
+    if ! has rustup || ! cargo +nightly --version >/dev/null 2>&1; then
+        say "fuzzing needs nightly Rust; run: rustup toolchain install nightly --profile minimal"
+        exit 1
+    fi
+    has c++ || install_missing " build-essential"
+    if ! has cargo-fuzz && [ ! -x "$tools/bin/cargo-fuzz" ]; then
+        say "building cargo-fuzz $fuzz_version, once"
+        CARGO_TARGET_DIR="$tools/build" cargo install -q cargo-fuzz --locked --version "$fuzz_version" --root "$tools"
+        rm -rf "$tools/build"
+    fi
+}
+
 case "${1:-}" in
 run)
     install_debian_packages
@@ -95,8 +115,16 @@ lint)
     check_rust with-lints
     install_lint_tools
     ;;
+oracle)
+    check_rust
+    { has node && has npm; } || install_missing " nodejs npm"
+    ;;
+fuzz)
+    check_rust
+    install_fuzz_tools
+    ;;
 *)
-    say "usage: setup.sh run|lint"
+    say "usage: setup.sh run|lint|oracle|fuzz"
     exit 2
     ;;
 esac

@@ -89,7 +89,11 @@ fn rows_of(set: &ViewSet, tape: &mut Tape, state: &State) -> Vec<RowsOf> {
                 count: 0,
             });
         }
-        Content::Unreadable(reason) => return all(RowsOf::Failed { reason: reason.clone() }),
+        Content::Unreadable(reason) => {
+            return all(RowsOf::Failed {
+                reason: reason.clone(),
+            });
+        }
         Content::Body(json) => json,
     };
     let failed = |reason: String| RowsOf::Failed { reason };

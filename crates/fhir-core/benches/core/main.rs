@@ -27,6 +27,9 @@ use sink::Columns;
 type Failure = Box<dyn Error>;
 type View = std::sync::Arc<CompiledView>;
 
+/// What is timed.
+type Run<'r> = Box<dyn FnMut() + 'r>;
+
 /// Rounds of each figure.
 const ROUNDS: usize = 7;
 
@@ -88,15 +91,12 @@ fn main() -> Result<(), Failure> {
 fn against_parsers(view: &View, data: &Path, budget: f64) -> Result<(), Failure> {
     let corpus = Corpus::read(data, view.resource_type(), SIZE)?;
     let set = ViewSet::new([view.clone()]);
-    let mut runs: [(&str, Box<dyn FnMut() + '_>); 3] = [
-        ("sonic-rs", Box::new(|| sonic(&corpus))),
-        ("simd-json", Box::new(|| simd(&corpus))),
-        (
-            "view",
-            Box::new(|| {
-                black_box(rows(&set, &corpus, 0..corpus.len()));
-            }),
-        ),
+    let mut runs: [Run<'_>; 3] = [
+        Box::new(|| sonic(&corpus)),
+        Box::new(|| simd(&corpus)),
+        Box::new(|| {
+            black_box(rows(&set, &corpus, 0..corpus.len()));
+        }),
     ];
     let times = interleaved(on_core, &mut runs);
     let speed = |time: Duration| corpus.bytes() as f64 / time.as_secs_f64() / 1e6;
@@ -114,19 +114,13 @@ fn against_parsers(view: &View, data: &Path, budget: f64) -> Result<(), Failure>
 fn together(one: &View, five: Vec<View>, data: &Path) -> Result<(), Failure> {
     let corpus = Corpus::read(data, one.resource_type(), SIZE)?;
     let (one, five) = (ViewSet::new([one.clone()]), ViewSet::new(five));
-    let mut runs: [(&str, Box<dyn FnMut() + '_>); 2] = [
-        (
-            "one",
-            Box::new(|| {
-                black_box(rows(&one, &corpus, 0..corpus.len()));
-            }),
-        ),
-        (
-            "five",
-            Box::new(|| {
-                black_box(rows(&five, &corpus, 0..corpus.len()));
-            }),
-        ),
+    let mut runs: [Run<'_>; 2] = [
+        Box::new(|| {
+            black_box(rows(&one, &corpus, 0..corpus.len()));
+        }),
+        Box::new(|| {
+            black_box(rows(&five, &corpus, 0..corpus.len()));
+        }),
     ];
     let times = interleaved(on_core, &mut runs);
     println!(
@@ -141,22 +135,16 @@ fn threads(view: &View, data: &Path) -> Result<(), Failure> {
     let corpus = Corpus::read(data, view.resource_type(), SIZE)?;
     let set = ViewSet::new([view.clone()]);
     let half = corpus.len() / 2;
-    let mut runs: [(&str, Box<dyn FnMut() + '_>); 2] = [
-        (
-            "one",
-            Box::new(|| {
-                black_box(rows(&set, &corpus, 0..corpus.len()));
-            }),
-        ),
-        (
-            "two",
-            Box::new(|| {
-                std::thread::scope(|scope| {
-                    scope.spawn(|| black_box(rows(&set, &corpus, 0..half)));
-                    black_box(rows(&set, &corpus, half..corpus.len()));
-                });
-            }),
-        ),
+    let mut runs: [Run<'_>; 2] = [
+        Box::new(|| {
+            black_box(rows(&set, &corpus, 0..corpus.len()));
+        }),
+        Box::new(|| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| black_box(rows(&set, &corpus, 0..half)));
+                black_box(rows(&set, &corpus, half..corpus.len()));
+            });
+        }),
     ];
     let times = interleaved(elapsed, &mut runs);
     println!(
@@ -182,13 +170,13 @@ fn elapsed() -> Duration {
 }
 
 /// The median time of each, run in turn, by a clock.
-fn interleaved(clock: fn() -> Duration, runs: &mut [(&str, Box<dyn FnMut() + '_>)]) -> Vec<Duration> {
+fn interleaved(clock: fn() -> Duration, runs: &mut [Run<'_>]) -> Vec<Duration> {
     let mut times = vec![Vec::new(); runs.len()];
     for _ in 0..ROUNDS {
-        for ((_, run), times) in runs.iter_mut().zip(&mut times) {
+        for (run, times) in runs.iter_mut().zip(&mut times) {
             let start = clock();
             run();
-            times.push(clock() - start);
+            times.push(clock().saturating_sub(start));
         }
     }
     times

@@ -52,6 +52,10 @@ struct Uses<'p> {
 }
 
 impl Uses<'_> {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "an arm for each kind of operator, and none forgotten"
+    )]
     fn places(&mut self, expr: &Expr, on: On<'_>) -> Places {
         match expr {
             Expr::This | Expr::Root(_) => on.this.to_vec(),
@@ -139,8 +143,13 @@ impl Uses<'_> {
             | Expr::IsDistinct(base)
             | Expr::Reduce(_, base)
             | Expr::HasValue(base)
-            | Expr::Negate(base)
-            | Expr::Matches(base, ..) => self.compared(base, on),
+            | Expr::Negate(base) => self.compared(base, on),
+            Expr::Matches(base, pattern, _) => {
+                self.compared_all(std::iter::once(&**base).chain(pattern.computed()), on)
+            }
+            Expr::ReplaceMatches(base, pattern, by) => {
+                self.compared_all([&**base, &**by].into_iter().chain(pattern.computed()), on)
+            }
             Expr::Equal(a, b, _)
             | Expr::Equivalent(a, b, _)
             | Expr::In(a, b)
@@ -149,7 +158,6 @@ impl Uses<'_> {
             | Expr::Exclude(a, b)
             | Expr::Compare(_, a, b)
             | Expr::Concatenate(a, b)
-            | Expr::ReplaceMatches(a, _, b)
             | Expr::Arithmetic(_, a, b) => self.compared_all([&**a, &**b], on),
             Expr::Join(base, other) | Expr::Split(base, other) => {
                 self.compared_all(std::iter::once(&**base).chain(other.as_deref()), on)

@@ -123,17 +123,18 @@ impl Bitmap {
             let (opens, mut closes) = (block.opens & keep, block.closes & keep);
             let closing = closes.count_ones();
             if closing >= depth {
-                let mut closed = 0;
+                let mut count = 0;
                 while closes != 0 {
                     let place = closes.trailing_zeros();
-                    closed += 1;
-                    if depth + (opens & below(place)).count_ones() == closed {
+                    count += 1;
+                    if depth + (opens & below(place)).count_ones() == count {
                         return Some(index * BLOCK + place as usize + 1);
                     }
                     closes &= closes - 1;
                 }
             }
-            depth = depth + opens.count_ones() - closing;
+            // Less than none where a bracket closes what was never opened: then `at` is no bracket of the text.
+            depth = (depth + opens.count_ones()).checked_sub(closing)?;
             keep = u64::MAX;
             index += 1;
         }

@@ -1,6 +1,7 @@
 //! Views over resources, from outside: what goes in is JSON text, what comes out are rows or errors.
 #![expect(clippy::unwrap_used, reason = "what fails in a test's set-up fails the test")]
 
+mod anything;
 mod columns;
 mod deployed_views;
 mod fhirpath;
@@ -10,4 +11,5 @@ mod operators;
 mod refused;
 mod rows;
 mod run;
+mod seeds;
 mod typing;

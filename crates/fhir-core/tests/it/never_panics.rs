@@ -1,7 +1,5 @@
 //! Whatever comes in: rows or a typed error, never a panic, never endless.
 
-use std::sync::LazyLock;
-
 use fhir_core::{
     json::{Projection, Tape},
     row::Rows,
@@ -10,70 +8,10 @@ use fhir_core::{
 use proptest::prelude::*;
 use serde_json::json;
 
-const PATIENT: &str = r#"{"resourceType":"Patient","id":"p1","active":true,"birthDate":"1970-06-01","_birthDate":{"extension":[{"url":"u","valueDateTime":"1970-06-01T10:00:00Z"}]},"name":[{"use":"official","family":"Ash","given":["Ada","Bo"],"_given":[null,{"id":"x"}]},{"use":"old"}],"extension":[{"url":"urn:score","valueDecimal":1.50},{"url":"urn:text","valueString":"a\u00e4\ud83d\ude00\\\n"}],"multipleBirthInteger":2,"contact":[{"telecom":[{"system":"phone","value":"1","rank":1}]}],"managingOrganization":{"reference":"Organization/o1"},"item":[{"linkId":"1","item":[{"linkId":"1.1"}]}]}"#;
-
-/// Views that together use every operator.
-static VIEWS: LazyLock<Vec<CompiledView>> = LazyLock::new(views);
-
-fn views() -> Vec<CompiledView> {
-    let paths = [
-        "name.where(use = 'official').first().family.first()",
-        "extension('urn:score').value.ofType(decimal) * 2 / 3 - 1 + 0.5",
-        "birthDate.extension('u').value.ofType(dateTime).first() > @1970-06-01T09:00:00+02:00",
-        "birthDate < @2000-01-01 and active or gender = 'x' xor multipleBirth > 1 implies name.exists(use.empty())",
-        "name.given.join('-')",
-        "managingOrganization.getReferenceKey(Organization)",
-        "name.given.skip(1).take(3).last()",
-        "(name.family | name.given | id).count()",
-        "iif(name.all(family.exists()), name[0].family, getResourceKey())",
-        "name.tail().select(use).single() in ('old' | 'new')",
-        "active.hasValue().not()",
-        "name.given.select(upper() & '-' & length().toString() & substring(1, 2)).distinct().join('|').encode('hex')",
-        "descendants().where($this is string).select($this.replaceMatches('(a)', '<$1>').split('<')).isDistinct()",
-        "birthDate + multipleBirth.ofType(integer).toQuantity('months') > birthDate.toDateTime().highBoundary() - 1 day",
-        "extension.value.ofType(decimal).select(sqrt() + exp() + ln().abs() + power(0.5) + round(1)).aggregate($total + $this, 0.0)",
-        "contact.telecom.rank.aggregate(iif($total > $this, $total, $this)) ~ telecom.rank.max() or name ~ name.combine(name)",
-        "repeat(item | contact).children().intersect(descendants()).exclude(name).subsetOf(children()).toString()",
-        "('1 \\'mg\\''.toQuantity() * 2 / 3 'kg' ~ 1 'g').convertsToDecimal() implies type().name.matches(gender)",
-        "extension.value.lowBoundary().precision().avg() div 2 mod 3 in (1 | 2.0 | @2020 | 'x')",
-    ];
-    let columns: Vec<_> = paths
-        .iter()
-        .enumerate()
-        .map(|(i, p)| json!({"name": format!("c{i}"), "path": p}))
-        .collect();
-    let whole = json!([{"name": "e", "path": "extension", "type": "Extension", "collection": true}]);
-    [
-        json!({"resource": "Patient", "select": [{"column": columns}]}),
-        json!({"resource": "Patient", "where": [{"path": "active"}], "select": [
-            {"column": whole},
-            {"forEachOrNull": "name", "column": [{"name": "n", "path": "given", "collection": true, "type": "string"}],
-             "unionAll": [{"forEach": "given", "column": [{"name": "u", "path": "$this"}]}, {"repeat": ["extension"], "column": [{"name": "u", "path": "url"}]}]},
-            {"repeat": ["item", "contact"], "column": [{"name": "r", "path": "%rowIndex"}]},
-            {"column": [
-                {"name": "i", "path": "multipleBirth", "type": "integer"},
-                {"name": "d", "path": "extension.value.ofType(decimal)", "tag": [{"name": "ansi/type", "value": "NUMERIC(5,1)"}]},
-                {"name": "b", "path": "birthDate", "tag": [{"name": "ansi/type", "value": "DATE"}]},
-                {"name": "t", "path": "birthDate.extension.value", "type": "instant"}
-            ]}
-        ]}),
-    ]
-    .iter()
-    .map(|definition| CompiledView::from_json(&definition.to_string()).unwrap())
-    .collect()
-}
-
-fn evaluate(views: &[CompiledView], body: &[u8]) {
-    for view in views {
-        let mut rows = Rows::default();
-        if view.evaluate(body, &mut rows).is_ok() {
-            assert!(
-                rows.0.iter().all(|row| row.len() == view.columns().len()),
-                "every row has exactly the view's columns"
-            );
-        }
-    }
-}
+use crate::{
+    anything::{PATIENT, VIEWS, check},
+    seeds::seeds,
+};
 
 /// What expressions begin with.
 const LEAVES: [&str; 41] = [
@@ -275,7 +213,7 @@ proptest! {
 
     #[test]
     fn any_bytes_as_resource(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        evaluate(&VIEWS, &body);
+        check("resource", &body);
     }
 
     #[test]
@@ -290,7 +228,7 @@ proptest! {
                 _ => drop(body.splice(at..end, PIECES[piece].bytes())),
             }
         }
-        evaluate(&VIEWS, &body);
+        check("resource", &body);
     }
 
     #[test]
@@ -305,33 +243,30 @@ proptest! {
 
     #[test]
     fn any_text_as_path(path in "[a-c$%@.()\\[\\]'`\"=<>!~|&+*/, 0-9TZ:{}-]{0,40}|\\PC{0,20}") {
-        let definition = json!({"resource": "Patient", "select": [{"forEach": path, "column": [{"name": "x", "path": path}]}]});
-        if let Ok(view) = CompiledView::from_json(&definition.to_string()) {
-            evaluate(&[view], PATIENT.as_bytes());
-        }
+        check("path", path.as_bytes());
     }
 
     #[test]
     fn any_expression(ast in expression()) {
-        // Apart, so that what fails in one is still evaluated in the others.
-        for select in [
-            json!([{"column": [{"name": "x", "path": ast, "collection": true}]}]),
-            json!([{"forEachOrNull": ast, "column": [{"name": "y", "path": "$this", "type": "Element"}]}]),
-            json!([{"repeat": [ast], "column": [{"name": "z", "path": "$this", "collection": true}]}]),
-        ] {
-            let definition = json!({"resource": "Patient", "select": select});
-            if let Ok(view) = CompiledView::from_json(&definition.to_string()) {
-                evaluate(&[view], PATIENT.as_bytes());
-            }
-        }
+        check("path", ast.as_bytes());
     }
 
     #[test]
     fn any_json_as_view(pieces in proptest::collection::vec(0..PIECES.len(), 0..12)) {
         let text: String = pieces.iter().map(|&i| PIECES[i]).collect();
-        drop(CompiledView::from_json(&text));
-        drop(CompiledView::from_json(&format!(r#"{{"resource":"Patient","select":{text}}}"#)));
-        drop(CompiledView::from_json(&format!(r#"{{"resource":"Patient","constant":[{{"name":"c","valueDecimal":{text}}}],"select":[{{"column":[{{"name":"x","path":"%c"}}]}}]}}"#)));
+        check("view", text.as_bytes());
+        check("view", format!(r#"{{"resource":"Patient","select":{text}}}"#).as_bytes());
+        check("view", format!(r#"{{"resource":"Patient","constant":[{{"name":"c","valueDecimal":{text}}}],"select":[{{"column":[{{"name":"x","path":"%c"}}]}}]}}"#).as_bytes());
+    }
+}
+
+/// What the fuzz targets begin with.
+#[test]
+fn every_seed() {
+    let seeds = seeds();
+    assert!(seeds.len() > 500, "{} seeds", seeds.len());
+    for (target, _, data) in seeds {
+        check(target, &data);
     }
 }
 

@@ -34,6 +34,16 @@ pub enum Pattern {
     Computed(Box<Expr>),
 }
 
+impl Pattern {
+    /// The expression that yields it, if it is not written out.
+    pub fn computed(&self) -> Option<&Expr> {
+        match self {
+            Self::Compiled(_) => None,
+            Self::Computed(expr) => Some(expr),
+        }
+    }
+}
+
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
