@@ -13,8 +13,9 @@ use fhir_core::view::CompiledView;
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use view_store::{
-    Condition, LastPage, Operator, PutOutcome, ReadingAt, ReceivedPreview, Relation, Run, RunKind, Select,
-    SliceOutcome, SlicePlan, Staged, StoreError, StoreSettings, TypeViews, ViewStore, evaluate,
+    Condition, EvaluatedState, LastPage, Operator, PutOutcome, ReadingAt, ReceivedPreview, Relation, Run,
+    RunKind, Select, SliceOutcome, SlicePlan, Staged, StoreError, StoreSettings, TypeViews, ViewStore,
+    evaluate,
 };
 
 pub(super) const OBSERVATION: &str = "Observation";
@@ -289,4 +290,9 @@ pub(super) fn compare(column: &str, operator: Operator, values: &[&str]) -> Cond
         operator,
         values: values.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// One state, evaluated for all views of its type.
+pub(super) fn evaluated(views: &TypeViews, state: &State) -> EvaluatedState {
+    evaluate(views, [state]).remove(0)
 }

@@ -3,9 +3,11 @@
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use fhir_core::resource::State;
-use view_store::{LastPage, ReadingAt, ReceivedPreview, RunKind, Staged, StoreError, evaluate};
+use view_store::{LastPage, ReadingAt, ReceivedPreview, RunKind, Staged, StoreError};
 
-use super::fixture::{Fixture, OBSERVATION, PLAN, at, deleted, mark, observation, position, stage};
+use super::fixture::{
+    Fixture, OBSERVATION, PLAN, at, deleted, evaluated, mark, observation, position, stage,
+};
 
 #[tokio::test]
 async fn law_1_the_latest_reading_wins_and_law_4_the_batch_takes_over() -> anyhow::Result<()> {
@@ -96,12 +98,12 @@ async fn readings_and_previews_of_one_answer_are_applied_one_after_the_other() -
     let labs = Fixture::with_labs(&[]).await?;
     let views = labs.views().await?;
     let reading = ReadingAt {
-        state: evaluate(&views, &observation("a", 1, "1")),
+        state: evaluated(&views, &observation("a", 1, "1")),
         n: 2,
         as_of: at(20),
     };
     let preview = |version: i64, value, received| ReceivedPreview {
-        state: evaluate(
+        state: evaluated(
             &views,
             &State {
                 last_updated: at(40 + version),

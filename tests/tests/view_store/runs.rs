@@ -9,11 +9,11 @@ use fhir_core::row::Cell;
 use fhir_core::view::CompiledView;
 use sqlx::Connection as _;
 use view_store::{
-    PutOutcome, ReadingAt, RunKind, Select, SliceOutcome, SlicePlan, Staged, StoreError, ViewState, evaluate,
+    PutOutcome, ReadingAt, RunKind, Select, SliceOutcome, SlicePlan, Staged, StoreError, ViewState,
 };
 
 use super::fixture::{
-    Fixture, OBSERVATION, PLAN, WITH_UNIT, at, everything, observation, position, rows, stage,
+    Fixture, OBSERVATION, PLAN, WITH_UNIT, at, evaluated, everything, observation, position, rows, stage,
 };
 
 /// How long a server may take to notice that a session is gone.
@@ -354,7 +354,7 @@ async fn live_changes_wait_while_a_view_joins_and_are_evaluated_again_for_it() -
         let (store, views) = (labs.store.clone(), views.clone());
         tokio::spawn(async move {
             let reading = ReadingAt {
-                state: evaluate(&views, &observation("b", 1, "2")),
+                state: evaluated(&views, &observation("b", 1, "2")),
                 n: 9,
                 as_of: at(9),
             };
@@ -376,7 +376,7 @@ async fn live_changes_wait_while_a_view_joins_and_are_evaluated_again_for_it() -
     );
     let views = labs.views().await?;
     let reading = ReadingAt {
-        state: evaluate(&views, &observation("b", 1, "2")),
+        state: evaluated(&views, &observation("b", 1, "2")),
         n: 9,
         as_of: at(9),
     };
