@@ -22,15 +22,16 @@ up: build ## starts the stack in the background; its addresses are in target/dev
 down: ## ends what `make up` or `make demo KEEP=1` left running
 	@$(DEV) down
 
+# Most tests wait for servers most of the time: four at once, whatever the number of cores.
 test: build ## all tests
-	cargo test --locked --workspace -- --show-output
+	RUST_TEST_THREADS="$${RUST_TEST_THREADS:-4}" cargo test --locked --workspace -- --show-output
 
 lint: ## all checks: format, clippy, licences, contracts
 	@scripts/setup.sh lint
 	@scripts/lint.sh
 
 bench-core: ## the evaluator beside JSON parsers, as ratios: DATA=<folder of .ndjson.gz>, VIEWS=<folder of .vd.json>
-	cargo bench --locked --package fhir-core --bench core -- "$(abspath $(DATA))" "$(abspath $(VIEWS))"
+	cargo bench --locked --package bench --bench core -- "$(abspath $(DATA))" "$(abspath $(VIEWS))"
 
 conformance: ## a SQL on FHIR suite: SUITE=<folder>
 	@cargo run --locked --quiet --package fhir-core --example conformance -- "$(SUITE)"

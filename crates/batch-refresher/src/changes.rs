@@ -23,12 +23,11 @@ use view_store::{RunKind, ViewStore};
 use crate::{
     hapi::{Hapi, HapiError, body_bytes},
     measures::Measures,
+    messages::{MESSAGE, messages},
     reading::{OpenReading, Reading, ReadingError, TypeAtDraw},
     refresher::Refresher,
 };
 
-/// Bodies of a message, about: what the tail offers at once.
-const MESSAGE: usize = 1024 * 1024;
 /// The largest body that a message can carry, with what else it holds.
 const LARGEST_BODY: usize = MAX_MESSAGE_BYTES - MESSAGE;
 
@@ -94,7 +93,7 @@ impl Changes {
                 while let Some(chunk) = states.next().await {
                     let chunk = chunk?;
                     self.measures.reading_states.inc_by(chunk.len() as u64);
-                    for states in messages(chunk) {
+                    for states in messages(chunk.into_iter().map(carried), body_bytes) {
                         yield ReadChangesPart::States(
                             states.into_iter().map(|state| TypedState { resource_type: resource_type.clone(), state }).collect(),
                         );
@@ -166,23 +165,12 @@ fn floor(as_of: DateTime<Utc>, window: TimeDelta) -> DateTime<Utc> {
         .map_or(DateTime::UNIX_EPOCH, |floor| floor.max(DateTime::UNIX_EPOCH))
 }
 
-/// States cut into messages of about [`MESSAGE`] bytes, at least one state in each. One that no message can carry is said to be so: the reading goes on.
-fn messages(states: Vec<State>) -> Vec<Vec<State>> {
-    let (mut messages, mut bytes) = (vec![Vec::new()], 0);
-    for mut state in states {
-        if body_bytes(&state) > LARGEST_BODY {
-            state.content = Content::Unreadable("its body is larger than a message may be".to_owned());
-        }
-        bytes += body_bytes(&state);
-        if bytes > MESSAGE && messages.last().is_some_and(|message| !message.is_empty()) {
-            messages.push(Vec::new());
-            bytes = body_bytes(&state);
-        }
-        if let Some(message) = messages.last_mut() {
-            message.push(state);
-        }
+/// A state that no message can carry is said to be so: the reading goes on.
+fn carried(mut state: State) -> State {
+    if body_bytes(&state) > LARGEST_BODY {
+        state.content = Content::Unreadable("its body is larger than a message may be".to_owned());
     }
-    messages
+    state
 }
 
 /// The later of two positions, by number.
@@ -209,17 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_cut_by_bytes_and_no_state_is_too_large_for_one() {
+    fn a_state_that_is_too_large_for_a_message_goes_without_its_body() {
         let state = |bytes: usize| State {
             content: Content::Body(vec![b' '; bytes]),
             ..State::gone("a", DateTime::UNIX_EPOCH)
         };
-        let lengths = |states| messages(states).iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(lengths(vec![state(10); 500]), [500]);
-        assert_eq!(lengths(vec![state(MESSAGE / 2); 5]), [2, 2, 1]);
-        assert_eq!(lengths(vec![state(MESSAGE * 2); 3]), [1, 1, 1]);
-        let cut = messages(vec![state(10), state(MAX_MESSAGE_BYTES)]);
-        assert!(matches!(cut[0][1].content, Content::Unreadable(_)));
+        assert_eq!(carried(state(LARGEST_BODY)), state(LARGEST_BODY));
+        let cut = carried(state(LARGEST_BODY + 1));
+        assert!(matches!(cut.content, Content::Unreadable(_)));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod conversions;
 pub mod folder;
 pub mod hapi;
 pub mod measures;
+mod messages;
 pub mod progress;
 pub mod reading;
 pub mod refresher;

@@ -6,15 +6,16 @@ use api::values_json::JsonRows;
 use async_stream::try_stream;
 use chrono::{DateTime, Utc};
 use fhir_core::{
+    json::Tape,
     resource::{Content, State},
-    view::CompiledView,
+    view::{CompiledView, ViewSet},
 };
 use futures::{Stream, StreamExt as _};
 
-use crate::hapi::{Hapi, HapiError, Selection};
-
-/// Values of a message, about.
-const MESSAGE: usize = 1024 * 1024;
+use crate::{
+    hapi::{Hapi, HapiError, Selection},
+    messages::messages,
+};
 
 /// What is to be run.
 #[derive(Debug, Clone)]
@@ -91,7 +92,7 @@ pub fn run(
             })?;
             read += resources;
             failed += unfit;
-            for rows in messages(rows) {
+            for rows in messages(rows, |row| row.values_json.len()) {
                 yield RunViewPart::Rows(rows);
             }
             if truncated {
@@ -102,24 +103,9 @@ pub fn run(
     }
 }
 
-/// Rows cut into messages of about [`MESSAGE`] bytes: a resource may have thousands.
-fn messages(rows: Vec<ViewRow>) -> Vec<Vec<ViewRow>> {
-    let (mut messages, mut bytes) = (Vec::<Vec<ViewRow>>::new(), usize::MAX);
-    for row in rows {
-        bytes = bytes.saturating_add(row.values_json.len());
-        match messages.last_mut() {
-            Some(message) if bytes <= MESSAGE => message.push(row),
-            _ => {
-                bytes = row.values_json.len();
-                messages.push(vec![row]);
-            }
-        }
-    }
-    messages
-}
-
 /// The rows of some resources, and how many of them could not be evaluated.
 fn rows_of(view: &CompiledView, states: Vec<State>) -> (Vec<ViewRow>, u64) {
+    let (set, mut tape) = (ViewSet::new([view]), Tape::default());
     let (mut rows, mut failed) = (Vec::new(), 0);
     for state in states {
         let Content::Body(body) = &state.content else {
@@ -127,7 +113,11 @@ fn rows_of(view: &CompiledView, states: Vec<State>) -> (Vec<ViewRow>, u64) {
             continue;
         };
         let mut sink = JsonRows::default();
-        if view.evaluate(body, &mut sink).is_err() {
+        if set
+            .read(&mut tape, body)
+            .and_then(|reading| reading.rows(0, &mut sink))
+            .is_err()
+        {
             failed += 1;
             continue;
         }

@@ -98,7 +98,7 @@ impl DaemonConfig for Config {
         }
         // Times are reckoned with it: beyond this it would be a mistake, and at last overflow.
         demands.demand(
-            self.views.clock_skew_seconds <= std::time::Duration::from_hours(1),
+            self.views.clock_skew_seconds <= Duration::from_hours(1),
             "views.clock_skew_seconds: must be at most 3600: set the machines' clocks",
         );
         demands.demand(

@@ -1,7 +1,7 @@
 //! The connection to the views' PostgreSQL.
 
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -29,6 +29,8 @@ pub struct ViewStore {
     pub(crate) pool: PgPool,
     /// For connections of their own: runs of the batch, the mergers' lead, migrations.
     options: Arc<PgConnectOptions>,
+    /// That of a run which has ended, for the next one: a new session costs PostgreSQL as much as a small run does.
+    run_connection: Arc<Mutex<Option<PgConnection>>>,
     pub(crate) skew: TimeDelta,
     pub(crate) cache: Arc<ViewCache>,
 }
@@ -56,6 +58,7 @@ impl ViewStore {
         Ok(Self {
             pool,
             options: Arc::new(options),
+            run_connection: Arc::default(),
             skew: settings.skew,
             cache: Arc::default(),
         })
@@ -73,6 +76,24 @@ impl ViewStore {
         PgConnection::connect_with(&options)
             .await
             .map_err(during("connecting"))
+    }
+
+    /// A connection for a run, without temporary tables, locks or settings of another one.
+    pub(crate) async fn run_connection(&self) -> Result<PgConnection, StoreError> {
+        let kept = self.run_connection.lock().ok().and_then(|mut kept| kept.take());
+        if let Some(mut connection) = kept
+            && connection.ping().await.is_ok()
+        {
+            return Ok(connection);
+        }
+        self.own_connection("researchflow run").await
+    }
+
+    /// Takes the connection of a run back; what is of the run has been cleared away.
+    pub(crate) fn keep_run_connection(&self, connection: PgConnection) {
+        if let Ok(mut kept) = self.run_connection.lock() {
+            *kept = Some(connection);
+        }
     }
 
     /// A transaction on a pooled connection.

@@ -93,9 +93,6 @@ pub(crate) fn shape(columns: &[Column]) -> String {
     hidden.chain(own).collect::<Vec<_>>().join(", ")
 }
 
-/// A PostgreSQL table has no more columns than this; the hidden ones are of them.
-const MAX_COLUMNS: usize = 1600 - HIDDEN.len();
-
 /// What a valid definition may still ask that PostgreSQL cannot hold.
 pub(crate) fn refuse_impossible(view: &CompiledView, definition: &str) -> Result<(), StoreError> {
     // What the registry keeps of a definition: PostgreSQL's text holds no such character.
@@ -103,13 +100,6 @@ pub(crate) fn refuse_impossible(view: &CompiledView, definition: &str) -> Result
         return Err(StoreError::InvalidDefinition(format!(
             "view {} holds the character U+0000, which PostgreSQL cannot keep",
             view.name()
-        )));
-    }
-    if view.columns().len() > MAX_COLUMNS {
-        return Err(StoreError::InvalidDefinition(format!(
-            "view {} has {} columns; a PostgreSQL table holds {MAX_COLUMNS} at most; split it",
-            view.name(),
-            view.columns().len()
         )));
     }
     Ok(())

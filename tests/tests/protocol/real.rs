@@ -253,11 +253,12 @@ impl Real {
             );
             self.run = Some(run);
         }
-        let run = self.run.as_mut().context("no run is under way")?;
-        if run.step().await? != Step::More {
-            self.run = None;
+        let mut run = self.run.take().context("no run is under way")?;
+        if run.step().await? == Step::More {
+            self.run = Some(run);
+            return Ok(());
         }
-        Ok(())
+        Ok(run.end().await?)
     }
 
     /// What lies in the views' database and in Redis is what the model holds.

@@ -5,13 +5,14 @@
 
 use super::{
     error::Fault,
+    eval::Resource,
     path,
-    straight::{Step, Straight},
+    straight::{Condition, Step},
     value::{Element, Item, Value},
 };
 use crate::{
     fhirpath::model::Type,
-    json::{Kind, Node, Only, Place, Projection},
+    json::{Items, Kind, Node, Only, Place, Projection},
 };
 
 /// A path of plain steps from one place of a projection to another.
@@ -27,8 +28,10 @@ pub(super) struct Direct {
 #[derive(Debug)]
 struct On {
     place: Place,
-    /// `first()`: it must be a single item.
+    /// `first()`, `where()`: it must be a single item.
     single: bool,
+    /// The `where`s, by their numbers among the steps, and the type of the element that they are of.
+    criteria: Vec<(usize, Type)>,
 }
 
 #[derive(Debug)]
@@ -38,19 +41,24 @@ enum End {
     ReferenceKey(Option<String>),
 }
 
-/// What became of a look.
-pub(super) enum Look {
-    /// The items have been passed on.
-    Done(Result<(), Fault>),
+/// What a path leads to.
+#[derive(Debug, Clone, Copy)]
+pub enum Look<'a> {
+    /// To no item.
+    Nothing,
+    /// To the items of a value, which are of that type.
+    Value(Node<'a>, Type),
+    /// To a key of that text, which holds nothing but letters, digits, `-`, `.` and `_`.
+    Key(&'a str),
     /// The path has to be walked.
     Walk,
 }
 
 impl Direct {
     /// The path from a place on, if it is plain.
-    pub(super) fn of(path: &Straight, from: Place, names: &Projection) -> Option<Self> {
-        let (mut at, mut way, mut absent, mut end) = (from, Vec::new(), Vec::new(), None);
-        for step in &path.steps {
+    pub(super) fn of(steps: &[Step], from: Place, names: &Projection) -> Option<Self> {
+        let (mut at, mut way, mut absent, mut end) = (from, Vec::<On>::new(), Vec::new(), None);
+        for (number, step) in steps.iter().enumerate() {
             let property = match step {
                 Step::Member(property) => *property,
                 Step::Choice { keys, name, .. } => {
@@ -61,8 +69,16 @@ impl Direct {
                 Step::First => {
                     // A key is a single item already.
                     if !matches!(end, Some(End::ResourceKey(_) | End::ReferenceKey(_))) {
-                        way.last_mut().map(|on: &mut On| on.single = true)?;
+                        way.last_mut()?.single = true;
                     }
+                    continue;
+                }
+                Step::Where(_) => {
+                    let (on, Some(End::Elements(of))) = (way.last_mut()?, &end) else {
+                        return None;
+                    };
+                    on.single = true;
+                    on.criteria.push((number, *of));
                     continue;
                 }
                 Step::ResourceKey { id } if at == Projection::ROOT => {
@@ -75,7 +91,7 @@ impl Direct {
                     way.push(On::at(names.place(at, reference.name)?));
                     continue;
                 }
-                Step::ResourceKey { .. } | Step::Extension { .. } | Step::Where(_) => return None,
+                Step::ResourceKey { .. } | Step::Extension { .. } => return None,
             };
             at = names.place(at, property.name)?;
             way.push(On::at(at));
@@ -88,63 +104,116 @@ impl Direct {
         })
     }
 
-    /// Runs `each` for every item, if they can be told without a walk.
-    pub(super) fn for_each<'a>(
+    /// Looks; `steps` are those that it was made of.
+    pub(super) fn look<'a>(
         &'a self,
+        steps: &'a [Step],
         from: Element<'a>,
-        each: impl FnMut(Item<'a>) -> Result<(), Fault>,
-    ) -> Look {
-        let Some(from) = from.node else { return Look::Walk };
-        if self
-            .absent
-            .iter()
-            .any(|place| !matches!(from.only(*place), Only::None))
-        {
-            return Look::Walk;
+        resource: &Resource<'a>,
+    ) -> Result<Look<'a>, Fault> {
+        let Some(from) = from.node else {
+            return Ok(Look::Walk);
+        };
+        for place in &self.absent {
+            if !matches!(from.only(*place), Only::None) {
+                return Ok(Look::Walk);
+            }
         }
         let mut last = None;
         for on in &self.way {
             match from.only(on.place) {
-                Only::None => return Look::Done(Ok(())),
-                Only::One(node) if !on.single || node.is_single() => last = Some(node),
-                Only::One(_) | Only::Several => return Look::Walk,
+                Only::None => return Ok(Look::Nothing),
+                Only::One(node) if !on.single || node.is_single() => {
+                    if !on.criteria.is_empty() && !on.holds(steps, node, resource)? {
+                        return Ok(Look::Nothing);
+                    }
+                    last = Some(node);
+                }
+                Only::One(_) | Only::Several => return Ok(Look::Walk),
             }
         }
-        match last {
-            Some(node) if from.holds(node) => Look::Done(self.pass_on(node, each)),
-            _ => Look::Done(Ok(())),
-        }
-    }
-
-    fn pass_on<'a>(
-        &'a self,
-        node: Node<'a>,
-        mut each: impl FnMut(Item<'a>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        let element = |node, of| {
-            Item::Element(Element {
-                node: Some(node),
-                extra: None,
-                of: Some(of),
-            })
+        let Some(node) = last.filter(|node| from.holds(*node)) else {
+            return Ok(Look::Nothing);
         };
-        match &self.end {
-            End::Elements(of) => node
-                .items()
-                .filter(|node| node.kind() != Kind::Null)
-                .try_for_each(|node| each(element(node, *of))),
-            End::ResourceKey(of) if node.kind() == Kind::String => each(element(node, *of)),
-            End::ResourceKey(_) => Ok(()),
-            End::ReferenceKey(of_type) => {
-                let key = node.as_str().and_then(|r| path::key_of(r, of_type.as_deref()));
-                key.map_or(Ok(()), |key| each(Item::Value(Value::Text(key.into()))))
-            }
-        }
+        Ok(match &self.end {
+            End::Elements(of) => Look::Value(node, *of),
+            End::ResourceKey(of) if node.kind() == Kind::String => Look::Value(node, *of),
+            End::ResourceKey(_) => Look::Nothing,
+            End::ReferenceKey(of_type) => node
+                .as_str()
+                .and_then(|reference| path::key_of(reference, of_type.as_deref()))
+                .map_or(Look::Nothing, Look::Key),
+        })
     }
 }
 
 impl On {
     fn at(place: Place) -> Self {
-        Self { place, single: false }
+        Self {
+            place,
+            single: false,
+            criteria: Vec::new(),
+        }
+    }
+
+    /// Whether the criteria hold for the single item here; nothing is none.
+    fn holds<'a>(
+        &'a self,
+        steps: &'a [Step],
+        node: Node<'a>,
+        resource: &Resource<'a>,
+    ) -> Result<bool, Fault> {
+        let Some(node) = node.items().next().filter(|node| node.kind() != Kind::Null) else {
+            return Ok(false);
+        };
+        for (number, of) in &self.criteria {
+            let Some(Step::Where(criterion)) = steps.get(*number) else {
+                return Ok(false);
+            };
+            if !Condition::holds(criterion, element(node, *of), resource)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<'a> Look<'a> {
+    /// The items, unless the path has to be walked.
+    pub(super) fn items(self) -> Option<Found<'a>> {
+        Some(match self {
+            Look::Nothing => Found::Key(None),
+            Look::Value(node, of) => Found::Elements(node.items(), of),
+            Look::Key(key) => Found::Key(Some(key)),
+            Look::Walk => return None,
+        })
+    }
+}
+
+/// The items that a path leads to.
+pub(super) enum Found<'a> {
+    Elements(Items<'a>, Type),
+    Key(Option<&'a str>),
+}
+
+impl<'a> Iterator for Found<'a> {
+    type Item = Item<'a>;
+
+    fn next(&mut self) -> Option<Item<'a>> {
+        match self {
+            Found::Elements(nodes, of) => {
+                let node = nodes.find(|node| node.kind() != Kind::Null)?;
+                Some(Item::Element(element(node, *of)))
+            }
+            Found::Key(key) => key.take().map(|key| Item::Value(Value::Text(key.into()))),
+        }
+    }
+}
+
+fn element(node: Node<'_>, of: Type) -> Element<'_> {
+    Element {
+        node: Some(node),
+        extra: None,
+        of: Some(of),
     }
 }

@@ -1,7 +1,6 @@
 //! A compiled expression: small operators, each over the collection of the one below.
 //!
-//! Every operand of an operator is in its variant, so that what an expression can touch can be computed from it; those operators that look
-//! at whatever is below an item say so in [`Expr::looks_below`].
+//! Every operand of an operator is in its variant, so that what an expression can touch can be computed from it (`uses`).
 
 use super::{
     ast::Literal,
@@ -283,26 +282,5 @@ impl Reduction {
             Self::Max => "max()",
             Self::Average => "avg()",
         }
-    }
-}
-
-impl Expr {
-    /// Whether the operator itself looks at what is below the items of its operands: it compares them whole, or walks down from them.
-    pub fn looks_below(&self) -> bool {
-        matches!(
-            self,
-            Self::Children(_)
-                | Self::Descendants(_)
-                | Self::Repeat(..)
-                | Self::Equal(..)
-                | Self::Equivalent(..)
-                | Self::In(..)
-                | Self::Union(_)
-                | Self::Distinct(_)
-                | Self::IsDistinct(_)
-                | Self::SubsetOf(..)
-                | Self::Intersect(..)
-                | Self::Exclude(..)
-        )
     }
 }

@@ -74,15 +74,20 @@ pub fn tokens(text: &str) -> Result<Vec<Token<'_>>, PathError> {
         });
     }
     let mut lexer = Lexer { text, at: 0 };
+    let mut characters = Characters {
+        text,
+        bytes: 0,
+        count: 0,
+    };
     let mut tokens = Vec::new();
     loop {
         let token = lexer.next().map_err(|(at, kind)| PathError {
-            at: characters(text, at),
+            at: characters.before(at),
             kind,
         })?;
         let end = token.kind == TokenKind::End;
         tokens.push(Token {
-            at: characters(text, token.at),
+            at: characters.before(token.at),
             ..token
         });
         if end {
@@ -91,11 +96,20 @@ pub fn tokens(text: &str) -> Result<Vec<Token<'_>>, PathError> {
     }
 }
 
-fn characters(text: &str, bytes: usize) -> usize {
-    if text.is_ascii() {
-        bytes
-    } else {
-        text.char_indices().take_while(|(i, _)| *i < bytes).count()
+/// Counts characters from one place of a text to the next.
+struct Characters<'e> {
+    text: &'e str,
+    bytes: usize,
+    count: usize,
+}
+
+impl Characters<'_> {
+    /// How many there are before a byte; none of the places asked for lies before the last one.
+    fn before(&mut self, byte: usize) -> usize {
+        let new = self.text.get(self.bytes..byte).unwrap_or_default();
+        self.count += new.chars().count();
+        self.bytes += new.len();
+        self.count
     }
 }
 

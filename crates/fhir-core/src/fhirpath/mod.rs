@@ -15,7 +15,7 @@
 
 pub mod ast;
 pub mod compile;
-mod direct;
+pub mod direct;
 pub mod error;
 pub mod eval;
 pub mod expr;

@@ -300,31 +300,44 @@ pub(super) fn reference_key<'a>(item: &Item<'a>, of_type: Option<&str>, receive:
 
 /// The id that a literal reference ends with, if it is of the type.
 pub(super) fn key_of<'r>(reference: &'r str, of_type: Option<&str>) -> Option<&'r str> {
+    // Most are `Type/id`.
+    if let Some((found, id)) = reference.split_at_checked(reference.bytes().position(|b| b == b'/')?)
+        && let Some(id) = id.get(1..).filter(|id| is_id(id))
+        && is_type(found)
+    {
+        return is_wanted(found, of_type).then_some(id);
+    }
     let (found, id) = split_reference(reference)?;
-    of_type
-        .is_none_or(|of_type| of_type == found || of_type == "Resource")
-        .then_some(id)
+    is_wanted(found, of_type).then_some(id)
+}
+
+fn is_wanted(found: &str, of_type: Option<&str>) -> bool {
+    of_type.is_none_or(|of_type| of_type == found || of_type == "Resource")
 }
 
 /// Type and id of `[base/]Type/id[/_history/version]`. A contained (`#a`), logical, conditional or `urn:` reference has none.
 fn split_reference(reference: &str) -> Option<(&str, &str)> {
-    let (mut before, mut id) = last_segment(reference)?;
-    if let Some((versioned, "_history")) = last_segment(before) {
-        (before, id) = last_segment(versioned)?;
+    let (mut before, mut id) = reference.rsplit_once('/')?;
+    if let Some((versioned, "_history")) = before.rsplit_once('/') {
+        (before, id) = versioned.rsplit_once('/')?;
     }
-    let found = last_segment(before).map_or(before, |(_, found)| found);
-    let is_id = !id.is_empty()
-        && id.len() <= 64
-        && id
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
-    let is_type =
-        found.starts_with(|c: char| c.is_ascii_uppercase()) && found.bytes().all(|b| b.is_ascii_alphabetic());
-    (is_id && is_type).then_some((found, id))
+    let found = before.rsplit_once('/').map_or(before, |(_, found)| found);
+    (is_id(id) && is_type(found)).then_some((found, id))
 }
 
-/// What stands before and after the last slash. Segments are short, so a search from byte to byte is faster than one that prepares itself.
-fn last_segment(path: &str) -> Option<(&str, &str)> {
-    let slash = path.bytes().rposition(|byte| byte == b'/')?;
-    Some((&path[..slash], &path[slash + 1..]))
+/// Whether a text is a FHIR `id`. No byte ends the loop, so that several are looked at in one step.
+fn is_id(text: &str) -> bool {
+    let allowed = |b: u8| {
+        ((b | 0x20).wrapping_sub(b'a') < 26)
+            | (b.wrapping_sub(b'0') < 10)
+            | (b == b'-')
+            | (b == b'.')
+            | (b == b'_')
+    };
+    (1..=64).contains(&text.len()) && text.bytes().fold(true, |all, b| all & allowed(b))
+}
+
+/// Whether a text has the form of a resource type's name.
+fn is_type(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(|b| b.is_ascii_alphabetic())
 }

@@ -102,6 +102,18 @@ impl Unit {
         }
     }
 
+    /// How much one of this unit and one of the other are of a third one; `None` where they do not go together.
+    fn factors(&self, other: &Self) -> Option<(Decimal, Decimal)> {
+        if self == other || self.ucum().is_some_and(|code| other.ucum() == Some(code)) {
+            return Some((Decimal::from(1), Decimal::from(1)));
+        }
+        if let (Some(a), Some(b)) = (self.ucum(), other.ucum()) {
+            return ucum::common(a, b);
+        }
+        let (a, b) = (self.calendar()?, other.calendar()?);
+        Some((Decimal::from(a.row().2), Decimal::from(b.row().2)))
+    }
+
     /// UCUM's code; of calendar time that of the definite duration nearest to it.
     pub fn code(&self) -> &str {
         match self {
@@ -181,23 +193,19 @@ impl Quantity {
         }
     }
 
-    /// Sum, in the unit of the first; `None` where the units do not go together, or out of range.
+    /// Sum, in the more granular of the units (FHIRPath N1, 6.6.3); `None` where they do not go together, or out of range.
     pub fn plus(&self, other: &Self) -> Option<Self> {
-        let value =
-            if self.unit == other.unit || self.unit.ucum().is_some_and(|u| other.unit.ucum() == Some(u)) {
-                self.value.plus(other.value)?
-            } else {
-                let (own, others) = if let (Some(a), Some(b)) = (self.unit.ucum(), other.unit.ucum()) {
-                    ucum::common(a, b)?
-                } else {
-                    let (a, b) = (self.unit.calendar()?, other.unit.calendar()?);
-                    (Decimal::from(a.row().2), Decimal::from(b.row().2))
-                };
-                self.value.plus(other.value.times(others)?.over(own)?)?
-            };
+        let (own, others) = self.unit.factors(&other.unit)?;
+        let (value, unit) = if own <= others {
+            let other = converted(other.value, others, own)?;
+            (self.value.plus(other)?, &self.unit)
+        } else {
+            let own = converted(self.value, own, others)?;
+            (own.plus(other.value)?, &other.unit)
+        };
         Some(Self {
             value,
-            unit: self.unit.clone(),
+            unit: unit.clone(),
         })
     }
 
@@ -248,15 +256,20 @@ impl Quantity {
             Some(unit) => Unit::Calendar(unit),
             None => Unit::Ucum(unit.to_owned()),
         };
-        let zero = Self {
-            value: Decimal::from(0),
+        let (own, others) = self.unit.factors(&unit)?;
+        Some(Self {
+            value: converted(self.value, own, others)?,
             unit,
-        };
-        if zero.unit == self.unit {
-            return Some(self.clone());
-        }
-        zero.plus(self)
+        })
     }
+}
+
+/// A number of units of one size as one of units of another.
+fn converted(value: Decimal, from: Decimal, to: Decimal) -> Option<Decimal> {
+    if from == to {
+        return Some(value);
+    }
+    value.times(from)?.over(to)
 }
 
 fn compare_ucum(a: Decimal, a_unit: &str, b: Decimal, b_unit: &str) -> Option<Ordering> {
@@ -334,7 +347,11 @@ mod tests {
         let text = |q: Option<Quantity>| q.map(|q| q.to_string());
         assert_eq!(
             text(quantity("1 'g'").plus(&quantity("500 'mg'"))).as_deref(),
-            Some("1.5 'g'")
+            Some("1500 'mg'")
+        );
+        assert_eq!(
+            text(quantity("1 minute").plus(&quantity("2 hours"))).as_deref(),
+            Some("121 minutes")
         );
         assert_eq!(text(quantity("1 'g'").plus(&quantity("1 'm'"))), None);
         assert_eq!(

@@ -75,44 +75,37 @@ pub(super) struct Property {
     pub(super) of: Type,
 }
 
-impl Property {
-    fn of(key: &Key, names: &mut Projection) -> Self {
-        Self {
-            name: names.symbol(&key.name),
-            of: key.of,
-        }
-    }
-}
-
-/// The path as steps, if it is straight; what is wanted of it and of all others is in the projection already. `from` are the places of what
-/// it is evaluated on.
-pub fn path(expr: &Expr, from: &[Place], names: &mut Projection) -> Option<Straight> {
-    let mut steps = Vec::new();
-    add(expr, names, &mut steps)?;
-    let mut straight = Straight { steps, direct: None };
-    if let [from] = from {
-        straight.direct = Direct::of(&straight, *from, names);
-    }
-    Some(straight)
+/// The path as steps, if it is straight; what is wanted of it and of all others is in the projection already. `from` is the place of what
+/// it is evaluated on, if that is a single one.
+pub fn path(expr: &Expr, from: Option<Place>, names: &mut Projection) -> Option<Straight> {
+    let mut way = Way {
+        names,
+        steps: Vec::new(),
+        at: from,
+    };
+    way.add(expr)?;
+    let Way { names, steps, .. } = way;
+    let direct = from.and_then(|from| Direct::of(&steps, from, names));
+    Some(Straight { steps, direct })
 }
 
 /// The criterion as one over straight paths, if it is that.
-pub fn condition(expr: &Expr, names: &mut Projection) -> Option<Condition> {
+pub fn condition(expr: &Expr, from: Option<Place>, names: &mut Projection) -> Option<Condition> {
     let mut each = |operands: &[Expr]| {
         operands
             .iter()
-            .map(|o| condition(o, names))
+            .map(|o| condition(o, from, names))
             .collect::<Option<Vec<_>>>()
     };
     Some(match expr {
         Expr::And(operands) => Condition::All(each(operands)?),
         Expr::Or(operands) => Condition::Any(each(operands)?),
-        Expr::Exists(inner) => Condition::Exists(path(inner, &[], names)?),
+        Expr::Exists(inner) => Condition::Exists(path(inner, from, names)?),
         Expr::Equal(a, b, true) => match (&**a, &**b) {
             (inner, Expr::Literal(Literal::Text(text))) | (Expr::Literal(Literal::Text(text)), inner)
                 if Temporal::parse(text).is_none() =>
             {
-                Condition::Equal(path(inner, &[], names).filter(Straight::is_text)?, text.clone())
+                Condition::Equal(path(inner, from, names).filter(Straight::is_text)?, text.clone())
             }
             _ => return None,
         },
@@ -120,75 +113,106 @@ pub fn condition(expr: &Expr, names: &mut Projection) -> Option<Condition> {
     })
 }
 
-fn add(expr: &Expr, names: &mut Projection, steps: &mut Vec<Step>) -> Option<()> {
-    let from = |base, names: &mut Projection, steps: &mut Vec<Step>| {
-        add(base, names, steps)?;
-        // A key has no elements.
-        (!matches!(
-            steps.last(),
+/// The steps of a path in the making.
+struct Way<'n> {
+    names: &'n mut Projection,
+    steps: Vec<Step>,
+    /// Where the items lie that the steps so far lead to, if that is a single place.
+    at: Option<Place>,
+}
+
+impl Way<'_> {
+    /// The steps to what the next one begins with; a key has no elements.
+    fn from(&mut self, base: &Expr) -> Option<()> {
+        self.add(base)?;
+        let key = matches!(
+            self.steps.last(),
             Some(Step::ResourceKey { .. } | Step::ReferenceKey { .. })
-        ))
-        .then_some(())
-    };
-    match expr {
-        Expr::This => {}
-        Expr::Member(base, member) => {
-            let ([key], false) = (member.keys.as_slice(), member.choice) else {
-                return None;
-            };
-            from(base, names, steps)?;
-            steps.push(Step::Member(Property::of(key, names)));
-        }
-        Expr::Choice(base, member, keys, test) => {
-            from(base, names, steps)?;
-            steps.push(Step::Choice {
-                keys: keys.iter().map(|key| Property::of(key, names)).collect(),
-                name: names.symbol(&member.name),
-                test: test.clone(),
-            });
-        }
-        Expr::Extension(base, url) => {
-            let Expr::Literal(Literal::Text(url)) = &**url else {
-                return None;
-            };
-            from(base, names, steps)?;
-            steps.push(Step::Extension {
-                name: names.symbol("extension"),
-                key: names.symbol("url"),
-                url: url.clone(),
-                of: Type::extension()?,
-            });
-        }
-        Expr::First(base) => {
-            add(base, names, steps)?;
-            steps.push(Step::First);
-        }
-        Expr::Item(base, index) if **index == Expr::Literal(Literal::Integer(0)) => {
-            add(base, names, steps)?;
-            steps.push(Step::First);
-        }
-        Expr::Where(base, criteria) => {
-            from(base, names, steps)?;
-            steps.push(Step::Where(condition(criteria, names)?));
-        }
-        Expr::ResourceKey(base) => {
-            from(base, names, steps)?;
-            let (name, of) = (names.symbol("id"), Type::id()?);
-            steps.push(Step::ResourceKey {
-                id: Property { name, of },
-            });
-        }
-        Expr::ReferenceKey(base, of_type) => {
-            from(base, names, steps)?;
-            let (name, of) = (names.symbol("reference"), system::STRING);
-            steps.push(Step::ReferenceKey {
-                reference: Property { name, of },
-                of_type: of_type.clone(),
-            });
-        }
-        _ => return None,
+        );
+        (!key).then_some(())
     }
-    Some(())
+
+    fn property(&mut self, key: &Key) -> Property {
+        let property = Property {
+            name: self.names.symbol(&key.name),
+            of: key.of,
+        };
+        self.at = self.at.and_then(|at| self.names.place(at, property.name));
+        property
+    }
+
+    fn add(&mut self, expr: &Expr) -> Option<()> {
+        let step = match expr {
+            Expr::This => return Some(()),
+            Expr::Member(base, member) => {
+                let ([key], false) = (member.keys.as_slice(), member.choice) else {
+                    return None;
+                };
+                self.from(base)?;
+                Step::Member(self.property(key))
+            }
+            Expr::Choice(base, member, keys, test) => {
+                self.from(base)?;
+                let from = self.at;
+                let mut properties = Vec::new();
+                for key in keys {
+                    self.at = from;
+                    properties.push(self.property(key));
+                }
+                if keys.len() > 1 {
+                    self.at = None;
+                }
+                Step::Choice {
+                    keys: properties,
+                    name: self.names.symbol(&member.name),
+                    test: test.clone(),
+                }
+            }
+            Expr::Extension(base, url) => {
+                let Expr::Literal(Literal::Text(url)) = &**url else {
+                    return None;
+                };
+                self.from(base)?;
+                self.at = None;
+                Step::Extension {
+                    name: self.names.symbol("extension"),
+                    key: self.names.symbol("url"),
+                    url: url.clone(),
+                    of: Type::extension()?,
+                }
+            }
+            Expr::First(base) => {
+                self.add(base)?;
+                Step::First
+            }
+            Expr::Item(base, index) if **index == Expr::Literal(Literal::Integer(0)) => {
+                self.add(base)?;
+                Step::First
+            }
+            Expr::Where(base, criteria) => {
+                self.from(base)?;
+                Step::Where(condition(criteria, self.at, self.names)?)
+            }
+            Expr::ResourceKey(base) => {
+                self.from(base)?;
+                let (name, of) = (self.names.symbol("id"), Type::id()?);
+                Step::ResourceKey {
+                    id: Property { name, of },
+                }
+            }
+            Expr::ReferenceKey(base, of_type) => {
+                self.from(base)?;
+                let (name, of) = (self.names.symbol("reference"), system::STRING);
+                Step::ReferenceKey {
+                    reference: Property { name, of },
+                    of_type: of_type.clone(),
+                }
+            }
+            _ => return None,
+        };
+        self.steps.push(step);
+        Some(())
+    }
 }
 
 impl Straight {
@@ -200,6 +224,15 @@ impl Straight {
         }
     }
 
+    /// What the path leads to, where that can be told at once.
+    pub fn look<'a>(&'a self, from: Element<'a>, resource: &Resource<'a>) -> Result<Look<'a>, Fault> {
+        let Some(direct) = &self.direct else {
+            return Ok(Look::Walk);
+        };
+        resource.step()?;
+        direct.look(&self.steps, from, resource)
+    }
+
     /// Runs `each` for every item.
     pub fn for_each<'a>(
         &'a self,
@@ -207,11 +240,8 @@ impl Straight {
         resource: &Resource<'a>,
         mut each: impl FnMut(Item<'a>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        if let Some(direct) = &self.direct {
-            resource.step()?;
-            if let Look::Done(end) = direct.for_each(from, &mut each) {
-                return end;
-            }
+        if let Some(items) = self.look(from, resource)?.items() {
+            return items.into_iter().try_for_each(each);
         }
         let mut receive = |item| match each(item) {
             Ok(()) => ControlFlow::Continue(()),
@@ -222,10 +252,11 @@ impl Straight {
             ControlFlow::Break(Stop::Done) | ControlFlow::Continue(()) => Ok(()),
         }
     }
-}
 
-impl Straight {
     fn any<'a>(&'a self, of: Element<'a>, resource: &Resource<'a>) -> Result<bool, Fault> {
+        if let Some(mut items) = self.look(of, resource)?.items() {
+            return Ok(items.next().is_some());
+        }
         let mut any = false;
         let end = walk(&self.steps, of, resource, &mut |_| {
             any = true;

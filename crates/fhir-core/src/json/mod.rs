@@ -14,12 +14,13 @@ mod node;
 mod parse;
 mod projection;
 mod shape;
+mod tape;
 pub(crate) mod write;
 
 pub(crate) use node::Only;
 pub use node::{Items, Kind, Members, Node};
-pub use parse::{MAX_DEPTH, Tape};
 pub use projection::{Place, Projection, Symbol};
+pub use tape::{MAX_DEPTH, Tape};
 
 /// A JSON text on a [`Tape`].
 #[derive(Debug)]

@@ -1,91 +1,29 @@
 //! Text to tape, in one pass, without recursion; what is not wanted is passed over.
 
 use super::{
-    Doc, Entry, JsonError, Kind, Projection, Seen,
-    bitmap::Bitmap,
+    Entry, Kind, Projection,
     projection::{Key, Place, Symbol},
-    shape::{Number, Shapes},
+    shape::Number,
+    tape::{Open, Tape},
 };
 
-/// Objects and arrays within each other. FHIR's deepest real resources (questionnaires) stay below 40.
-pub const MAX_DEPTH: usize = 200;
-
-/// Memory that resources are read into, one after the other; fastest where they are read for the same views.
-#[derive(Debug, Default)]
-pub struct Tape {
-    bitmap: Bitmap,
-    entries: Vec<Entry>,
-    unescaped: String,
-    /// The containers that are open.
-    open: Vec<Open>,
-    seen: Vec<Seen>,
-    shapes: Shapes,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    entry: usize,
-    /// What is wanted of it.
-    place: Place,
-    /// The byte that closes it.
-    close: u8,
-    /// The key before, if it is one that is expected.
-    before: Option<Number>,
-}
-
-impl Tape {
-    /// Reads one JSON text (RFC 8259), of its members those that are wanted. Of duplicate keys the last counts; half a surrogate pair reads
-    /// as U+FFFD. Of what is passed over, only strings and the number of brackets are checked.
-    pub fn read<'a>(&'a mut self, bytes: &'a [u8], projection: &Projection) -> Result<Doc<'a>, JsonError> {
-        if u32::try_from(bytes.len()).is_err() {
-            return Err(JsonError::TooLong);
-        }
-        let text = std::str::from_utf8(bytes).map_err(|e| JsonError::InvalidUtf8 { at: e.valid_up_to() })?;
-        self.bitmap.fill(bytes).map_err(|at| JsonError::Syntax { at })?;
-        self.entries.clear();
-        self.unescaped.clear();
-        self.open.clear();
-        self.seen.clear();
-        self.seen.resize(projection.places(), Seen::default());
-        self.shapes.prepare(projection.identity(), projection.places());
-        let mut parser = Parser {
-            text,
-            bytes,
-            at: 0,
-            tape: self,
-            projection,
-            nested: false,
-            irregular: false,
-        };
-        parser.run().map_err(|refused| match refused {
-            Refused::Syntax => JsonError::Syntax { at: parser.at },
-            Refused::TooDeep => JsonError::TooDeep,
-        })?;
-        let (nested, irregular) = (parser.nested, parser.irregular);
-        Ok(Doc {
-            text,
-            entries: &self.entries,
-            unescaped: &self.unescaped,
-            seen: &self.seen,
-            nested,
-            irregular,
-        })
-    }
-}
-
-struct Parser<'t> {
+/// Reads one text.
+pub(super) struct Parser<'t> {
     text: &'t str,
     bytes: &'t [u8],
-    at: usize,
+    /// Where it reads, and after a refusal, what was refused.
+    pub(super) at: usize,
     tape: &'t mut Tape,
     projection: &'t Projection,
-    nested: bool,
-    irregular: bool,
+    /// See [`Doc`](super::Doc).
+    pub(super) nested: bool,
+    /// See [`Doc`](super::Doc).
+    pub(super) irregular: bool,
 }
 
 /// Why the text is not read, where it is read; small, since it is the other half of every result.
 #[derive(Clone, Copy)]
-enum Refused {
+pub(super) enum Refused {
     Syntax,
     TooDeep,
 }
@@ -104,8 +42,20 @@ enum Is {
     clippy::cast_possible_truncation,
     reason = "read refuses texts of 4 GiB; entries are fewer than bytes, decoded strings shorter"
 )]
-impl Parser<'_> {
-    fn run(&mut self) -> Result<(), Refused> {
+impl<'t> Parser<'t> {
+    pub(super) fn new(text: &'t str, tape: &'t mut Tape, projection: &'t Projection) -> Self {
+        Self {
+            text,
+            bytes: text.as_bytes(),
+            at: 0,
+            tape,
+            projection,
+            nested: false,
+            irregular: false,
+        }
+    }
+
+    pub(super) fn run(&mut self) -> Result<(), Refused> {
         let mut before = self.value(Projection::ROOT)?;
         while let Some(&Open { place, close, .. }) = self.tape.open.last() {
             if self.peek() == Some(close) {
@@ -282,7 +232,7 @@ impl Parser<'_> {
     }
 
     fn open(&mut self, kind: Kind, place: Place, close: u8) -> Result<Is, Refused> {
-        if self.tape.open.len() == MAX_DEPTH {
+        if self.tape.open.len() == super::MAX_DEPTH {
             return Err(Refused::TooDeep);
         }
         let entry = self.tape.entries.len();
@@ -436,6 +386,7 @@ impl Parser<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::JsonError;
 
     fn read(text: &str) -> Result<Option<String>, JsonError> {
         let mut tape = Tape::default();

@@ -94,7 +94,9 @@ impl Default for Projection {
             nodes: Vec::new(),
             symbols: HashMap::new(),
         };
-        projection.object();
+        let root = projection.object();
+        // Of what type the resource is stands at a place of its own.
+        projection.nodes[root.number()].members[0].place = projection.object();
         projection
     }
 }
@@ -102,6 +104,8 @@ impl Default for Projection {
 impl Projection {
     /// The resource.
     pub const ROOT: Place = Place(0);
+    /// Its `resourceType`, unless it is wanted whole.
+    pub const TYPE: Place = Place(1);
 
     /// Everything.
     pub fn whole() -> Self {

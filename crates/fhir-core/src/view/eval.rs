@@ -7,12 +7,14 @@
 use crate::{
     column::{Column, ColumnKind},
     fhirpath::{
+        direct::Look,
         error::Fault,
         eval::{Few, Focus, Resource, all, for_each},
         expr::Expr,
+        straight::Straight,
         value::{Element, Item},
     },
-    json::Node,
+    json::{Doc, Kind, Only, Projection},
     row::{Cell, RowSink},
 };
 
@@ -33,6 +35,9 @@ pub const MAX_ROWS: usize = 100_000;
 /// Nodes visited on the way to rows: bounds products whose last factor is empty.
 const MAX_NODES: usize = 1_000_000;
 
+/// Columns of a row that needs no memory of its own.
+const FEW_COLUMNS: usize = 16;
+
 /// A node that rows are made of, and its place in the iteration that found it.
 #[derive(Clone, Copy)]
 struct At<'a> {
@@ -48,7 +53,7 @@ pub(super) struct Evaluation<'a, 'r> {
     columns: &'r [Column],
     straights: &'a Straights,
     resource: &'r Resource<'a>,
-    row: Vec<Cell<'a>>,
+    row: &'r mut [Cell<'a>],
     sink: &'r mut dyn RowSink,
     rows: usize,
     nodes: usize,
@@ -77,11 +82,20 @@ pub(super) fn run<'a, 'r>(
             return Ok(0);
         }
     }
+    let mut few = [const { Cell::Null }; FEW_COLUMNS];
+    let mut many = Vec::new();
+    let row = match few.get_mut(..view.columns.len()) {
+        Some(row) => row,
+        None => {
+            many.resize(view.columns.len(), Cell::Null);
+            many.as_mut_slice()
+        }
+    };
     let mut evaluation = Evaluation {
         columns: &view.columns,
         straights,
         resource,
-        row: vec![Cell::Null; view.columns.len()],
+        row,
         sink,
         rows: 0,
         nodes: 0,
@@ -106,7 +120,7 @@ impl<'a, 'r> Evaluation<'a, 'r> {
             return Err(EvalError::TooManyRows { limit: MAX_ROWS });
         }
         self.rows += 1;
-        self.sink.row(&self.row);
+        self.sink.row(self.row);
         Ok(())
     }
 
@@ -142,6 +156,10 @@ impl<'a, 'r> Evaluation<'a, 'r> {
         }
     }
 
+    fn straight(&self, path: &Expression) -> Option<&'a Straight> {
+        self.straights.paths.get(path.number)?.as_ref()
+    }
+
     /// Runs `each` for every item of an expression.
     fn each_item(
         &self,
@@ -149,7 +167,7 @@ impl<'a, 'r> Evaluation<'a, 'r> {
         at: At<'a>,
         each: impl FnMut(Item<'a>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        if let Some(Some(straight)) = self.straights.paths.get(path.number) {
+        if let Some(straight) = self.straight(path) {
             return straight.for_each(at.node, self.resource, each);
         }
         let focus = Focus::on(at.node, at.row_index, self.resource);
@@ -273,6 +291,23 @@ impl<'a, 'r> Evaluation<'a, 'r> {
     }
 
     fn column(&self, column: &Column, path: &'a Expression, at: At<'a>) -> Result<Cell<'a>, EvalError> {
+        if let Some(straight) = self.straight(path)
+            && !column.collection
+        {
+            // Most cells come this way: text as it stands there, or nothing.
+            match straight.look(at.node, self.resource) {
+                Ok(Look::Nothing) => return Ok(Cell::Null),
+                Ok(Look::Key(key)) if column.kind == ColumnKind::Text => return Ok(Cell::Text(key.into())),
+                Ok(Look::Value(node, _))
+                    if column.kind == ColumnKind::Text
+                        && node.kind() == Kind::String
+                        && !node.may_hold_nul() =>
+                {
+                    return Ok(Cell::Text(node.text().into()));
+                }
+                _ => {}
+            }
+        }
         let mut one = None;
         let mut list = Vec::new();
         let mut failure = None;
@@ -304,9 +339,14 @@ impl<'a, 'r> Evaluation<'a, 'r> {
     }
 }
 
-/// Whether a node is a resource of the type.
-pub(super) fn is_of_type(root: Node<'_>, resource_type: &str) -> Result<bool, EvalError> {
-    match Element::of(root).resource_type() {
+/// Whether it is a resource of the type.
+pub(super) fn is_of_type(doc: &Doc<'_>, resource_type: &str) -> Result<bool, EvalError> {
+    let root = doc.root();
+    let found = match root.only(Projection::TYPE) {
+        Only::One(found) if root.kind() == Kind::Object => found.as_str(),
+        _ => Element::of(root).resource_type(),
+    };
+    match found {
         Some(found) => Ok(found == resource_type),
         None => Err(EvalError::NotAResource),
     }

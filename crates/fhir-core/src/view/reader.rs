@@ -63,7 +63,7 @@ impl Reader {
         doc: &Doc<'_>,
         sink: &mut dyn RowSink,
     ) -> Result<usize, EvalError> {
-        if !eval::is_of_type(doc.root(), resource_type)? {
+        if !eval::is_of_type(doc, resource_type)? {
             return Ok(0);
         }
         eval::run(compiled, &self.views[view], &Resource::new(doc.root()), sink)
@@ -75,7 +75,7 @@ impl Straights {
         let mut straights = Self::default();
         straights.select(&view.root, from, names);
         straights.wheres = (view.wheres.iter())
-            .map(|w| straight::condition(w, names))
+            .map(|w| straight::condition(w, Some(Projection::ROOT), names))
             .collect();
         straights
     }
@@ -88,7 +88,10 @@ impl Straights {
         };
         for Expression { expr, number } in iterated.iter().chain(select.columns.iter().map(|(_, path)| path))
         {
-            let from = from.get(*number).map_or(&[][..], Vec::as_slice);
+            let from = match from.get(*number).map(Vec::as_slice) {
+                Some([from]) => Some(*from),
+                _ => None,
+            };
             let path = straight::path(expr, from, names);
             if self.paths.len() <= *number {
                 self.paths.resize_with(number + 1, || None);

@@ -39,6 +39,7 @@ fn select(
     let nodes = match &of.iterate {
         Iterate::Once => at.to_vec(),
         Iterate::ForEach(path) | Iterate::ForEachOrNull(path) => {
+            evaluated(path, at);
             uses::of(&path.expr, On::elements(at), projection)
         }
         Iterate::Repeat(paths) => repeated(paths, at, projection),

@@ -213,7 +213,7 @@ fn aggregates() {
         ("name.family.min()", "[Ash]"),
         ("(@2020 | @2019-05).max()", "[2020]"),
         ("(@2020 | @2020-05).max()", "[]"),
-        ("(1 'g' | 1 'mg').sum()", "[1.001 'g']"),
+        ("(1 'g' | 1 'mg').sum()", "[1001 'mg']"),
     ]);
     check_faults(&[
         ("name.sum()", Fault::Argument("sum()")),

@@ -41,7 +41,7 @@ impl ViewStore {
     ///
     /// [`Run::views`] are the type's materialised views, and for a join those that are to join too (then `creating` ones become `populating`).
     pub async fn begin_run(&self, resource_type: &str, kind: RunKind) -> Result<Option<Run>, StoreError> {
-        let mut connection = self.own_connection("researchflow run").await?;
+        let mut connection = self.run_connection().await?;
         if !locks::try_lock_run(&mut connection, resource_type).await? {
             return Ok(None);
         }
@@ -71,6 +71,7 @@ impl ViewStore {
             indexed: false,
             compared: false,
             after: String::new(),
+            finished: false,
         };
         for row in rows {
             run.add_view(row).await?;

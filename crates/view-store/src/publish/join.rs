@@ -94,6 +94,7 @@ impl Run {
         bump_type(&mut self.connection, &self.views.resource_type).await?;
         bump_registry(&mut self.connection).await?;
         transaction::commit(&mut self.connection).await.map_err(doing)?;
+        self.finished = true;
         if self.targets.iter().any(|t| t.part == Part::Replaced)
             && let Err(error) = self.store.repair_public_views().await
         {

@@ -17,11 +17,10 @@ mod staging;
 use chrono::TimeDelta;
 use fhir_core::column::Column;
 use sqlx::PgConnection;
-use tracing::debug;
 
 use crate::error::during;
 use crate::readings::LIVE_IDS;
-use crate::{StoreError, TypeViews, ViewStore};
+use crate::{StoreError, TypeViews, ViewStore, tables};
 
 /// What a run does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +79,8 @@ pub struct Run {
     compared: bool,
     /// The last id of the slices so far.
     after: String,
+    /// All is published, and the connection fit for another run.
+    finished: bool,
 }
 
 /// Where the rows of one view are staged.
@@ -132,19 +133,24 @@ impl Run {
         (self.staged, self.published)
     }
 
-    /// Gives the run lock back; also done by dropping the run.
+    /// Gives the run lock back, and leaves nothing staged; also done by dropping the run, which ends its session.
     pub async fn end(mut self) -> Result<(), StoreError> {
+        let doing = "ending a run";
         // At once, so that the next run may begin; the session's end, which PostgreSQL comes to a moment later, would give it back too.
-        if let Err(error) = sqlx::query("SELECT pg_advisory_unlock_all()")
-            .execute(&mut self.connection)
-            .await
-        {
-            debug!(%error, "the run lock is given back by the end of the session");
+        tables::execute(
+            &mut self.connection,
+            "SELECT pg_advisory_unlock_all()".into(),
+            doing,
+        )
+        .await?;
+        if !self.finished {
+            return sqlx::Connection::close(self.connection)
+                .await
+                .map_err(during(doing));
         }
-        // The session's end drops the staged rows.
-        sqlx::Connection::close(self.connection)
-            .await
-            .map_err(during("ending a run"))
+        tables::execute(&mut self.connection, "DISCARD TEMP; RESET ALL".into(), doing).await?;
+        self.store.keep_run_connection(self.connection);
+        Ok(())
     }
 
     /// The views whose tables are changed by resources.

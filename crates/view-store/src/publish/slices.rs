@@ -48,6 +48,7 @@ impl Run {
         let outcome = self.slice(position, plan).await;
         if let Ok(SliceOutcome::More | SliceOutcome::Finished) = outcome {
             transaction::commit(&mut self.connection).await.map_err(doing)?;
+            self.finished = matches!(outcome, Ok(SliceOutcome::Finished));
         } else {
             transaction::rollback(&mut self.connection).await.map_err(doing)?;
         }

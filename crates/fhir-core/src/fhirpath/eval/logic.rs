@@ -95,8 +95,15 @@ fn is_of_type<'a>(operand: &'a Expr, test: &TypeTest, focus: &Focus<'a, '_>) -> 
     Ok(single(operand, focus, "is")?.map(|item| path::is_of_type(&item, test)))
 }
 
+/// `hasValue()`: whether there is just one item, and it is a primitive with a value (FHIR R4, fhirpath.html).
 fn has_value<'a>(operand: &'a Expr, focus: &Focus<'a, '_>) -> Result<bool, Fault> {
-    Ok(single(operand, focus, "hasValue()")?.is_some_and(|item| item.value().is_some()))
+    let (mut items, mut has) = (0, false);
+    for_each(operand, focus, |item| {
+        items += 1;
+        has = item.value().is_some();
+        Ok(())
+    })?;
+    Ok(items == 1 && has)
 }
 
 /// `in`: empty for no item.

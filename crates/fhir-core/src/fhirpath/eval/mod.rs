@@ -41,7 +41,7 @@ pub struct Resource<'a> {
 }
 
 /// Operators that run for one resource and view at most; a resource of 1 MB with a rich view takes some hundred thousand.
-pub const MAX_STEPS: u64 = 200_000_000;
+pub const MAX_STEPS: u64 = 50_000_000;
 
 /// Items of one collection that is kept; a larger one only passes through.
 pub const MAX_ITEMS: usize = 1_000_000;

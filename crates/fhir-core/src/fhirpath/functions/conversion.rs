@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::scalar::{Answer, Call, Function, Yields};
+use super::scalar::{Answer, Call, Function, Yields, plain};
 use crate::fhirpath::{
     error::Fault,
     number::{Decimal, Toward},
@@ -14,43 +14,43 @@ use crate::fhirpath::{
 type Conversion = for<'a> fn(Value<'a>) -> Option<Value<'a>>;
 
 pub(super) static FUNCTIONS: [Function; 16] = [
-    to("toBoolean", "toBoolean()", Yields::Boolean, |c| {
+    plain("toBoolean", "toBoolean()", Yields::Boolean, |c| {
         convert(c, boolean)
     }),
-    to("toInteger", "toInteger()", Yields::Integer, |c| {
+    plain("toInteger", "toInteger()", Yields::Integer, |c| {
         convert(c, integer)
     }),
-    to("toDecimal", "toDecimal()", Yields::Decimal, |c| {
+    plain("toDecimal", "toDecimal()", Yields::Decimal, |c| {
         convert(c, decimal)
     }),
-    to("toString", "toString()", Yields::Text, |c| convert(c, string)),
-    to("toDate", "toDate()", Yields::Date, |c| convert(c, date)),
-    to("toDateTime", "toDateTime()", Yields::DateTime, |c| {
+    plain("toString", "toString()", Yields::Text, |c| convert(c, string)),
+    plain("toDate", "toDate()", Yields::Date, |c| convert(c, date)),
+    plain("toDateTime", "toDateTime()", Yields::DateTime, |c| {
         convert(c, date_time)
     }),
-    to("toTime", "toTime()", Yields::Time, |c| convert(c, time)),
-    to("convertsToBoolean", "convertsToBoolean()", Yields::Boolean, |c| {
+    plain("toTime", "toTime()", Yields::Time, |c| convert(c, time)),
+    plain("convertsToBoolean", "convertsToBoolean()", Yields::Boolean, |c| {
         converts(c, boolean)
     }),
-    to("convertsToInteger", "convertsToInteger()", Yields::Boolean, |c| {
+    plain("convertsToInteger", "convertsToInteger()", Yields::Boolean, |c| {
         converts(c, integer)
     }),
-    to("convertsToDecimal", "convertsToDecimal()", Yields::Boolean, |c| {
+    plain("convertsToDecimal", "convertsToDecimal()", Yields::Boolean, |c| {
         converts(c, decimal)
     }),
-    to("convertsToString", "convertsToString()", Yields::Boolean, |c| {
+    plain("convertsToString", "convertsToString()", Yields::Boolean, |c| {
         converts(c, string)
     }),
-    to("convertsToDate", "convertsToDate()", Yields::Boolean, |c| {
+    plain("convertsToDate", "convertsToDate()", Yields::Boolean, |c| {
         converts(c, date)
     }),
-    to(
+    plain(
         "convertsToDateTime",
         "convertsToDateTime()",
         Yields::Boolean,
         |c| converts(c, date_time),
     ),
-    to("convertsToTime", "convertsToTime()", Yields::Boolean, |c| {
+    plain("convertsToTime", "convertsToTime()", Yields::Boolean, |c| {
         converts(c, time)
     }),
     Function {
@@ -70,22 +70,6 @@ pub(super) static FUNCTIONS: [Function; 16] = [
         run: |call| Ok(Some(Value::Boolean(to_quantity(call)?.is_some()))),
     },
 ];
-
-const fn to(
-    name: &'static str,
-    shown: &'static str,
-    yields: Yields,
-    run: for<'c, 'a> fn(&Call<'c, 'a>) -> Answer<'a>,
-) -> Function {
-    Function {
-        name,
-        shown,
-        arguments: (0, 0),
-        takes: "no argument",
-        yields,
-        run,
-    }
-}
 
 #[expect(clippy::unnecessary_wraps, reason = "reads as an answer")]
 fn convert<'a>(call: &Call<'_, 'a>, conversion: Conversion) -> Answer<'a> {

@@ -1,6 +1,6 @@
 //! Functions of a number (FHIRPath N1, section 5.7). Empty where there is no result, or none in range.
 
-use super::scalar::{Answer, Call, Function, Yields};
+use super::scalar::{Answer, Call, Function, Yields, plain};
 use crate::fhirpath::{
     error::Fault,
     number::{Decimal, Toward},
@@ -9,21 +9,21 @@ use crate::fhirpath::{
 };
 
 pub(super) static FUNCTIONS: [Function; 10] = [
-    of("abs", "abs()", Yields::Same, absolute),
-    of("ceiling", "ceiling()", Yields::Integer, |call| {
+    plain("abs", "abs()", Yields::Same, absolute),
+    plain("ceiling", "ceiling()", Yields::Integer, |call| {
         to_integer(call, Toward::Up)
     }),
-    of("floor", "floor()", Yields::Integer, |call| {
+    plain("floor", "floor()", Yields::Integer, |call| {
         to_integer(call, Toward::Down)
     }),
-    of("truncate", "truncate()", Yields::Integer, |call| {
+    plain("truncate", "truncate()", Yields::Integer, |call| {
         to_integer(call, Toward::Zero)
     }),
-    of("exp", "exp()", Yields::Decimal, |call| {
+    plain("exp", "exp()", Yields::Decimal, |call| {
         decimal(call, Decimal::exp)
     }),
-    of("ln", "ln()", Yields::Decimal, |call| decimal(call, Decimal::ln)),
-    of("sqrt", "sqrt()", Yields::Decimal, |call| {
+    plain("ln", "ln()", Yields::Decimal, |call| decimal(call, Decimal::ln)),
+    plain("sqrt", "sqrt()", Yields::Decimal, |call| {
         decimal(call, Decimal::sqrt)
     }),
     Function {
@@ -51,22 +51,6 @@ pub(super) static FUNCTIONS: [Function; 10] = [
         run: round,
     },
 ];
-
-const fn of(
-    name: &'static str,
-    shown: &'static str,
-    yields: Yields,
-    run: for<'c, 'a> fn(&Call<'c, 'a>) -> Answer<'a>,
-) -> Function {
-    Function {
-        name,
-        shown,
-        arguments: (0, 0),
-        takes: "no argument",
-        yields,
-        run,
-    }
-}
 
 /// The number to compute with; nothing of one with more digits than that.
 fn number(call: &Call<'_, '_>) -> Result<Option<Decimal>, Fault> {

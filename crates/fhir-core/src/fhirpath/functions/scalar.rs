@@ -168,6 +168,23 @@ impl<'a> Call<'_, 'a> {
     }
 }
 
+/// A function without arguments.
+pub(super) const fn plain(
+    name: &'static str,
+    shown: &'static str,
+    yields: Yields,
+    run: for<'c, 'a> fn(&Call<'c, 'a>) -> Answer<'a>,
+) -> Function {
+    Function {
+        name,
+        shown,
+        arguments: (0, 0),
+        takes: "no argument",
+        yields,
+        run,
+    }
+}
+
 /// A string of a length that is built at all.
 pub(in crate::fhirpath) fn bounded(length: usize) -> Result<(), Fault> {
     if length > MAX_TEXT {

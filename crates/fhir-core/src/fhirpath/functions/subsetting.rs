@@ -64,6 +64,11 @@ pub(in crate::fhirpath) fn pass_at<'a>(
         }
         ControlFlow::Break(Stop::Done)
     });
+    ended(end, answer)
+}
+
+/// What a stream that was stopped on purpose comes to.
+fn ended(end: Flow, answer: Flow) -> Flow {
     match end {
         ControlFlow::Break(Stop::Fault(error)) => fault(error),
         _ => answer,
@@ -109,10 +114,7 @@ pub(in crate::fhirpath) fn take<'a>(
             ControlFlow::Continue(())
         }
     });
-    match end {
-        ControlFlow::Break(Stop::Fault(error)) => fault(error),
-        _ => answer,
-    }
+    ended(end, answer)
 }
 
 /// An index or count: an integer, or nothing.

@@ -60,10 +60,14 @@ fn same_values(a: &Value<'_>, b: &Value<'_>, untyped: bool) -> Option<bool> {
     }
 }
 
-/// Elements with elements of their own: the same JSON; quantities also by what they amount to.
+/// Elements with elements of their own: the same JSON; quantities also by what they amount to. Primitives without a value have what stands
+/// beside it.
 fn same_elements(a: &Item<'_>, b: &Item<'_>) -> Option<bool> {
     let (x, y) = (a.element()?, b.element()?);
-    let (x_node, y_node) = (x.node?, y.node?);
+    let (Some(x_node), Some(y_node)) = (x.node, y.node) else {
+        let alike = x.extra.zip(y.extra).is_some_and(|(x, y)| x.same(y));
+        return Some(x.node.is_none() && y.node.is_none() && alike);
+    };
     if x_node.same(y_node) {
         return Some(true);
     }

@@ -52,24 +52,25 @@ pub enum Precision {
 impl Temporal {
     /// Reads `YYYY[-MM[-DD[Thh[:mm[:ss[.f]]][Z|±hh:mm]]]]`.
     pub fn date(text: &str) -> Option<Self> {
-        let (date, time) = match text.split_once('T') {
-            Some((date, time)) => (date, Some(time)),
-            None => (text, None),
+        let bytes = text.as_bytes();
+        let end = match bytes.get(10) {
+            Some(b'T') => 10,
+            _ => bytes.iter().position(|b| *b == b'T').unwrap_or(bytes.len()),
         };
-        let mut parts = date.split('-');
-        let year = number(parts.next()?, 4)?;
-        let month = parts.next().map(|p| number(p, 2).ok_or(())).transpose().ok()?;
-        let day = parts.next().map(|p| number(p, 2).ok_or(())).transpose().ok()?;
-        if parts.next().is_some() {
-            return None;
-        }
-        let precision = match (month, day) {
-            (None, _) => Precision::Year,
-            (Some(_), None) => Precision::Month,
-            (Some(_), Some(_)) => Precision::Day,
+        let (date, time) = bytes.split_at(end);
+        let (precision, year, month, day) = match date.len() {
+            4 => (Precision::Year, digits(date)?, 1, 1),
+            7 if date[4] == b'-' => (Precision::Month, digits(&date[..4])?, digits(&date[5..])?, 1),
+            10 if date[4] == b'-' && date[7] == b'-' => (
+                Precision::Day,
+                digits(&date[..4])?,
+                digits(&date[5..7])?,
+                digits(&date[8..])?,
+            ),
+            _ => return None,
         };
-        let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month.unwrap_or(1), day.unwrap_or(1))?;
-        let Some(time) = time else {
+        let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)?;
+        let [_, time @ ..] = time else {
             return Some(Self {
                 local: date.and_time(NaiveTime::MIN),
                 precision,
@@ -104,7 +105,7 @@ impl Temporal {
 
     /// Reads `hh[:mm[:ss[.f]]]`.
     pub fn time(text: &str) -> Option<Self> {
-        let (time, precision, digits) = time_of_day(text)?;
+        let (time, precision, digits) = time_of_day(text.as_bytes())?;
         Some(Self {
             local: NaiveDate::default().and_time(time),
             precision,
@@ -213,67 +214,64 @@ fn truncated(at: NaiveDateTime, precision: Precision) -> (NaiveDate, NaiveTime) 
     (date.unwrap_or_default(), time.unwrap_or_default())
 }
 
-/// Exactly `width` digits.
-fn number(text: &str, width: usize) -> Option<u32> {
-    (text.len() == width && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+/// All digits, nine at most.
+fn digits(bytes: &[u8]) -> Option<u32> {
+    bytes.iter().try_fold(0, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit < 10).then(|| number * 10 + u32::from(digit))
+    })
 }
 
-fn split_offset(time: &str) -> Option<(&str, Option<i32>)> {
-    if let Some(time) = time.strip_suffix('Z') {
+/// The time of day before it, and the minutes of an offset.
+fn split_offset(time: &[u8]) -> Option<(&[u8], Option<i32>)> {
+    if let [time @ .., b'Z'] = time {
         return Some((time, Some(0)));
     }
-    let Some(at) = time.find(['+', '-']) else {
+    let Some(at) = time.iter().position(|b| matches!(b, b'+' | b'-')) else {
         return Some((time, None));
     };
-    let (hours, minutes) = time[at + 1..].split_once(':')?;
-    let minutes = i32::try_from(number(hours, 2)? * 60 + number(minutes, 2)?).ok()?;
+    let (time, [sign, hours @ .., b':', m, n]) = time.split_at(at) else {
+        return None;
+    };
+    if hours.len() != 2 {
+        return None;
+    }
+    let minutes = i32::try_from(digits(hours)? * 60 + digits(&[*m, *n])?).ok()?;
     if minutes > 14 * 60 {
         return None;
     }
-    Some((
-        &time[..at],
-        Some(if time[at..].starts_with('-') {
-            -minutes
-        } else {
-            minutes
-        }),
-    ))
+    Some((time, Some(if *sign == b'-' { -minutes } else { minutes })))
 }
 
-fn time_of_day(text: &str) -> Option<(NaiveTime, Precision, u8)> {
-    let mut parts = text.splitn(3, ':');
-    let hour = number(parts.next()?, 2)?;
-    let Some(minute) = parts.next() else {
-        return Some((NaiveTime::from_hms_opt(hour, 0, 0)?, Precision::Hour, 0));
-    };
-    let minute = number(minute, 2)?;
-    let Some(second) = parts.next() else {
-        return Some((NaiveTime::from_hms_opt(hour, minute, 0)?, Precision::Minute, 0));
-    };
-    let (second, fraction) = match second.split_once('.') {
-        Some((second, fraction)) => (second, Some(fraction)),
-        None => (second, None),
-    };
-    // FHIR allows the leap second 60; it is the next second's beginning.
-    let second = number(second, 2)?;
-    let leap = second == 60;
-    let nanos = match fraction {
-        Some(digits) if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) => return None,
-        Some(digits) => {
-            let kept = &digits[..digits.len().min(9)];
-            kept.parse::<u32>().ok()? * 10_u32.pow(9 - u32::try_from(kept.len()).ok()?)
+fn time_of_day(text: &[u8]) -> Option<(NaiveTime, Precision, u8)> {
+    let (precision, fraction) = match text {
+        [_, _] => (Precision::Hour, &[][..]),
+        [_, _, b':', _, _] => (Precision::Minute, &[][..]),
+        [_, _, b':', _, _, b':', _, _] => (Precision::Second, &[][..]),
+        [_, _, b':', _, _, b':', _, _, b'.', fraction @ ..] if !fraction.is_empty() => {
+            (Precision::Second, fraction)
         }
-        None => 0,
+        _ => return None,
     };
-    let (second, nanos) = if leap {
+    let part = |at: usize| text.get(at..at + 2).map_or(Some(0), digits);
+    let (hour, minute, second) = (part(0)?, part(3)?, part(6)?);
+    // Of a longer fraction the rest is cut, but it has to be one.
+    let (kept, cut) = fraction.split_at(fraction.len().min(9));
+    if !cut.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let written = u8::try_from(kept.len()).ok()?;
+    let nanos = digits(kept)? * 10_u32.pow(9 - u32::from(written));
+    // FHIR allows the leap second 60; it is the next second's beginning.
+    let (second, nanos) = if second == 60 {
         (59, 1_000_000_000)
     } else {
         (second, nanos)
     };
     Some((
         NaiveTime::from_hms_nano_opt(hour, minute, second, nanos)?,
-        Precision::Second,
-        u8::try_from(fraction.map_or(0, str::len).min(9)).ok()?,
+        precision,
+        written,
     ))
 }
 
