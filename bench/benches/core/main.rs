@@ -2,8 +2,8 @@
 //!
 //! Prints MB/s of each, and ratios: how fast rows are made, compared with only parsing the same text. Arguments: a folder of
 //! `{Type}.ndjson.gz`, a folder of `{name}.vd.json`. Figures are medians of interleaved rounds, of time on a core for
-//! one thread and of elapsed time for two. With a number of megabytes, and the name of a view, that much is streamed through it and nothing else
-//! is done: for profiles.
+//! one thread and of elapsed time for two. With a number of megabytes and names of views of one type, that much is streamed through them and
+//! nothing else is done: for the peak of memory, and for profiles.
 #![expect(clippy::print_stdout, reason = "the figures are this program's output")]
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
 
@@ -72,9 +72,9 @@ fn main() -> Result<(), Failure> {
         let json = std::fs::read_to_string(views.join(format!("{name}.vd.json")))?;
         Ok(CompiledView::from_json(&json)?.into())
     };
-    if let [megabytes, name @ ..] = rest {
-        let name = name.first().map_or("observation_lab", String::as_str);
-        return memory::run(&view(name)?, data, megabytes.parse()?);
+    if let [megabytes, names @ ..] = rest {
+        let streamed = names.iter().map(|name| view(name)).collect::<Result<_, _>>()?;
+        return memory::run(streamed, data, megabytes.parse()?);
     }
     for (name, budget) in BUDGETS {
         against_parsers(&view(name)?, data, budget)?;

@@ -6,11 +6,15 @@ use fhir_core::view::ViewSet;
 
 use crate::{Corpus, Failure, View, rows};
 
-/// Streams so many megabytes through a view, and prints the peak of the resident memory in kB.
-pub(crate) fn run(view: &View, data: &Path, megabytes: usize) -> Result<(), Failure> {
+/// Streams so many megabytes through views, and prints the peak of the resident memory in kB.
+pub(crate) fn run(views: Vec<View>, data: &Path, megabytes: usize) -> Result<(), Failure> {
+    let resource_type = views
+        .first()
+        .ok_or("the name of a view is missing")?
+        .resource_type();
     // The stream repeats a small part of the data, which is all that stays in memory.
-    let corpus = Corpus::read(data, view.resource_type(), 1)?;
-    let set = ViewSet::new([view.clone()]);
+    let corpus = Corpus::read(data, resource_type, 1)?;
+    let set = ViewSet::new(views);
     let mut left = megabytes << 20;
     while left > 0 {
         std::hint::black_box(rows(&set, &corpus, 0..corpus.len()));
@@ -32,7 +36,7 @@ pub(crate) fn compare(data: &Path, views: &Path) -> Result<(), Failure> {
     let peak = |megabytes: &str| -> Result<f64, Failure> {
         let output = Command::new(std::env::current_exe()?)
             .args([data, views])
-            .arg(megabytes)
+            .args([megabytes, "observation_lab"])
             .output()?;
         Ok(String::from_utf8(output.stdout)?.trim().parse()?)
     };

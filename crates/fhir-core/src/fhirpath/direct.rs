@@ -111,7 +111,13 @@ impl Direct {
         from: Element<'a>,
         resource: &Resource<'a>,
     ) -> Result<Look<'a>, Fault> {
-        let Some(from) = from.node else {
+        // What stands beside a primitive is elsewhere.
+        let Element {
+            node: Some(from),
+            extra: None,
+            ..
+        } = from
+        else {
             return Ok(Look::Walk);
         };
         for place in &self.absent {
@@ -170,7 +176,7 @@ impl On {
             let Some(Step::Where(criterion)) = steps.get(*number) else {
                 return Ok(false);
             };
-            if !Condition::holds(criterion, element(node, *of), resource)? {
+            if !Condition::holds(criterion, Element::alone(node, *of), resource)? {
                 return Ok(false);
             }
         }
@@ -203,17 +209,9 @@ impl<'a> Iterator for Found<'a> {
         match self {
             Found::Elements(nodes, of) => {
                 let node = nodes.find(|node| node.kind() != Kind::Null)?;
-                Some(Item::Element(element(node, *of)))
+                Some(Item::Element(Element::alone(node, *of)))
             }
             Found::Key(key) => key.take().map(|key| Item::Value(Value::Text(key.into()))),
         }
-    }
-}
-
-fn element(node: Node<'_>, of: Type) -> Element<'_> {
-    Element {
-        node: Some(node),
-        extra: None,
-        of: Some(of),
     }
 }

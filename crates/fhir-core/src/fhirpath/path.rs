@@ -325,17 +325,20 @@ fn split_reference(reference: &str) -> Option<(&str, &str)> {
     (is_id(id) && is_type(found)).then_some((found, id))
 }
 
-/// Whether a text is a FHIR `id`. No byte ends the loop, so that several are looked at in one step.
+/// Whether a text is a FHIR `id`.
 fn is_id(text: &str) -> bool {
-    let allowed = |b: u8| {
-        ((b | 0x20).wrapping_sub(b'a') < 26)
-            | (b.wrapping_sub(b'0') < 10)
-            | (b == b'-')
-            | (b == b'.')
-            | (b == b'_')
-    };
-    (1..=64).contains(&text.len()) && text.bytes().fold(true, |all, b| all & allowed(b))
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| ID_BYTES[usize::from(byte)])
 }
+
+/// The bytes that an `id` is of.
+const ID_BYTES: [bool; 256] = {
+    let (mut bytes, mut byte) = ([false; 256], 0_u8);
+    while byte < 128 {
+        bytes[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        byte += 1;
+    }
+    bytes
+};
 
 /// Whether a text has the form of a resource type's name.
 fn is_type(text: &str) -> bool {

@@ -61,6 +61,15 @@ impl<'a> Element<'a> {
         }
     }
 
+    /// An element of a known type without anything beside its value.
+    pub fn alone(node: Node<'a>, of: Type) -> Self {
+        Self {
+            node: Some(node),
+            extra: None,
+            of: Some(of),
+        }
+    }
+
     /// Where the element's own members are: the object, or what stands beside a primitive.
     pub fn object(&self) -> Option<Node<'a>> {
         self.node.filter(|n| n.kind() == Kind::Object).or(self.extra)

@@ -1,7 +1,7 @@
-//! Where strings and containers begin and end: one bit a byte of the text, found 64 bytes at a time.
+//! Where strings begin and end: one bit a byte of the text, found 64 bytes at a time.
 //!
-//! With it, what no view asks for is passed over without looking at its bytes again: a string by the next bit, a container by counting
-//! bits. The idea is that of simdjson (Langdale and Lemire, 2019).
+//! With it, what no view asks for is passed over without looking at its bytes one by one: a string by the next bit, a container by counting
+//! the brackets that are in no string. The idea is that of simdjson (Langdale and Lemire, 2019).
 
 use wide::u8x64;
 
@@ -19,12 +19,10 @@ pub(super) struct Bitmap {
 struct Block {
     /// Quotes that begin or end a string.
     quotes: u64,
+    /// Bytes of strings, with the quote before and without the one after.
+    in_string: u64,
     /// Backslashes; all of them within strings.
     backslashes: u64,
-    /// `{` and `[` outside of strings.
-    opens: u64,
-    /// `}` and `]` outside of strings.
-    closes: u64,
 }
 
 /// What is carried from a block to the next one.
@@ -48,9 +46,7 @@ impl Bitmap {
             self.block(chunk, &mut carry)?;
         }
         if !rest.is_empty() {
-            let mut last = [b' '; BLOCK];
-            last[..rest.len()].copy_from_slice(rest);
-            self.block(&last, &mut carry)?;
+            self.block(&padded(rest), &mut carry)?;
         }
         if carry.in_string == 0 {
             Ok(())
@@ -59,26 +55,29 @@ impl Bitmap {
         }
     }
 
+    #[inline]
     fn block(&mut self, chunk: &[u8; BLOCK], carry: &mut Carry) -> Result<(), usize> {
         let bytes = u8x64::new(*chunk);
-        let is = |byte: u8| bytes.simd_eq(u8x64::splat(byte)).to_bitmask();
-        let backslashes = is(b'\\');
-        let quotes = is(b'"') & !escaped(backslashes, &mut carry.escaped);
+        let mut quotes = bits(bytes, b'"');
+        let (mut backslashes, mut controls) = (0, 0);
+        // Most texts have neither, but for line breaks between members.
+        let control = bytes.simd_le(u8x64::splat(0x1F));
+        let unusual = bytes.simd_eq(u8x64::splat(b'\\')) | control;
+        if unusual.any() || carry.escaped != 0 {
+            backslashes = bits(bytes, b'\\');
+            quotes &= !escaped(backslashes, &mut carry.escaped);
+            controls = control.to_bitmask();
+        }
         let in_string = prefix_xor(quotes) ^ carry.in_string;
         carry.in_string = 0_u64.wrapping_sub(in_string >> (BLOCK - 1));
-        // Setting this bit makes a square bracket a curly one.
-        let folded = bytes | u8x64::splat(0x20);
-        let bracket = |byte: u8| folded.simd_eq(u8x64::splat(byte)).to_bitmask() & !in_string;
-        let controls = bytes.simd_le(u8x64::splat(0x1F)).to_bitmask();
         let wrong = controls & in_string | backslashes & !in_string;
         if wrong != 0 {
             return Err(self.blocks.len() * BLOCK + wrong.trailing_zeros() as usize);
         }
         self.blocks.push(Block {
             quotes,
+            in_string,
             backslashes,
-            opens: bracket(b'{'),
-            closes: bracket(b'}'),
         });
         Ok(())
     }
@@ -113,14 +112,18 @@ impl Bitmap {
         (found != 0 && place < end).then_some(place)
     }
 
-    /// The place after the container that opens at `at`.
-    pub(super) fn container_end(&self, at: usize) -> Option<usize> {
+    /// The place after the container that opens at `at` of the text that the bits are of.
+    pub(super) fn container_end(&self, text: &[u8], at: usize) -> Option<usize> {
         let mut index = at / BLOCK;
         let mut keep = from(at);
         let mut depth = 0;
         loop {
-            let block = self.blocks.get(index)?;
-            let (opens, mut closes) = (block.opens & keep, block.closes & keep);
+            let outside = keep & !self.blocks.get(index)?.in_string;
+            let rest = text.get(index * BLOCK..)?;
+            let bytes = u8x64::new(rest.first_chunk().map_or_else(|| padded(rest), |chunk| *chunk));
+            // Setting this bit makes a square bracket a curly one.
+            let folded = bytes | u8x64::splat(0x20);
+            let (opens, mut closes) = (bits(folded, b'{') & outside, bits(folded, b'}') & outside);
             let closing = closes.count_ones();
             if closing >= depth {
                 let mut count = 0;
@@ -139,6 +142,20 @@ impl Bitmap {
             index += 1;
         }
     }
+}
+
+/// The bytes of a block that are this one.
+fn bits(bytes: u8x64, byte: u8) -> u64 {
+    bytes.simd_eq(u8x64::splat(byte)).to_bitmask()
+}
+
+/// The last block of a text.
+fn padded(rest: &[u8]) -> [u8; BLOCK] {
+    let mut last = [b' '; BLOCK];
+    for (byte, of) in last.iter_mut().zip(rest) {
+        *byte = *of;
+    }
+    last
 }
 
 /// The bits of a block from a place of the text on.

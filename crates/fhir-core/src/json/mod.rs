@@ -31,6 +31,8 @@ pub struct Doc<'t> {
     unescaped: &'t str,
     /// What was read at each place of the projection.
     seen: &'t [Seen],
+    /// What `seen` was before, of places where more than one was read.
+    again: &'t [Seen],
     /// Whether an array holds arrays, which FHIR never has: then an item's place does not tell where it is.
     nested: bool,
     /// Whether some string holds NUL, or held half a surrogate pair (now U+FFFD): then its escaped form is not fit for `jsonb`.
@@ -44,6 +46,8 @@ struct Seen {
     entry: u32,
     /// How many; what stands beside a primitive makes it two at least.
     count: u32,
+    /// The place in [`Doc::again`], plus one, of what this was before the last one was read; 0 if nothing was.
+    before: u32,
 }
 
 /// One value or key on the tape.

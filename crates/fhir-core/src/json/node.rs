@@ -1,6 +1,9 @@
 //! A place on the tape, and the walks from it.
 
-use super::{Doc, Entry, Place, Symbol};
+use super::{Doc, Entry, Place, Seen, Symbol};
+
+/// Members of one place that are looked at in search of one; a walk along the path looks at no more.
+const MAX_MEMBERS: usize = 16;
 
 /// What a JSON value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,17 +176,48 @@ impl<'a> Node<'a> {
         (value, beside)
     }
 
-    /// The member that was read at a place of the projection, within this value or not.
+    /// The member that was read at a place of the projection: the only one of the resource, within this value or not, or of several the
+    /// only one within this value.
+    #[inline]
     pub(crate) fn only(self, place: Place) -> Only<'a> {
         let seen = self.doc.seen[place.number()];
         match seen.count {
             0 => Only::None,
-            1 if !self.doc.nested => Only::One(Node {
+            _ if self.doc.nested => Only::Several,
+            1 => Only::One(Node {
                 doc: self.doc,
                 index: seen.entry,
             }),
-            _ => Only::Several,
+            _ => self.only_within(seen),
         }
+    }
+
+    /// The member within this value, of those that were read at a place, from the last one on.
+    #[cold]
+    fn only_within(self, mut seen: Seen) -> Only<'a> {
+        let end = self.entry().next;
+        let mut only = Only::None;
+        for _ in 0..MAX_MEMBERS {
+            let at = seen.entry;
+            if at <= self.index {
+                return only;
+            }
+            if at < end {
+                let key = &self.doc.entries[at as usize - 1];
+                if Symbol::is_number_beside(key.next) || !matches!(only, Only::None) {
+                    return Only::Several;
+                }
+                only = Only::One(Node {
+                    doc: self.doc,
+                    index: at,
+                });
+            }
+            match seen.before.checked_sub(1) {
+                Some(before) => seen = self.doc.again[before as usize],
+                None => return only,
+            }
+        }
+        Only::Several
     }
 
     /// Whether another value is within this one.

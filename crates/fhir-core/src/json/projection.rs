@@ -73,7 +73,12 @@ impl Symbol {
     }
 
     pub(super) fn is_beside(self) -> bool {
-        self.0 & Self::BESIDE != 0
+        Self::is_number_beside(self.0)
+    }
+
+    /// The same of a symbol's number.
+    pub(super) fn is_number_beside(number: u32) -> bool {
+        number & Self::BESIDE != 0
     }
 
     pub(super) fn number(self) -> u32 {
@@ -215,14 +220,15 @@ impl Projection {
         self.nodes.len()
     }
 
-    /// The place of the members of that very name, if they have one of their own.
+    /// The place of the members of that very name, if they have one of their own. Where it is wanted whole, what is below is read there too, so
+    /// that an object with members never is the only one.
     pub(crate) fn place(&self, of: Place, name: Symbol) -> Option<Place> {
         let wanted = &self.nodes[of.number()];
         let wish = wanted
             .members
             .iter()
             .find(|wish| wish.symbol == name && !wish.choice)?;
-        (!wanted.whole && !self.nodes[wish.place.number()].whole && wish.place != of).then_some(wish.place)
+        (!wanted.whole && wish.place != of).then_some(wish.place)
     }
 
     /// The symbol and the place of an object's member, if it is wanted.

@@ -20,6 +20,7 @@ pub struct Tape {
     /// The containers that are open.
     pub(super) open: Vec<Open>,
     pub(super) seen: Vec<Seen>,
+    pub(super) again: Vec<Seen>,
     pub(super) shapes: Shapes,
 }
 
@@ -41,12 +42,14 @@ impl Tape {
         if u32::try_from(bytes.len()).is_err() {
             return Err(JsonError::TooLong);
         }
-        let text = std::str::from_utf8(bytes).map_err(|e| JsonError::InvalidUtf8 { at: e.valid_up_to() })?;
+        let text =
+            simdutf8::compat::from_utf8(bytes).map_err(|e| JsonError::InvalidUtf8 { at: e.valid_up_to() })?;
         self.bitmap.fill(bytes).map_err(|at| JsonError::Syntax { at })?;
         self.entries.clear();
         self.unescaped.clear();
         self.open.clear();
         self.seen.clear();
+        self.again.clear();
         self.seen.resize(projection.places(), Seen::default());
         self.shapes.prepare(projection.identity(), projection.places());
         let mut parser = Parser::new(text, self, projection);
@@ -60,6 +63,7 @@ impl Tape {
             entries: &self.entries,
             unescaped: &self.unescaped,
             seen: &self.seen,
+            again: &self.again,
             nested,
             irregular,
         })

@@ -84,12 +84,11 @@ pub(super) fn run<'a, 'r>(
     }
     let mut few = [const { Cell::Null }; FEW_COLUMNS];
     let mut many = Vec::new();
-    let row = match few.get_mut(..view.columns.len()) {
-        Some(row) => row,
-        None => {
-            many.resize(view.columns.len(), Cell::Null);
-            many.as_mut_slice()
-        }
+    let row = if let Some(row) = few.get_mut(..view.columns.len()) {
+        row
+    } else {
+        many.resize(view.columns.len(), Cell::Null);
+        many.as_mut_slice()
     };
     let mut evaluation = Evaluation {
         columns: &view.columns,
@@ -298,12 +297,13 @@ impl<'a, 'r> Evaluation<'a, 'r> {
             match straight.look(at.node, self.resource) {
                 Ok(Look::Nothing) => return Ok(Cell::Null),
                 Ok(Look::Key(key)) if column.kind == ColumnKind::Text => return Ok(Cell::Text(key.into())),
-                Ok(Look::Value(node, _))
-                    if column.kind == ColumnKind::Text
-                        && node.kind() == Kind::String
-                        && !node.may_hold_nul() =>
-                {
-                    return Ok(Cell::Text(node.text().into()));
+                Ok(Look::Value(node, of)) if node.is_primitive() => {
+                    if column.kind == ColumnKind::Text && node.kind() == Kind::String && !node.may_hold_nul()
+                    {
+                        return Ok(Cell::Text(node.text().into()));
+                    }
+                    let cell = cell(&Item::Element(Element::alone(node, of)), column)?;
+                    return Ok(cell.unwrap_or(Cell::Null));
                 }
                 _ => {}
             }

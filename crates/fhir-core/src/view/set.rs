@@ -282,6 +282,10 @@ mod tests {
                 column("h", "getResourceKey().first()"),
                 column("i", "maritalStatus.coding.code.extension.url"),
             ]},
+            {"forEachOrNull": "name.given", "column": [
+                column("m", "id"),
+                column("n", "extension.url"),
+            ]},
             {"forEachOrNull": "contact", "column": [
                 column("j", "name.family"),
                 column("k", "organization.getReferenceKey()"),
@@ -292,6 +296,11 @@ mod tests {
         for members in [
             json!({"name": [{"family": "x"}, {"given": ["y"]}]}),
             json!({"name": [{"given": ["x", "y"]}]}),
+            json!({"name": [{"given": ["x", "y"], "_given": [null, {"id": "b"}]}]}),
+            json!({"name": [{"given": ["x"], "_given": [{"extension": [{"url": "u"}]}]}]}),
+            json!({"contact": [{"name": {"family": "x"}, "telecom": [{"value": "1"}]}, {"name": {"family": "y"}, "telecom": [{"value": "2"}]}]}),
+            json!({"contact": [{"name": {"family": "x"}}, {"name": {"family": null, "_family": {"id": "z"}}}]}),
+            json!({"contact": [{"name": {"family": "x"}, "name": {"given": ["z"]}}, {"name": {"family": "y"}}]}),
             json!({"name": {"given": "x"}, "deceased": "2020-01-01"}),
             json!({"name": [[{"given": ["x"]}]]}),
             json!({"name": [null, {"given": [null, "y"]}]}),
