@@ -31,16 +31,18 @@ lint: ## all checks: format, clippy, licences, contracts
 	@scripts/lint.sh
 
 bench-core: ## the evaluator beside JSON parsers, as ratios: DATA=<folder of .ndjson.gz>, VIEWS=<folder of .vd.json>
-	cargo bench --locked --package bench --bench core -- "$(abspath $(DATA))" "$(abspath $(VIEWS))"
+	@scripts/setup.sh build
+	cargo bench --locked --package bench --bench core -- $(if $(DATA),"$(abspath $(DATA))") $(if $(VIEWS),"$(abspath $(VIEWS))")
 
-conformance: ## a SQL on FHIR suite: SUITE=<folder>
+conformance: ## a SQL on FHIR suite, as in github.com/FHIR/sql-on-fhir.js: SUITE=<folder>
+	@scripts/setup.sh build
 	@cargo run --locked --quiet --package fhir-core --example conformance -- "$(SUITE)"
 
-oracle: ## FHIRPath compared with fhirpath.js, and what explains the differences
+oracle: ## FHIRPath compared with fhirpath.js (Node 20), and what explains the differences
 	@scripts/setup.sh oracle
 	@scripts/oracle.sh
 
-fuzz: ## any resource, view and expression: MINUTES=<of each>
+fuzz: ## any resource, view and expression (nightly Rust): MINUTES=<of each>
 	@scripts/setup.sh fuzz
 	@scripts/fuzz.sh "$(MINUTES)"
 

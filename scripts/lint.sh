@@ -4,7 +4,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 tools="$(cd "${CARGO_TARGET_DIR:-target}" 2>/dev/null && pwd || echo target)/tools"
-PATH="$tools/bin:$tools/python/bin:$PATH"
+PATH="$tools/python/bin:$PATH"
 
 step() { printf '== %s\n' "$*"; "$@"; }
 

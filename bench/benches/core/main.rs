@@ -6,6 +6,7 @@
 //! nothing else is done: for the peak of memory, and for profiles.
 #![expect(clippy::print_stdout, reason = "the figures are this program's output")]
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
+#![expect(clippy::expect_used, reason = "a measurement of what fails is none")]
 
 mod corpus;
 mod memory;
@@ -65,7 +66,10 @@ fn main() -> Result<(), Failure> {
         .filter(|a| !a.starts_with("--"))
         .collect();
     let [data, views, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: core <folder of {Type}.ndjson.gz> <folder of {name}.vd.json>".into());
+        return Err(
+            "usage: make bench-core DATA=<folder of {Type}.ndjson.gz> VIEWS=<folder of {name}.vd.json>"
+                .into(),
+        );
     };
     let (data, views) = (Path::new(data), PathBuf::from(views));
     let view = |name: &str| -> Result<View, Failure> {
@@ -93,6 +97,10 @@ fn main() -> Result<(), Failure> {
 fn against_parsers(view: &View, data: &Path, budget: f64) -> Result<(), Failure> {
     let corpus = Corpus::read(data, view.resource_type(), SIZE)?;
     let set = ViewSet::new([view.clone()]);
+    let made = rows(&set, &corpus, 0..corpus.len());
+    if made == 0 {
+        return Err(format!("{} has no rows of these data", view.name()).into());
+    }
     let mut runs: [Run<'_>; 3] = [
         Box::new(|| sonic(&corpus)),
         Box::new(|| simd(&corpus)),
@@ -104,7 +112,10 @@ fn against_parsers(view: &View, data: &Path, budget: f64) -> Result<(), Failure>
     let speed = |time: Duration| corpus.bytes() as f64 / time.as_secs_f64() / 1e6;
     let (sonic, simd, ours) = (speed(times[0]), speed(times[1]), speed(times[2]));
     let name = view.name();
-    println!("{name}: {ours:.0} MB/s; parse only: sonic-rs {sonic:.0} MB/s, simd-json {simd:.0} MB/s");
+    println!(
+        "{name}: {ours:.0} MB/s, {made} rows of {} resources; parse only: sonic-rs {sonic:.0} MB/s, simd-json {simd:.0} MB/s",
+        corpus.len()
+    );
     println!(
         "RATIO {name}_vs_parse {:.2} (budget {budget})",
         ours / sonic.max(simd)
@@ -218,11 +229,9 @@ pub(crate) fn rows(set: &ViewSet, corpus: &Corpus, range: std::ops::Range<usize>
         .collect();
     let mut count = 0;
     for line in corpus.lines(range) {
-        let Ok(reading) = set.read(&mut tape, line) else {
-            continue;
-        };
+        let reading = set.read(&mut tape, line).expect("the data are resources");
         for (view, sink) in sinks.iter_mut().enumerate() {
-            count += reading.rows(view, sink).unwrap_or(0);
+            count += reading.rows(view, sink).expect("the view fits the data");
         }
         sinks.iter_mut().for_each(Columns::empty_if_full);
     }

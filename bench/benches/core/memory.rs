@@ -13,7 +13,7 @@ pub(crate) fn run(views: Vec<View>, data: &Path, megabytes: usize) -> Result<(),
         .ok_or("the name of a view is missing")?
         .resource_type();
     // The stream repeats a small part of the data, which is all that stays in memory.
-    let corpus = Corpus::read(data, resource_type, 1)?;
+    let corpus = Corpus::beginning(data, resource_type, 1 << 20)?;
     let set = ViewSet::new(views);
     let mut left = megabytes << 20;
     while left > 0 {
@@ -46,6 +46,9 @@ pub(crate) fn compare(data: &Path, views: &Path) -> Result<(), Failure> {
         small / 1e3,
         large / 1e3
     );
-    println!("RATIO peak_memory_500_MB_vs_10_MB {:.2}", large / small);
+    println!(
+        "RATIO peak_memory_500_MB_vs_10_MB {:.2} (budget 1.1)",
+        large / small
+    );
     Ok(())
 }

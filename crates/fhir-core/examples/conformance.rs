@@ -114,7 +114,14 @@ fn compare(case: &Value, view: &CompiledView, rows: &Rows) -> Result<(), String>
         return Err(format!("{} rows, {count} expected", rows.0.len()));
     }
     if case.get("expect").is_none() {
-        return Ok(());
+        let other = ["expectColumns", "expectCount"]
+            .iter()
+            .any(|name| case.get(*name).is_some());
+        return if other {
+            Ok(())
+        } else {
+            Err("the case expects nothing".into())
+        };
     }
     let mut expected: Vec<&Value> = list(case, "expect").iter().collect();
     for row in &rows.0 {

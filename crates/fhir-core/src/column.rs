@@ -13,7 +13,8 @@ pub struct Column {
     pub fhir_type: Option<String>,
     /// The definition's description.
     pub description: Option<String>,
-    /// The element path that the column selects, where it is a plain one (`code.coding.code`), as written: what search parameters bind to.
+    /// The path that the column selects, as written, after the paths of the iterations that it is in (`code.coding.code`): what search
+    /// parameters bind to where it is a plain one.
     pub path: String,
     /// The `tag`s of the column: name and value.
     pub tags: Vec<(String, String)>,

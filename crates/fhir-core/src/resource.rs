@@ -1,9 +1,11 @@
 //! A state of a FHIR resource, as the layers hand it to each other.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 
 /// What HAPI had for one resource at some time: one version of it, a deletion, or nothing any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct State {
     /// The logical id, without the type.
     pub id: String,
@@ -16,7 +18,7 @@ pub struct State {
 }
 
 /// The content of a [`State`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// The resource as JSON text in UTF-8, with `id` and `meta`.
     Body(Vec<u8>),
@@ -70,6 +72,25 @@ pub fn is_type(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_uppercase())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+impl fmt::Debug for State {
+    /// Neither id nor body: what is printed may end in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, content, .. } = self;
+        write!(f, "State(version {version}, {content:?})")
+    }
+}
+
+impl fmt::Debug for Content {
+    /// What it is, never the body.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Body(body) => write!(f, "a body of {} bytes", body.len()),
+            Self::Deleted => f.write_str("deleted"),
+            Self::Unreadable(reason) => write!(f, "unreadable: {reason}"),
+        }
+    }
 }
 
 impl State {

@@ -66,10 +66,9 @@ impl PlayedHapi {
     /// An empty HAPI on timeline 1.
     pub(crate) async fn reset(&mut self) -> anyhow::Result<()> {
         self.abort_all().await?;
-        self.control(
-            "TRUNCATE hfj_res_ver, hfj_resource, played.activity; SELECT setval('played.timeline', 1)".into(),
-        )
-        .await
+        // Not TRUNCATE: every connection would have to plan all of its statements again.
+        let sql = "DELETE FROM hfj_res_ver; DELETE FROM hfj_resource; DELETE FROM played.activity; SELECT setval('played.timeline', 1)";
+        self.control(sql.into()).await
     }
 
     pub(crate) async fn set_clock(&mut self, now: i64) -> anyhow::Result<()> {

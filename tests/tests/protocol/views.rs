@@ -52,12 +52,15 @@ impl ViewsDb {
 
     /// View A, empty, never published; no view B.
     pub(crate) async fn reset(&mut self) -> anyhow::Result<()> {
-        let tables = TABLES.map(|table| format!(", sqlonfhir_{table}.view_a")).concat();
+        let tables = TABLES
+            .map(|table| format!("DELETE FROM sqlonfhir_{table}.view_a; "))
+            .concat();
+        // Not TRUNCATE: every connection would have to plan all of its statements again.
         let sql = format!(
-            "TRUNCATE sqlonfhir_meta.ledger, sqlonfhir_meta.error, watch.commits{tables}; UPDATE sqlonfhir_meta.reading SET n = 0;
+            "{tables} DELETE FROM sqlonfhir_meta.ledger; DELETE FROM sqlonfhir_meta.error; UPDATE sqlonfhir_meta.reading SET n = 0;
              UPDATE sqlonfhir_meta.resource_type SET speed_n = NULL, speed_as_of = NULL, published_n = NULL, published_as_of = NULL,
                  published_bound = NULL, published_xmin = NULL, published_timeline = NULL, newest = 0;
-             UPDATE sqlonfhir_meta.view SET row_count = 0; TRUNCATE watch.commits;",
+             UPDATE sqlonfhir_meta.view SET row_count = 0; DELETE FROM watch.commits;",
         );
         self.execute(sql).await?;
         self.both = false;

@@ -88,11 +88,6 @@ impl Context<'_> {
     }
 }
 
-/// Compiles one expression that is evaluated on the resource.
-pub fn compile(text: &str, scope: &Scope) -> Result<Expr, PathError> {
-    compile_on(text, scope, &scope.resource).map(|typed| typed.expr)
-}
-
 /// Compiles one expression that is evaluated on items of these types.
 pub fn compile_on(text: &str, scope: &Scope, focus: &Types) -> Result<Typed, PathError> {
     let context = Context {
@@ -167,7 +162,7 @@ fn negated(operand: &Ast, context: &Context<'_>) -> Result<Typed, PathError> {
         Typed {
             expr: Expr::Literal(Literal::Integer(value)),
             types,
-        } => Typed::new(Expr::Literal(Literal::Integer(-value)), types),
+        } if value > i64::MIN => Typed::new(Expr::Literal(Literal::Integer(-value)), types),
         inner => Typed::new(Expr::Negate(Box::new(inner.expr)), inner.types.computed()),
     })
 }
@@ -321,7 +316,7 @@ fn constant(name: &str, context: &Context<'_>) -> Option<Typed> {
     })
 }
 
-/// The types of a sum, product, …: `None` for those of the operands that are not known.
+/// The types of a sum, product, …; unknown, if one of the operands' is.
 fn arithmetic(op: Arithmetic, left: &Types, right: &Types) -> Types {
     let (left, right) = (left.computed(), right.computed());
     let (Some(a), Some(b)) = (left.single(), right.single()) else {

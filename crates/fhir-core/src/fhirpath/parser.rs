@@ -136,7 +136,7 @@ impl<'e> Parser<'e> {
         PathError { at, kind }
     }
 
-    /// A node over `children`, its depth checked.
+    /// A node over others of that depth, its own checked.
     fn node(&self, at: usize, depth_below: usize, kind: AstKind) -> Result<Ast, PathError> {
         if depth_below >= MAX_DEPTH {
             return Err(self.error(at, PathErrorKind::TooBig("is nested too deep")));
@@ -235,7 +235,6 @@ impl<'e> Parser<'e> {
     /// Signs, then a term with all that hangs on it.
     fn unary(&mut self) -> Result<Ast, PathError> {
         let at = self.at();
-        let mut signs = 0_usize;
         let mut negative = false;
         loop {
             if self.takes("-") {
@@ -243,10 +242,9 @@ impl<'e> Parser<'e> {
             } else if !self.takes("+") {
                 break;
             }
-            signs += 1;
         }
         let term = self.postfix()?;
-        if signs == 0 || !negative {
+        if !negative {
             return Ok(term);
         }
         let depth = term.depth;

@@ -325,7 +325,7 @@ fn split_reference(reference: &str) -> Option<(&str, &str)> {
     (is_id(id) && is_type(found)).then_some((found, id))
 }
 
-/// Whether a text is a FHIR `id`.
+/// Whether a text is a FHIR `id`, or one with underscores, which servers take too.
 fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| ID_BYTES[usize::from(byte)])
 }

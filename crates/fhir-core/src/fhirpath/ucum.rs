@@ -2,7 +2,7 @@
 
 use super::number::Decimal;
 
-/// Exponents of what is not made of anything else here: gram, metre, second, mole, kelvin, international unit, candela, ampere.
+/// Exponents of what is not made of anything else here: gram, metre, second, mole, kelvin, international unit.
 type Dimensions = [i8; 6];
 
 const NONE: Dimensions = [0; 6];

@@ -159,7 +159,7 @@ impl<'a> Item<'a> {
         matches!(self, Item::Element(Element { node: Some(node), .. }) if !node.is_primitive())
     }
 
-    /// Whether it is a string whose type is not known: it may be meant as a date.
+    /// Whether it is an element whose type is not known: a string may be meant as a date.
     pub fn is_untyped(&self) -> bool {
         matches!(self, Item::Element(Element { of: None, .. }))
     }

@@ -232,7 +232,7 @@ impl<'a> Node<'a> {
         items.next().is_none()
     }
 
-    /// Whether both are the same JSON value: numbers by digits, members in any order.
+    /// Whether both are the same JSON value: numbers by value, members in any order.
     pub fn same(self, other: Node<'_>) -> bool {
         match (self.kind(), other.kind()) {
             (Kind::Array, Kind::Array) => {

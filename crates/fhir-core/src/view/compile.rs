@@ -15,7 +15,7 @@ use crate::{
         expr::Expr,
         model::Types,
         number::Decimal,
-        temporal::Temporal,
+        temporal::{Form, Temporal},
         types::{PRIMITIVES, capitalised},
     },
 };
@@ -450,17 +450,25 @@ fn describe(column: &Column) -> String {
 fn literal(of_type: &str, value: &serde_json::Value) -> Option<Literal> {
     Some(match of_type {
         "boolean" => Literal::Boolean(value.as_bool()?),
-        "integer" | "positiveInt" | "unsignedInt" => Literal::Integer(value.as_i64()?),
+        "integer" => Literal::Integer(i32::try_from(value.as_i64()?).ok()?.into()),
+        "unsignedInt" => Literal::Integer(i32::try_from(value.as_u64()?).ok()?.into()),
+        "positiveInt" => Literal::Integer(i32::try_from(value.as_u64()?).ok().filter(|v| *v > 0)?.into()),
         // JSON has it as a string.
         "integer64" => Literal::Integer(value.as_i64().or_else(|| value.as_str()?.parse().ok())?),
         "decimal" => Literal::Decimal(Decimal::parse(&value.as_number()?.to_string())?),
         "date" => {
             let text = value.as_str()?;
-            Literal::Temporal(Temporal::date(text)?, text.to_owned())
+            let date = Temporal::date(text).filter(|date| date.form() == Form::Date)?;
+            Literal::Temporal(date, text.to_owned())
         }
-        "dateTime" | "instant" => {
+        "dateTime" => {
             let text = value.as_str()?;
             Literal::Temporal(Temporal::date_time(text)?, text.to_owned())
+        }
+        "instant" => {
+            let text = value.as_str()?;
+            let instant = Temporal::date_time(text).filter(|at| at.moment().is_some())?;
+            Literal::Temporal(instant, text.to_owned())
         }
         "time" => {
             let text = value.as_str()?;

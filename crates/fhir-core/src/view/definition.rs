@@ -175,7 +175,7 @@ impl Reader {
     }
 
     fn selects(&mut self, parent: &Map<String, Value>, at: &str, member: &str, depth: usize) -> Vec<Select> {
-        if depth == MAX_NESTING {
+        if depth == MAX_NESTING && parent.contains_key(member) {
             self.error(
                 join(at, member),
                 Rule::TooBig("selects are nested deeper than 32; flatten them"),

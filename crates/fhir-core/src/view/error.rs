@@ -123,7 +123,7 @@ pub enum Rule {
         "unknown ansi/type; use BOOLEAN, INTEGER, BIGINT, NUMERIC, NUMERIC(p,s), DOUBLE PRECISION, CHARACTER VARYING, DATE, TIME, TIMESTAMP or TIMESTAMP WITH TIME ZONE"
     )]
     AnsiType,
-    /// More selects than are evaluated.
+    /// More selects or columns than are evaluated, or deeper ones.
     #[error("{0}")]
     TooBig(&'static str),
 }
@@ -201,9 +201,15 @@ pub enum EvalError {
         /// The limit.
         limit: usize,
     },
-    /// More rows (or items on the way to them) than one resource may have.
+    /// More rows than one resource may have.
     #[error("more than {limit} rows of one resource")]
     TooManyRows {
+        /// The limit.
+        limit: usize,
+    },
+    /// More items on the way to rows than one resource may have: iterations in each other, most of them without a row.
+    #[error("more than {limit} items are iterated over in one resource")]
+    TooManyNodes {
         /// The limit.
         limit: usize,
     },

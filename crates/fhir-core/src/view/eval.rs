@@ -126,7 +126,7 @@ impl<'a, 'r> Evaluation<'a, 'r> {
     fn visit(&mut self) -> Result<(), EvalError> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            Err(EvalError::TooManyRows { limit: MAX_ROWS })
+            Err(EvalError::TooManyNodes { limit: MAX_NODES })
         } else {
             Ok(())
         }
@@ -190,7 +190,7 @@ impl<'a, 'r> Evaluation<'a, 'r> {
     ) -> Result<(), EvalError> {
         for (row_index, item) in (0..).zip(items) {
             self.visit()?;
-            // A literal as a node has no elements; it is still one item.
+            // What was computed has no elements that a row could be made of.
             let node = match item {
                 Item::Element(node) => *node,
                 Item::Value(_) => {
@@ -252,11 +252,15 @@ impl<'a, 'r> Evaluation<'a, 'r> {
             self.row[place] = Cell::Null;
         }
         for &place in &select.row_indexes {
-            self.row[place] = match self.columns[place].kind {
+            let Column { kind, collection, .. } = self.columns[place];
+            self.row[place] = match kind {
+                // The row stands for no item at all.
+                _ if collection => Cell::Null,
                 ColumnKind::Integer => Cell::Integer(0),
                 ColumnKind::BigInt => Cell::BigInt(0),
                 ColumnKind::Text => Cell::Text("0".into()),
-                ColumnKind::Decimal => Cell::Decimal("0".into()),
+                ColumnKind::Decimal | ColumnKind::DecimalOf { .. } => Cell::Decimal("0".into()),
+                ColumnKind::Double => Cell::Double(0.0),
                 _ => Cell::Null,
             };
         }

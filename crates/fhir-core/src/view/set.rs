@@ -16,7 +16,8 @@ pub struct ViewSet<V = Arc<CompiledView>> {
 }
 
 impl<V: AsRef<CompiledView>> ViewSet<V> {
-    /// Views that are evaluated together.
+    /// Views that are evaluated together. Those of another type than a resource have no rows of it, and cost the reading of what they want; none
+    /// is a set, too.
     pub fn new(views: impl IntoIterator<Item = V>) -> Self {
         let views: Vec<_> = views.into_iter().collect();
         let reader = Reader::new(views.iter().map(|view| &view.as_ref().compiled));
@@ -28,7 +29,7 @@ impl<V: AsRef<CompiledView>> ViewSet<V> {
         &self.views
     }
 
-    /// Reads one resource given as JSON text into the memory of `tape`, which is used again for the next one.
+    /// Reads one resource given as JSON text into the memory of `tape`, which is used again for the next one. Fails with [`EvalError::Json`] only.
     pub fn read<'a>(&'a self, tape: &'a mut Tape, json: &'a [u8]) -> Result<Reading<'a, V>, EvalError> {
         let doc = self.reader.read(tape, json)?;
         Ok(Reading { set: self, doc })
@@ -43,8 +44,12 @@ pub struct Reading<'a, V> {
 }
 
 impl<V: AsRef<CompiledView>> Reading<'_, V> {
-    /// Evaluates a view of the set, by its place; returns the number of rows: 0 for a resource of another type. On an error the sink may
-    /// have taken rows: discard them.
+    /// Evaluates a view of the set, by its place (SQL on FHIR, "Processing Algorithm"); returns the number of rows: 0 for a resource of another
+    /// type. On an error the sink may have taken rows: discard them.
+    ///
+    /// # Panics
+    ///
+    /// If the set has no view at that place.
     pub fn rows(&self, place: usize, sink: &mut dyn RowSink) -> Result<usize, EvalError> {
         let view = self.set.views[place].as_ref();
         self.set

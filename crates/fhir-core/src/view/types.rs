@@ -17,11 +17,7 @@ pub(super) fn of_fhir_type(written: &str) -> ColumnKind {
         .strip_prefix("http://hl7.org/fhirpath/System.")
         .or_else(|| name.strip_prefix("System."))
     {
-        return match system {
-            "Boolean" => ColumnKind::Boolean,
-            "Integer" => ColumnKind::Integer,
-            _ => ColumnKind::Text,
-        };
+        return of_system_type(system);
     }
     let name = name.strip_prefix("FHIR.").unwrap_or(name);
     match name {

@@ -1,4 +1,4 @@
-//! The rules that need no expression: names, reserved words, iteration directives, empty selects.
+//! The rules that need no expression: names, reserved words, iteration directives.
 
 use super::{
     definition::{ColumnDef, Constant, Definition, Select},

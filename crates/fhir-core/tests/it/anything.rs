@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use fhir_core::{
-    column::Column,
+    column::{Column, ColumnKind},
     json::{JsonError, Tape},
     row::{Cell, Rows},
     view::{CompiledView, EvalError, ViewSet},
@@ -161,6 +161,11 @@ fn held(mut rows: Vec<Vec<Cell<'static>>>, view: &CompiledView) -> Vec<Vec<Cell<
             "every row has exactly the view's columns"
         );
         for (cell, column) in row.iter_mut().zip(view.columns()) {
+            assert!(
+                !column.collection || matches!(cell, Cell::List(_) | Cell::Null),
+                "{} is a collection",
+                column.name
+            );
             hold(cell, column);
         }
     }
@@ -168,6 +173,23 @@ fn held(mut rows: Vec<Vec<Cell<'static>>>, view: &CompiledView) -> Vec<Vec<Cell<
 }
 
 fn hold(cell: &mut Cell<'_>, column: &Column) {
+    use ColumnKind as Kind;
+    let fits = matches!(
+        (column.kind, &*cell),
+        (_, Cell::Null | Cell::List(_))
+            | (Kind::Boolean, Cell::Boolean(_))
+            | (Kind::Integer, Cell::Integer(_))
+            | (Kind::BigInt, Cell::BigInt(_))
+            | (Kind::Decimal | Kind::DecimalOf { .. }, Cell::Decimal(_))
+            | (Kind::Text, Cell::Text(_))
+            | (Kind::TimestampTz, Cell::TimestampTz(_))
+            | (Kind::Timestamp, Cell::Timestamp(_))
+            | (Kind::Date, Cell::Date(_))
+            | (Kind::Time, Cell::Time(_))
+            | (Kind::Double, Cell::Double(_))
+            | (Kind::Json, Cell::Json(_))
+    );
+    assert!(fits, "column {} of {:?} got {cell:?}", column.name, column.kind);
     match cell {
         Cell::List(cells) => {
             assert!(column.collection, "{}", column.name);

@@ -1,4 +1,4 @@
-//! Each operator and function of FHIRPath, over one patient.
+//! Paths, literals, variables and logic of FHIRPath, and what is refused, over one patient.
 
 use fhir_core::{
     fhirpath::error::{Fault, PathErrorKind},
@@ -122,6 +122,7 @@ fn filtering_and_existence() {
         ("where(active = true).id", "[p1]"),
         ("gender.hasValue()", "[true]"),
         ("name.first().hasValue()", "[false]"),
+        ("name.given.hasValue()", "[false]"),
         ("iif(active, 'yes', 'no')", "[yes]"),
         ("iif(photo.exists(), 'yes')", "[]"),
     ]);

@@ -303,6 +303,10 @@ fn patterns() {
     ]);
     check_faults(&[
         ("'a'.matches('(' & gender)", Fault::Pattern("matches()")),
+        (
+            "'a'.matchesFull(gender & ')|(b')",
+            Fault::Pattern("matchesFull()"),
+        ),
         ("1.matches('a')", Fault::Argument("matches()")),
         ("name.given.matches('a')", Fault::Several("matches()")),
     ]);

@@ -58,7 +58,10 @@ fn the_null_row_has_null_in_every_column_of_the_subtree() {
                 {"name": "literal", "path": "'x'"},
                 {"name": "known", "path": "url.exists()"},
                 {"name": "all", "path": "url", "collection": true},
-                {"name": "place", "path": "%rowIndex"}
+                {"name": "place", "path": "%rowIndex"},
+                {"name": "places", "path": "%rowIndex", "collection": true},
+                {"name": "exact", "path": "%rowIndex", "tag": [{"name": "ansi/type", "value": "NUMERIC(5,2)"}]},
+                {"name": "rough", "path": "%rowIndex", "tag": [{"name": "ansi/type", "value": "FLOAT"}]}
             ],
             "select": [{"forEach": "nested", "column": [{"name": "nested", "path": "value"}, {"name": "inner", "path": "%rowIndex"}]}],
             "unionAll": [
@@ -67,7 +70,7 @@ fn the_null_row_has_null_in_every_column_of_the_subtree() {
             ]
         }
     ]));
-    assert_eq!(rows(&view, &patient()), ["p1|-|-|-|-|0|-|0|-"]);
+    assert_eq!(rows(&view, &patient()), ["p1|-|-|-|-|0|-|0|0|-|0|-"]);
 }
 
 #[test]
@@ -268,7 +271,7 @@ fn rows_of_one_resource_are_bounded() {
     let view = crate::run::view(&json!([each("x"), each("y"), each("z"), empty]));
     assert_eq!(
         try_rows(&view, &patient),
-        Err(EvalError::TooManyRows { limit: 100_000 })
+        Err(EvalError::TooManyNodes { limit: 1_000_000 })
     );
 }
 

@@ -120,6 +120,7 @@ fn odd_views() -> Vec<Value> {
                           {"unionAll": [{"forEach": "name", "column": [{"name": "b", "path": "given", "collection": true}]},
                                         {"forEachOrNull": "contact.telecom", "column": [{"name": "b", "path": "value", "collection": true}]}]},
                           {"repeat": ["extension"], "column": [{"name": "i", "path": "%rowIndex"}, {"name": "e", "path": "$this", "type": "Extension"}]}]}),
+        json!({"resource": "Patient", "constant": [{"name": "c", "valueInteger64": "-9223372036854775808"}], "select": [{"column": [{"name": "c", "path": "-%c", "type": "integer64"}]}]}),
         json!({"resource": "Patient", "select": [{"repeat": ["$this"], "column": column}]}),
         json!({"resource": "Patient", "select": [{"forEach": "name", "forEachOrNull": "name", "repeat": "name", "column": [{"name": "1", "path": 1}, {"name": "c", "path": "@@"}]}]}),
         json!({"resource": 1, "select": {}, "where": "x", "constant": [null, {"name": "rowIndex"}]}),

@@ -59,8 +59,8 @@ fn convert<'a>(call: &Call<'_, 'a>, with: fn(&str, &str) -> Option<String>) -> A
     let (Some(text), Some(form)) = (call.text()?, call.text_argument(0)?) else {
         return Ok(None);
     };
-    // No form makes a byte more than six.
-    bounded(text.len() / 4)?;
+    // Nothing is built that would be refused: no form makes less than half a byte of one.
+    bounded(text.len() / 2)?;
     let converted = with(&text, &form);
     bounded(converted.as_ref().map_or(0, String::len))?;
     Ok(converted.map(|text| Value::Text(Cow::Owned(text))))

@@ -54,6 +54,16 @@ impl PartialEq for Pattern {
     }
 }
 
+/// A pattern, or one for the whole of a text. It is built alone first: `a)|(b` is none, whatever is put around it.
+fn pattern_of(text: &str, whole: bool) -> Result<Regex, &'static str> {
+    let alone = regex(text)?;
+    if whole {
+        regex(&format!(r"\A(?:{text})\z"))
+    } else {
+        Ok(alone)
+    }
+}
+
 /// A point stands for the end of a line, too (FHIRPath's single-line mode).
 fn regex(text: &str) -> Result<Regex, &'static str> {
     let built = RegexBuilder::new(text)
@@ -89,8 +99,7 @@ fn build(call: &Compiling<'_>) -> Result<Typed, PathError> {
     let whole = call.name == "matchesFull";
     let pattern = match call.argument(0)?.expr {
         Expr::Literal(Literal::Text(text)) => {
-            let text = if whole { format!(r"\A(?:{text})\z") } else { text };
-            let compiled = regex(&text).map_err(|why| PathError {
+            let compiled = pattern_of(&text, whole).map_err(|why| PathError {
                 at: call.args[0].at,
                 kind: PathErrorKind::Pattern(why),
             })?;
@@ -210,12 +219,8 @@ fn with_regex<'a, T>(
                 return Ok(None);
             };
             focus.resource.steps(STEPS)?;
-            let text = if whole {
-                Cow::Owned(format!(r"\A(?:{text})\z"))
-            } else {
-                text
-            };
-            Ok(Some(run(&regex(&text).map_err(|_| Fault::Pattern(name))?)))
+            let compiled = pattern_of(&text, whole).map_err(|_| Fault::Pattern(name))?;
+            Ok(Some(run(&compiled)))
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::scalar::{Answer, Call, Function, Yields};
 use crate::fhirpath::{
+    model::Class,
     quantity::Quantity,
     temporal::Temporal,
     value::{Item, Value},
@@ -106,6 +107,13 @@ fn precision<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
     })
 }
 
+fn is_quantity(item: &Item<'_>) -> bool {
+    match item {
+        Item::Element(element) => element.of.is_some_and(|of| of.class() == Class::Quantity),
+        Item::Value(value) => matches!(value, Value::Quantity(_)),
+    }
+}
+
 fn comparable<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
     let Some(other) = call.argument(0) else {
         return Ok(None);
@@ -114,6 +122,8 @@ fn comparable<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
         (Some(Value::Quantity(a)), Some(Value::Quantity(b))) => {
             Ok(Some(Value::Boolean(a.compare(&b).is_some())))
         }
+        // One with a comparator is no number.
+        _ if is_quantity(call.item) && is_quantity(other) => Ok(Some(Value::Boolean(false))),
         _ => call.misfit(),
     }
 }

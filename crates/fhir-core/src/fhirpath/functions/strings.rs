@@ -10,10 +10,10 @@ pub(super) static FUNCTIONS: [Function; 11] = [
         integer(call.text()?.map(|text| text.chars().count()))
     }),
     of("upper", "upper()", 0, "no argument", Yields::Text, |call| {
-        owned(call.text()?.map(|text| text.to_uppercase()))
+        cased(call, str::to_uppercase)
     }),
     of("lower", "lower()", 0, "no argument", Yields::Text, |call| {
-        owned(call.text()?.map(|text| text.to_lowercase()))
+        cased(call, str::to_lowercase)
     }),
     of("trim", "trim()", 0, "no argument", Yields::Text, trim),
     of(
@@ -91,6 +91,13 @@ const fn of(
         yields,
         run,
     }
+}
+
+/// In capital or small letters; a text that is too long to be built is refused before.
+fn cased<'a>(call: &Call<'_, 'a>, to: fn(&str) -> String) -> Answer<'a> {
+    let Some(text) = call.text()? else { return Ok(None) };
+    bounded(text.len())?;
+    owned(Some(to(&text)))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "reads as an answer")]

@@ -119,7 +119,8 @@ impl Loader {
             };
             let (name, types) = element.split_once(' ').unwrap_or((element, ""));
             let types = if types == "any" { any } else { types };
-            let (name, list) = strip(name, "*");
+            // Marked so where there can be several, which no expression needs to know.
+            let (name, _) = strip(name, "*");
             let (name, choice) = strip(name, "[x]");
             let types = types
                 .split(' ')
@@ -128,12 +129,7 @@ impl Loader {
             if let Some(owner) = owner {
                 self.types[usize::from(owner.id.get()) - 1]
                     .elements
-                    .push(Element {
-                        name,
-                        choice,
-                        list,
-                        types,
-                    });
+                    .push(Element { name, choice, types });
             }
         }
     }

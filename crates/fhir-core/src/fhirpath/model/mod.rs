@@ -78,8 +78,6 @@ pub struct Element {
     pub name: &'static str,
     /// Whether its property is named after its type, too.
     pub choice: bool,
-    /// Whether there can be several.
-    pub list: bool,
     /// The types that it can have.
     pub types: Vec<Type>,
 }

@@ -1,6 +1,6 @@
 //! The types that an expression's items can have, as far as that is known before it is evaluated.
 
-use super::{Class, Type};
+use super::Type;
 
 /// More types than this are as good as none known.
 const MOST: usize = 64;
@@ -75,11 +75,5 @@ impl Types {
             [of] => Some(*of),
             _ => None,
         }
-    }
-
-    /// Whether all items are of this class, and there can be some.
-    pub fn all(&self, is: impl Fn(Class) -> bool) -> bool {
-        self.known()
-            .is_some_and(|types| !types.is_empty() && types.iter().all(|t| is(t.class())))
     }
 }

@@ -23,7 +23,7 @@ pub struct Decimal {
 const QUOTIENT_SCALE: u32 = 18;
 
 impl Decimal {
-    /// Reads a JSON or FHIRPath number; `None` where it has more than 38 digits.
+    /// Reads a JSON or FHIRPath number; `None` where it has more than 38 digits, zeros behind its point included.
     pub fn parse(lexical: &str) -> Option<Self> {
         let number = Lexical::read(lexical);
         let mut mantissa = number.digits().try_fold(0_i128, |sum, digit| {

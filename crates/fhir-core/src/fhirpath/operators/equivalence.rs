@@ -1,4 +1,4 @@
-//! `~` and `!~` (FHIRPath N1, section 6.1.3): as people mean the same. Always true or false.
+//! `~` and `!~` (FHIRPath N1, sections 6.1.2 and 6.1.4): as people mean the same. Always true or false.
 
 use super::{Pair, quantities, temporals};
 use crate::{

@@ -1,4 +1,4 @@
-//! A date or time and an amount of calendar time (FHIRPath N1, section 6.6.7 and 6.6.8).
+//! A date or time and an amount of calendar time (FHIRPath N1, section 6.7).
 
 use chrono::{Datelike, NaiveDate, NaiveDateTime, TimeDelta, Timelike};
 

@@ -142,12 +142,7 @@ impl Temporal {
         self.form == Form::Time
     }
 
-    /// How much of it was written.
-    pub fn precision(self) -> Precision {
-        self.precision
-    }
-
-    /// The moment, to the microsecond, where date, time to the second and offset are known.
+    /// The moment, where date, time to the second and offset are known.
     pub fn moment(self) -> Option<DateTime<Utc>> {
         let offset = self.offset?;
         (self.precision == Precision::Second)
@@ -186,9 +181,10 @@ impl Temporal {
             return (self.precision == other.precision && (self.offset.is_some() == other.offset.is_some()))
                 .then_some(order);
         }
-        // With one offset unknown only whole days decide.
+        // Two offsets are 26 hours apart at most: what lies closer together could be in either order. Days are compared as they are written.
         let mixed = self.offset.is_some() != other.offset.is_some();
-        (!mixed || a.date() != b.date()).then_some(order)
+        let apart = a.signed_duration_since(b).abs() > TimeDelta::hours(26);
+        (!mixed || apart || precision <= Precision::Day).then_some(order)
     }
 
     fn utc(self, offset: i32) -> Option<NaiveDateTime> {
@@ -328,6 +324,15 @@ mod tests {
             Some(Ordering::Greater)
         );
         assert_eq!(compare("2015-02-04T12:00:00", "2015-02-04T10:00:00Z"), None);
+        assert_eq!(compare("2015-02-04T23:00:00", "2015-02-05T01:00:00+14:00"), None);
+        assert_eq!(
+            compare("2015-02-04T12:00:00", "2015-02-05T15:00:00Z"),
+            Some(Ordering::Less)
+        );
+        assert_eq!(
+            compare("2015-02-04", "2015-02-05T01:00:00+14:00"),
+            Some(Ordering::Less)
+        );
         assert_eq!(
             compare("2015-02-04T12:00:00.0", "2015-02-04T12:00:00"),
             Some(Ordering::Equal)
