@@ -217,11 +217,12 @@ impl Quantity {
         })
     }
 
-    /// Product: of units as well, where both have one.
+    /// Product: of units as well, where both have one; `None` where one is composed already, whose product would be another unit than it reads.
     pub fn times(&self, other: &Self) -> Option<Self> {
         let unit = match (self.unit.code(), other.unit.code()) {
             (_, "1") => self.unit.clone(),
             ("1", _) => other.unit.clone(),
+            (a, b) if is_composed(a) || is_composed(b) => return None,
             (a, b) if a == b => Unit::Ucum(format!("{a}2")),
             (a, b) => Unit::Ucum(format!("{a}.{b}")),
         };
@@ -244,6 +245,9 @@ impl Quantity {
             let value = self.value.times(own)?.over(other.value.times(others)?)?;
             return Some(Self::plain(value));
         }
+        if is_composed(a) || is_composed(b) {
+            return None;
+        }
         Some(Self {
             value: self.value.over(other.value)?,
             unit: Unit::Ucum(format!("{a}/{b}")),
@@ -262,6 +266,11 @@ impl Quantity {
             unit,
         })
     }
+}
+
+/// Whether a unit is made of others: `g/L`, `m2`.
+fn is_composed(code: &str) -> bool {
+    code.contains(|c: char| matches!(c, '/' | '.' | '*' | '^') || c.is_ascii_digit())
 }
 
 /// A number of units of one size as one of units of another.

@@ -132,13 +132,15 @@ impl Way<'_> {
         (!key).then_some(())
     }
 
-    fn property(&mut self, key: &Key) -> Property {
-        let property = Property {
+    /// None for a name that no member has: what stands beside a primitive is read under the primitive's.
+    fn property(&mut self, key: &Key) -> Option<Property> {
+        if key.name.starts_with('_') {
+            return None;
+        }
+        Some(Property {
             name: self.names.symbol(&key.name),
             of: key.of,
-        };
-        self.at = self.at.and_then(|at| self.names.place(at, property.name));
-        property
+        })
     }
 
     fn add(&mut self, expr: &Expr) -> Option<()> {
@@ -149,19 +151,15 @@ impl Way<'_> {
                     return None;
                 };
                 self.from(base)?;
-                Step::Member(self.property(key))
+                let property = self.property(key)?;
+                self.at = self.at.and_then(|at| self.names.place(at, property.name));
+                Step::Member(property)
             }
             Expr::Choice(base, member, keys, test) => {
                 self.from(base)?;
-                let from = self.at;
-                let mut properties = Vec::new();
-                for key in keys {
-                    self.at = from;
-                    properties.push(self.property(key));
-                }
-                if keys.len() > 1 {
-                    self.at = None;
-                }
+                let properties = keys.iter().map(|key| self.property(key)).collect::<Option<_>>()?;
+                // It can be the element of the very name as well, which lies elsewhere.
+                self.at = None;
                 Step::Choice {
                     keys: properties,
                     name: self.names.symbol(&member.name),

@@ -64,11 +64,8 @@ impl Uses<'_> {
             Expr::Resource => vec![Projection::ROOT],
             Expr::Member(base, member) => self.member(base, member, on),
             Expr::Choice(base, member, keys, _) => {
-                let mut places = self.step(base, on, |wanted, of| wanted.want(of, &member.name));
-                for key in keys {
-                    places.extend(self.step(base, on, |wanted, of| wanted.want(of, &key.name)));
-                }
-                places
+                let keys = keys.iter().map(|key| key.name.as_str());
+                self.properties(base, on, &keys.chain([member.name.as_str()]))
             }
             Expr::Extension(base, url) => {
                 self.compared(url, on);
@@ -174,9 +171,20 @@ impl Uses<'_> {
         if member.choice || member.keys.is_empty() {
             return self.step(base, on, |wanted, of| wanted.want_choice(of, &member.name));
         }
-        let mut places = self.step(base, on, |wanted, of| wanted.want(of, &member.name));
-        for key in &member.keys {
-            places.extend(self.step(base, on, |wanted, of| wanted.want(of, &key.name)));
+        let keys = member.keys.iter().map(|key| key.name.as_str());
+        self.properties(base, on, &keys.chain([member.name.as_str()]))
+    }
+
+    /// Members of several names; what they are of is looked at once, or it would be twice as often with each step of a path.
+    fn properties<'n>(
+        &mut self,
+        base: &Expr,
+        on: On<'_>,
+        names: &(impl Iterator<Item = &'n str> + Clone),
+    ) -> Places {
+        let mut places = Places::new();
+        for of in self.places(base, on) {
+            places.extend(names.clone().map(|name| self.projection.want(of, name)));
         }
         tidy(&mut places);
         places

@@ -33,6 +33,8 @@ struct Wanted {
     /// Some member is a choice, so that a key may have to be compared with all of them.
     choices: bool,
     members: Vec<Wish>,
+    /// The object that it is a member of, and by which name; none of the resource.
+    origin: Option<(Place, Name, bool)>,
     /// Places in `members` plus one by the hash of their names, 0 where there is none; at most half of the slots are taken.
     slots: Vec<u16>,
 }
@@ -99,9 +101,10 @@ impl Default for Projection {
             nodes: Vec::new(),
             symbols: HashMap::new(),
         };
-        let root = projection.object();
+        let root = projection.object(None);
         // Of what type the resource is stands at a place of its own.
-        projection.nodes[root.number()].members[0].place = projection.object();
+        let of_type = projection.object(Some((root, Name::of("resourceType"), false)));
+        projection.nodes[root.number()].members[0].place = of_type;
         projection
     }
 }
@@ -119,10 +122,13 @@ impl Projection {
         projection
     }
 
-    fn object(&mut self) -> Place {
+    fn object(&mut self, origin: Option<(Place, Name, bool)>) -> Place {
         #[expect(clippy::cast_possible_truncation, reason = "MAX_PLACES at most")]
         let place = Place(self.nodes.len() as u32);
-        self.nodes.push(Wanted::default());
+        self.nodes.push(Wanted {
+            origin,
+            ..Wanted::default()
+        });
         // What a resource is of is always known.
         self.wish(place, "resourceType", false);
         place
@@ -163,6 +169,11 @@ impl Projection {
         if wanted.whole {
             return of;
         }
+        // No member has such a name: it is where FHIR keeps what stands beside a primitive, and must not hide it.
+        if name.starts_with('_') {
+            self.want_whole(of);
+            return of;
+        }
         if let Some(wish) = (wanted.members.iter()).find(|w| &*w.name.text == name && w.choice == choice) {
             return wish.place;
         }
@@ -173,7 +184,7 @@ impl Projection {
             self.want_whole(of);
             return of;
         } else {
-            self.object()
+            self.object(Some((of, Name::of(name), choice)))
         };
         // A member that two wishes take would need what both want below it: it is read whole.
         let overlapping: Vec<_> = (self.nodes[of.0 as usize].members.iter())
@@ -193,10 +204,7 @@ impl Projection {
         let wanted = &mut self.nodes[of.0 as usize];
         wanted.choices |= choice;
         wanted.members.push(Wish {
-            name: Name {
-                head: head(name.as_bytes(), 0, name.len()),
-                text: name.into(),
-            },
+            name: Name::of(name),
             choice,
             symbol,
             place,
@@ -228,7 +236,21 @@ impl Projection {
             .members
             .iter()
             .find(|wish| wish.symbol == name && !wish.choice)?;
-        (!wanted.whole && wish.place != of).then_some(wish.place)
+        (wish.place != of && self.is_read(wish.place)).then_some(wish.place)
+    }
+
+    /// Whether members are read at that place: not where all around it is wanted whole, nor where another wish takes them.
+    fn is_read(&self, place: Place) -> bool {
+        let Some((of, name, choice)) = &self.nodes[place.number()].origin else {
+            return true;
+        };
+        let wanted = &self.nodes[of.number()];
+        // What a choice shares with another wish is wanted whole, and so no place of its own.
+        let found = || {
+            self.named(*of, wanted, Key::of(&name.text))
+                .map(|(_, found)| found)
+        };
+        !wanted.whole && (*choice || found() == Some(place)) && self.is_read(*of)
     }
 
     /// The symbol and the place of an object's member, if it is wanted.
@@ -260,6 +282,15 @@ impl Projection {
 
     fn symbol_of(&self, name: &str) -> Symbol {
         self.symbols.get(name).copied().unwrap_or(Symbol::OTHER)
+    }
+}
+
+impl Name {
+    fn of(text: &str) -> Self {
+        Self {
+            head: head(text.as_bytes(), 0, text.len()),
+            text: text.into(),
+        }
     }
 }
 

@@ -271,6 +271,45 @@ mod tests {
         }
     }
 
+    /// Views in which one expression wants whole, or by another kind of name, what another one wants a part of.
+    #[test]
+    fn what_one_expression_wants_whole_is_found_by_the_others() {
+        let column = |name: &str, path: &str| json!({"name": name, "path": path, "collection": true, "type": "string"});
+        let whole = |name: &str, path: &str| json!({"name": name, "path": path, "collection": true, "type": "Element"});
+        let names = || json!({"forEach": "contact.name", "column": [column("family", "family")]});
+        let views = [
+            json!([{"forEach": "item.item", "column": [column("a", "linkId")]}, {"repeat": ["item"], "column": [column("b", "linkId")]}]),
+            json!([names(), {"forEach": "contact", "column": [whole("j", "$this")]}]),
+            json!([names(), {"forEach": "contact", "column": [column("n", "%resource.descendants().exists()")]}]),
+            json!([{"column": [column("n", "repeat(item).count()")]}, {"forEach": "item", "column": [column("a", "linkId")]}]),
+            json!([{"column": [column("n", "repeat(id).count()"), column("id", "id"), column("key", "getResourceKey()")]}]),
+            json!([{"column": [column("d", "deceased.exists()"), column("e", "deceased.ofType(dateTime)")]}]),
+            json!([{"column": [column("x", "birthDate.extension('u').value.ofType(string)"), column("y", "_birthDate.exists()")]}]),
+            json!([{"column": [column("x", "value.ofType(Quantity).where(unit = 'mg').value")]}]),
+            json!([{"forEach": "contact.name.given", "column": [column("g", "$this")]}]),
+        ];
+        let views: Vec<_> = views
+            .into_iter()
+            .map(|select| json!({"resource": "Patient", "select": select}))
+            .collect();
+        let resource = json!({
+            "resourceType": "Patient", "id": "p", "deceased": "2021-01-01", "value": {"unit": "mg", "value": 1},
+            "_birthDate": {"extension": [{"url": "u", "valueString": "s"}]},
+            "item": [{"linkId": "1", "item": [{"linkId": "1.1"}]}],
+            "contact": [{"name": {"family": "x", "given": ["g"]}}, {"name": {"family": "y"}}],
+        });
+        for view in &views {
+            same_rows(std::slice::from_ref(view), &[&resource]).unwrap();
+        }
+        same_rows(&views, &[&resource, &resource]).unwrap();
+        let compiled = CompiledView::from_json(&views[0].to_string()).unwrap();
+        let mut rows = Rows::default();
+        compiled
+            .evaluate(resource.to_string().as_bytes(), &mut rows)
+            .unwrap();
+        assert!(format!("{rows:?}").contains("1.1\")"), "{rows:?}");
+    }
+
     /// Resources in which the place of an element does not tell all about it.
     #[test]
     fn what_lies_at_a_place_alone_is_no_more_than_what_a_walk_finds() {

@@ -176,13 +176,17 @@ pub(super) fn flow<T>(result: Result<T, Fault>) -> ControlFlow<Stop, T> {
     }
 }
 
-/// Runs `each` for every item.
+/// Runs `each` for every item, each of which counts.
 pub fn for_each<'a>(
     expr: &'a Expr,
     focus: &Focus<'a, '_>,
     mut each: impl FnMut(Item<'a>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    match stream(expr, focus, &mut |item| flow(each(item))) {
+    let mut counted = |item| {
+        focus.resource.step()?;
+        each(item)
+    };
+    match stream(expr, focus, &mut |item| flow(counted(item))) {
         ControlFlow::Break(Stop::Fault(error)) => Err(error),
         ControlFlow::Break(Stop::Done) | ControlFlow::Continue(()) => Ok(()),
     }

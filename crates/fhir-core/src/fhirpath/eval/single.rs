@@ -70,6 +70,9 @@ fn call<'a>(
         .iter()
         .map(|argument| single(argument, focus, function.shown()))
         .collect::<Result<Vec<_>, _>>()?;
+    if let Some(text) = item.text() {
+        focus.resource.charge(text.len())?;
+    }
     let result = function.call(&item, &arguments)?;
     if let Some(Value::Text(text)) = &result {
         focus.resource.charge(text.len())?;
