@@ -2,7 +2,7 @@
 //! between.
 //!
 //! What is not of this kind is evaluated by [`eval`](super::eval), which a straight path never differs from; both look elements up by
-//! [`path`](super::path). Names are symbols of the [`Projection`] that the resource was read with.
+//! the steps of `path.rs`. Names are symbols of the [`Projection`] that the resource was read with.
 
 use std::ops::ControlFlow;
 
