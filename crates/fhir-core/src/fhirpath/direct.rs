@@ -7,7 +7,7 @@ use super::{
     error::Fault,
     eval::Resource,
     path,
-    straight::{Condition, Step},
+    straight::Step,
     value::{Element, Item, Value},
 };
 use crate::{
@@ -176,7 +176,7 @@ impl On {
             let Some(Step::Where(criterion)) = steps.get(*number) else {
                 return Ok(false);
             };
-            if !Condition::holds(criterion, Element::alone(node, *of), resource)? {
+            if !criterion.holds(Element::alone(node, *of), resource)? {
                 return Ok(false);
             }
         }

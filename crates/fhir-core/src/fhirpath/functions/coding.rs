@@ -59,7 +59,7 @@ fn convert<'a>(call: &Call<'_, 'a>, with: fn(&str, &str) -> Option<String>) -> A
     let (Some(text), Some(form)) = (call.text()?, call.text_argument(0)?) else {
         return Ok(None);
     };
-    // Nothing is built that would be refused: no form makes less than half a byte of one.
+    // What is longer than any form of the longest text is not worked on, whatever would be left of it.
     bounded(text.len() / 2)?;
     let converted = with(&text, &form);
     bounded(converted.as_ref().map_or(0, String::len))?;

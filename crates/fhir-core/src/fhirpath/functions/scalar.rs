@@ -175,11 +175,23 @@ pub(super) const fn plain(
     yields: Yields,
     run: for<'c, 'a> fn(&Call<'c, 'a>) -> Answer<'a>,
 ) -> Function {
+    of(name, shown, 0, "no argument", yields, run)
+}
+
+/// A function with just so many arguments.
+pub(super) const fn of(
+    name: &'static str,
+    shown: &'static str,
+    arguments: usize,
+    takes: &'static str,
+    yields: Yields,
+    run: for<'c, 'a> fn(&Call<'c, 'a>) -> Answer<'a>,
+) -> Function {
     Function {
         name,
         shown,
-        arguments: (0, 0),
-        takes: "no argument",
+        arguments: (arguments, arguments),
+        takes,
         yields,
         run,
     }

@@ -2,20 +2,20 @@
 
 use std::borrow::Cow;
 
-use super::scalar::{Answer, Call, Function, Yields, bounded};
+use super::scalar::{Answer, Call, Function, Yields, bounded, of, plain};
 use crate::fhirpath::value::Value;
 
 pub(super) static FUNCTIONS: [Function; 11] = [
-    of("length", "length()", 0, "no argument", Yields::Integer, |call| {
+    plain("length", "length()", Yields::Integer, |call| {
         integer(call.text()?.map(|text| text.chars().count()))
     }),
-    of("upper", "upper()", 0, "no argument", Yields::Text, |call| {
+    plain("upper", "upper()", Yields::Text, |call| {
         cased(call, str::to_uppercase)
     }),
-    of("lower", "lower()", 0, "no argument", Yields::Text, |call| {
+    plain("lower", "lower()", Yields::Text, |call| {
         cased(call, str::to_lowercase)
     }),
-    of("trim", "trim()", 0, "no argument", Yields::Text, trim),
+    plain("trim", "trim()", Yields::Text, trim),
     of(
         "startsWith",
         "startsWith()",
@@ -73,25 +73,6 @@ pub(super) static FUNCTIONS: [Function; 11] = [
         replace,
     ),
 ];
-
-/// An entry with just so many arguments.
-const fn of(
-    name: &'static str,
-    shown: &'static str,
-    arguments: usize,
-    takes: &'static str,
-    yields: Yields,
-    run: for<'c, 'a> fn(&Call<'c, 'a>) -> Answer<'a>,
-) -> Function {
-    Function {
-        name,
-        shown,
-        arguments: (arguments, arguments),
-        takes,
-        yields,
-        run,
-    }
-}
 
 /// In capital or small letters; a text that is too long to be built is refused before.
 fn cased<'a>(call: &Call<'_, 'a>, to: fn(&str) -> String) -> Answer<'a> {
