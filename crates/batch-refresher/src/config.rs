@@ -61,7 +61,8 @@ struct RefreshConfig {
     #[serde(with = "seconds")]
     interval_seconds: Duration,
     parallel_types: usize,
-    ranges: u32,
+    range_resources: u64,
+    parallel_ranges: usize,
     slice_resources: i64,
     #[serde(default)]
     type_interval_seconds: BTreeMap<String, f64>,
@@ -142,8 +143,13 @@ impl DaemonConfig for BatchConfig {
             "refresh.parallel_types: must be at least 1",
         );
         demand(
-            (1..=1024).contains(&self.refresh.ranges),
-            "refresh.ranges: must be from 1 to 1024",
+            self.refresh.range_resources >= 1,
+            "refresh.range_resources: must be at least 1",
+        );
+        demand(
+            (1..=self.hapi.max_connections.saturating_sub(2) as usize / 2)
+                .contains(&self.refresh.parallel_ranges),
+            "refresh.parallel_ranges: must be at least 1, and hapi.max_connections at least twice as many and two more",
         );
         demand(
             (1..=100_000).contains(&self.refresh.slice_resources),
@@ -209,7 +215,9 @@ impl BatchConfig {
     /// How runs load and publish.
     pub fn run(&self) -> RunSettings {
         RunSettings {
-            ranges: Ranges::Equal(self.refresh.ranges),
+            ranges: Ranges::Of(self.refresh.range_resources),
+            workers: self.refresh.parallel_ranges,
+            resume: true,
             slice: SlicePlan {
                 resources: self.refresh.slice_resources,
                 unchanged_too: false,
@@ -286,9 +294,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_all_at_once() {
-        let error = load("[hapi]\ntime_zone = \"Mars/Olympus\"\npartition = \"x\"\n[refresh]\nranges = 0")
-            .unwrap_err();
-        for key in ["hapi.time_zone", "hapi.partition", "refresh.ranges"] {
+        let error =
+            load("[hapi]\ntime_zone = \"Mars/Olympus\"\npartition = \"x\"\n[refresh]\nrange_resources = 0")
+                .unwrap_err();
+        for key in ["hapi.time_zone", "hapi.partition", "refresh.range_resources"] {
             assert!(error.contains(key), "{error}");
         }
         let error =

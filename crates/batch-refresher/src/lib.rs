@@ -13,6 +13,7 @@ pub mod config;
 mod conversions;
 pub mod folder;
 pub mod hapi;
+mod load;
 pub mod measures;
 mod messages;
 pub mod progress;

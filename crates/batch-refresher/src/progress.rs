@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use view_store::LoadBatch;
+
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RunPhase {
@@ -58,9 +60,14 @@ impl Progress {
         self.failed.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn add_read(&self, resources: usize, failed: usize) {
-        self.read.fetch_add(resources as u64, Ordering::Relaxed);
-        self.failed.fetch_add(failed as u64, Ordering::Relaxed);
+    pub(crate) fn add_read(&self, resources: u64, failed: u64) {
+        self.read.fetch_add(resources, Ordering::Relaxed);
+        self.failed.fetch_add(failed, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_loaded(&self, batch: &LoadBatch) {
+        self.read.fetch_add(batch.resources, Ordering::Relaxed);
+        self.failed.fetch_add(batch.failed, Ordering::Relaxed);
     }
 
     pub(crate) fn set_published(&self, resources: u64) {

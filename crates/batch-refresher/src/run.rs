@@ -5,19 +5,20 @@
 //! incremental:                                        ├─► Begin ─► CatchUp ─► Slices …        (join: all of it in one step, under the type's lock)
 //! ```
 //!
-//! One call of [`RefreshRun::step`] is one step of the model; nothing outside HAPI's and the views' PostgreSQL remembers a run, so dropping it
-//! at any point is a crash that leaves what was shown before.
+//! One call of [`RefreshRun::step`] is one step of the model (but for `LoadRange`, which loads as many ranges as the settings say); nothing outside
+//! HAPI's and the views' PostgreSQL remembers a run, so dropping it at any point is a crash that leaves what was shown before.
 
-use std::{collections::VecDeque, pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc};
 
 use fhir_core::{merge::Position, resource::State};
 use futures::{FutureExt as _, Stream, TryStreamExt as _};
 use view_store::{
-    EvaluatedState, RowsOf, RunKind, SliceOutcome, SlicePlan, Staged, StoreError, TypeViews, ViewStore,
+    EvaluatedState, RangeBounds, RowsOf, RunKind, SliceOutcome, SlicePlan, StoreError, TypeViews, ViewStore,
 };
 
 use crate::{
     hapi::{Hapi, HapiError, IdRange},
+    load::Source,
     progress::{Progress, RunPhase},
     reading::{Reading, ReadingError},
 };
@@ -27,6 +28,10 @@ use crate::{
 pub struct RunSettings {
     /// How a full run cuts the type.
     pub ranges: Ranges,
+    /// How many ranges are loaded at the same time.
+    pub workers: usize,
+    /// Whether a full or joining run goes on with a load that was broken off.
+    pub resume: bool,
     /// How slices are cut.
     pub slice: SlicePlan,
 }
@@ -34,9 +39,9 @@ pub struct RunSettings {
 /// Ranges of a full run.
 #[derive(Debug, Clone)]
 pub enum Ranges {
-    /// So many of about the same span.
-    Equal(u32),
-    /// Cut before these row numbers of HAPI.
+    /// Of about so many resources; all are loaded in one step.
+    Of(u64),
+    /// Cut before these row numbers of HAPI; one a step.
     At(Vec<i64>),
 }
 
@@ -104,7 +109,8 @@ pub struct RefreshRun {
     first: Option<Position>,
     /// Position of the reading that is published.
     position: Option<Position>,
-    ranges: VecDeque<IdRange>,
+    /// Ranges that are left, where each is a step.
+    steps: usize,
     progress: Arc<Progress>,
 }
 
@@ -121,7 +127,7 @@ impl RefreshRun {
         settings: RunSettings,
     ) -> Result<Option<Self>, RunError> {
         let kind = fitting_kind(hapi, store, resource_type, kind).await?;
-        let Some(run) = store.begin_run(resource_type, kind).await? else {
+        let Some(run) = store.begin_run(resource_type, kind, settings.resume).await? else {
             return Ok(None);
         };
         let views = Arc::new(run.views().clone());
@@ -140,7 +146,7 @@ impl RefreshRun {
             reading: None,
             first: None,
             position: None,
-            ranges: VecDeque::new(),
+            steps: 0,
             progress: Arc::default(),
         }))
     }
@@ -192,6 +198,14 @@ impl RefreshRun {
 
     async fn load_begin(&mut self) -> Result<(Step, Phase), RunError> {
         self.progress.set_phase(RunPhase::Loading);
+        if let (Some(first), Some(load)) = (self.run.first(), self.run.load()) {
+            if first.timeline == self.hapi.timeline().await? {
+                self.first = Some(first.clone());
+                self.progress.add_read(load.done().await?, 0);
+                return Ok((Step::More, Phase::LoadRange));
+            }
+            return Ok((Step::Lost, Phase::Ended));
+        }
         self.reading = Some(Reading::begin(&self.hapi).await?);
         Ok((Step::More, Phase::LoadOpen))
     }
@@ -199,29 +213,37 @@ impl RefreshRun {
     /// The first position: everything is loaded in snapshots later than this one.
     async fn load_open(&mut self) -> Result<(Step, Phase), RunError> {
         let reading = self.reading.take().ok_or(RunError::Ended)?;
-        let open = reading.open(&self.store, &[&self.views.resource_type]).await?;
-        self.first = Some(open.position());
+        let resource_type = &self.views.resource_type;
+        let open = reading.open(&self.store, &[resource_type]).await?;
+        let first = open.position();
         drop(open);
-        self.ranges = match &self.settings.ranges {
-            Ranges::Equal(count) => self.hapi.ranges(&self.views.resource_type, *count).await?.into(),
-            Ranges::At(bounds) => IdRange::split_at(bounds).into(),
+        let count = self.hapi.count(resource_type).await?;
+        let ranges = match &self.settings.ranges {
+            Ranges::Of(size) => self.hapi.ranges(resource_type, count, *size).await?,
+            Ranges::At(bounds) => IdRange::split_at(bounds),
         };
+        self.steps = ranges.len();
+        let ranges: Vec<RangeBounds> = ranges.iter().map(|range| (range.from, range.to)).collect();
+        self.run.note_first(&first, &ranges).await?;
+        self.first = Some(first);
         Ok((Step::More, Phase::LoadRange))
     }
 
     async fn load_range(&mut self) -> Result<(Step, Phase), RunError> {
-        if let Some(range) = self.ranges.pop_front() {
-            let states = self.hapi.load(&self.views.resource_type, range);
-            stage_all(&mut self.run, &self.views, &self.progress, states, Staged::Loaded).await?;
+        let load = self.run.load().ok_or(RunError::Ended)?;
+        let source = Source::new(&self.hapi, &self.views, &self.progress);
+        match self.settings.ranges {
+            Ranges::Of(_) => source.load(load, self.settings.workers, None).await?,
+            Ranges::At(_) => {
+                source.load(load, 1, Some(1)).await?;
+                self.steps -= 1;
+                if self.steps > 0 {
+                    return Ok((Step::More, Phase::LoadRange));
+                }
+            }
         }
-        Ok((
-            Step::More,
-            if self.ranges.is_empty() {
-                Phase::Begin
-            } else {
-                Phase::LoadRange
-            },
-        ))
+        self.run.finish_load().await?;
+        Ok((Step::More, Phase::Begin))
     }
 
     async fn begin(&mut self) -> Result<(Step, Phase), RunError> {
@@ -256,11 +278,11 @@ impl RefreshRun {
             return Ok((Step::Lost, Phase::Ended));
         };
         let mut ids = open.changed_since(resource_type, &since, None, None).await?;
-        ids.extend(self.run.live_ids().await?);
+        ids.extend(self.run.known_ids().await?);
         let as_of = open.as_of();
         self.position = Some(open.position());
         let states = open.states(resource_type, ids);
-        stage_all(&mut self.run, &views, &self.progress, states, Staged::Changed).await?;
+        stage_all(&mut self.run, &views, &self.progress, states).await?;
         if self.first.is_some() {
             self.run.stage_gone(as_of).await?;
         }
@@ -323,7 +345,6 @@ async fn stage_all<S>(
     views: &Arc<TypeViews>,
     progress: &Progress,
     states: S,
-    how: Staged,
 ) -> Result<(), RunError>
 where
     S: Stream<Item = Result<Vec<State>, HapiError>> + Send,
@@ -352,8 +373,8 @@ where
                 })
                 .count();
             // Boxed: what it holds is Send, which the compiler sees only here.
-            run.stage(&evaluated, how).boxed().await?;
-            progress.add_read(evaluated.len(), failed);
+            run.stage(&evaluated).boxed().await?;
+            progress.add_read(evaluated.len() as u64, failed as u64);
         }
         if !more {
             return Ok(());

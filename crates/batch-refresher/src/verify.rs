@@ -72,9 +72,9 @@ impl Verify {
                     views.views.iter().cloned().enumerate().filter(|(_, v)| names.iter().any(|n| n == v.name())).collect();
                 let mut suspects = BTreeSet::new();
                 let all = IdRange::split_at(&[])[0];
-                let mut chunks = std::pin::pin!(self.hapi.load(&resource_type, all));
+                let mut chunks = std::pin::pin!(self.hapi.load(&resource_type, all, views.reads_tags()));
                 while let Some(chunk) = chunks.next().await {
-                    let mut chunk = chunk.map_err(|e| hapi_error(&e))?;
+                    let mut chunk = chunk.map_err(|e| hapi_error(&e))?.states();
                     chunk.retain(|state| self.is_sampled(&state.id));
                     so_far.compared += chunk.len() as u64;
                     let states = evaluate(views.clone(), chunk).await?;

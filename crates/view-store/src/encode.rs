@@ -19,42 +19,67 @@ pub struct EncodeError {
     what: String,
 }
 
-/// Builds the tuples of one state in one view.
+/// What the rows of one state begin with, in every view: `_rid`, `_version`, `_updated`.
+#[derive(Default)]
+pub(crate) struct Prefix(Vec<u8>);
+
+impl Prefix {
+    /// Becomes that of another state.
+    pub(crate) fn set(&mut self, id: &str, version: i64, updated: DateTime<Utc>) -> &Self {
+        self.0.clear();
+        field(&mut self.0, id.as_bytes());
+        field(&mut self.0, &version.to_be_bytes());
+        // HAPI's times are within PostgreSQL's range by far; the epoch stands for one that is not.
+        let updated = timestamp(updated.naive_utc()).unwrap_or_default();
+        field(&mut self.0, &updated.to_be_bytes());
+        self
+    }
+
+    /// A tuple of these three fields and a boolean.
+    pub(crate) fn with_boolean(&self, out: &mut Vec<u8>, value: bool) {
+        out.extend_from_slice(&4_i16.to_be_bytes());
+        out.extend_from_slice(&self.0);
+        field(out, &[u8::from(value)]);
+    }
+}
+
+/// Writes the tuples of one state in one view at the end of others.
 pub(crate) struct TupleWriter<'c> {
     columns: &'c [Column],
-    /// Field count, `_rid`, `_version`, `_updated`: the same in every row.
-    prefix: Vec<u8>,
-    tuples: Vec<u8>,
+    prefix: &'c Prefix,
+    tuples: &'c mut Vec<u8>,
+    /// Where they begin.
+    from: usize,
     count: u32,
     error: Option<EncodeError>,
 }
 
 impl<'c> TupleWriter<'c> {
-    pub(crate) fn new(columns: &'c [Column], id: &str, version: i64, updated: DateTime<Utc>) -> Self {
-        let fields = i16::try_from(HIDDEN.len() + columns.len()).unwrap_or(i16::MAX);
-        let mut prefix = fields.to_be_bytes().to_vec();
-        field(&mut prefix, id.as_bytes());
-        field(&mut prefix, &version.to_be_bytes());
-        // HAPI's times are within PostgreSQL's range by far; the epoch stands for one that is not.
-        field(
-            &mut prefix,
-            &timestamp(updated.naive_utc()).unwrap_or_default().to_be_bytes(),
-        );
+    pub(crate) fn new(columns: &'c [Column], prefix: &'c Prefix, tuples: &'c mut Vec<u8>) -> Self {
         Self {
             columns,
             prefix,
-            tuples: Vec::new(),
+            from: tuples.len(),
+            tuples,
             count: 0,
             error: None,
         }
     }
 
-    /// The tuples and their number, or why there are none.
-    pub(crate) fn finish(self) -> Result<(Vec<u8>, u32), EncodeError> {
+    /// How many tuples there are, or why there are none.
+    pub(crate) fn finish(self) -> Result<u32, EncodeError> {
         match self.error {
-            Some(error) => Err(error),
-            None => Ok((self.tuples, self.count)),
+            Some(error) => {
+                self.tuples.truncate(self.from);
+                Err(error)
+            }
+            None => Ok(self.count),
         }
+    }
+
+    /// Takes back what was written.
+    pub(crate) fn discard(self) {
+        self.tuples.truncate(self.from);
     }
 
     fn try_row(&mut self, cells: &[Cell<'_>]) -> Result<(), EncodeError> {
@@ -64,10 +89,12 @@ impl<'c> TupleWriter<'c> {
                 what: "is missing or too many".into(),
             });
         }
-        self.tuples.extend_from_slice(&self.prefix);
-        field(&mut self.tuples, &self.count.cast_signed().to_be_bytes());
+        let fields = i16::try_from(HIDDEN.len() + self.columns.len()).unwrap_or(i16::MAX);
+        self.tuples.extend_from_slice(&fields.to_be_bytes());
+        self.tuples.extend_from_slice(&self.prefix.0);
+        field(self.tuples, &self.count.cast_signed().to_be_bytes());
         for (column, cell) in self.columns.iter().zip(cells) {
-            put_field(&mut self.tuples, column, cell).map_err(|what| EncodeError {
+            put_field(self.tuples, column, cell).map_err(|what| EncodeError {
                 column: column.name.clone(),
                 what,
             })?;
@@ -95,11 +122,13 @@ pub fn encode_rows<'a>(
     updated: DateTime<Utc>,
     rows: impl IntoIterator<Item = &'a [Cell<'a>]>,
 ) -> Result<Vec<u8>, EncodeError> {
-    let mut writer = TupleWriter::new(columns, id, version, updated);
+    let (mut prefix, mut tuples) = (Prefix::default(), Vec::new());
+    let mut writer = TupleWriter::new(columns, prefix.set(id, version, updated), &mut tuples);
     for row in rows {
         writer.row(row);
     }
-    writer.finish().map(|(tuples, _)| tuples)
+    writer.finish()?;
+    Ok(tuples)
 }
 
 /// A field that is known to be short.

@@ -38,10 +38,10 @@ pub use apply::{AppliedPage, Cursor, LastPage, ReadingAt, ReceivedPreview};
 pub use driver::is_postgres_url;
 pub use encode::{EncodeError, encode_rows};
 pub use error::{StoreError, listed, shortened};
-pub use evaluated::{EvaluatedState, RowsOf, evaluate};
+pub use evaluated::{EvaluatedState, Evaluator, LoadBatch, RowsOf, evaluate};
 pub use freshness::{TypeFreshness, TypeState};
 pub use leadership::MergeLeadership;
-pub use publish::{Run, RunKind, SliceOutcome, SlicePlan, Staged};
+pub use publish::{Load, Loader, RangeBounds, Run, RunKind, SliceOutcome, SlicePlan};
 pub use readings::Drawn;
 pub use registry::{PutOutcome, RegisteredView, TypeViews, ViewState};
 pub use select::{Answer, Condition, Operator, OrderBy, Relation, Select, Snapshot};
@@ -66,7 +66,7 @@ mod tests {
         send(store.type_views(""));
         send(store.drop_view(""));
         send(store.known_version("", ""));
-        send(store.begin_run("", RunKind::Join));
+        send(store.begin_run("", RunKind::Join, true));
         send(store.snapshot(None));
         send(session.apply_page(views, None, &[], None));
         send(store.apply_marks(&[]));
@@ -75,7 +75,8 @@ mod tests {
 
     #[expect(dead_code, reason = "it only has to compile")]
     fn runs_can_be_spawned(run: &mut Run, position: &fhir_core::merge::Position, plan: SlicePlan) {
-        send(run.stage(&[], Staged::Loaded));
+        send(run.stage(&[]));
+        send(run.finish_load());
         send(run.stage_gone(chrono::DateTime::UNIX_EPOCH));
         send(run.publish_slice(position, plan));
         send(run.lock_for_join());

@@ -19,6 +19,8 @@ enum Class {
     Registry = 0x5246_0003,
     /// Held by the session of the merger that is at work.
     Lead = 0x5246_0004,
+    /// Held by the session of the run that a load belongs to; of the one-key locks, with the load's token.
+    Load = 0x5246_0005,
 }
 
 /// What may wait for an exclusive lock that readers stand in the way of waits no longer than this, since new readers queue behind it.
@@ -69,6 +71,30 @@ pub(crate) async fn try_lock_run(
         .fetch_one(connection)
         .await
         .map_err(during("taking the run lock"))
+}
+
+/// Takes a load for the session, if it is nobody's.
+pub(crate) async fn try_lock_load(connection: &mut PgConnection, token: i64) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+        .bind(load_key(token))
+        .fetch_one(connection)
+        .await
+        .map_err(during("taking a load"))
+}
+
+/// Gives a load back.
+pub(crate) async fn unlock_load(connection: &mut PgConnection, token: i64) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_advisory_unlock($1)")
+        .bind(load_key(token))
+        .execute(connection)
+        .await
+        .map_err(during("giving a load back"))?;
+    Ok(())
+}
+
+/// Locks of one key: tokens are counted, so they stay below 2^32 for as long as anyone lives.
+fn load_key(token: i64) -> i64 {
+    (i64::from(Class::Load as i32) << 32) | (token & 0xffff_ffff)
 }
 
 /// Takes the mergers' lead for the session, if nobody has it.

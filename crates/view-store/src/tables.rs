@@ -10,7 +10,11 @@ use fhir_core::view::CompiledView;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::StoreError;
+use crate::driver::sqlstate;
 use crate::error::during;
+
+/// A key is there already.
+const UNIQUE_VIOLATION: &str = "23505";
 
 /// A column that the public views do not show.
 #[derive(Debug, Clone, Copy)]
@@ -59,14 +63,17 @@ pub(crate) enum Table {
 impl Table {
     pub(crate) const ALL: [Self; 3] = [Self::Base, Self::Live, Self::Shadowed];
 
-    /// Qualified and quoted name.
-    pub(crate) fn of(self, view: &str) -> String {
-        let schema = match self {
+    fn schema(self) -> &'static str {
+        match self {
             Self::Base => "sqlonfhir_base",
             Self::Live => "sqlonfhir_live",
             Self::Shadowed => "sqlonfhir_shadowed",
-        };
-        format!("{schema}.{}", quoted(view))
+        }
+    }
+
+    /// Qualified and quoted name.
+    pub(crate) fn of(self, view: &str) -> String {
+        format!("{}.{}", self.schema(), quoted(view))
     }
 }
 
@@ -105,39 +112,93 @@ pub(crate) fn refuse_impossible(view: &CompiledView, definition: &str) -> Result
     Ok(())
 }
 
-/// Drops what an earlier attempt left, and makes the three tables, empty and invisible. The base table gets its index when it is loaded.
-pub(crate) async fn create_tables(
+/// Makes the three tables of a view whose rows lie in a table of the staging area already: that becomes the base table, the others are empty. Nobody
+/// sees them before there are public views.
+pub(crate) async fn make_of_staged(
     connection: &mut PgConnection,
     view: &CompiledView,
+    staged: &str,
 ) -> Result<(), StoreError> {
+    let doing = "making a view's tables";
     let mut ddl = String::new();
+    for table in Table::ALL {
+        // What an earlier release's attempt left.
+        let _ = write!(ddl, "DROP TABLE IF EXISTS {}; ", table.of(view.name()));
+    }
+    let name = quoted(view.name());
+    let _ = write!(
+        ddl,
+        "ALTER TABLE {staged} RENAME TO {name}; ALTER TABLE sqlonfhir_stage.{name} SET SCHEMA {}; ",
+        Table::Base.schema()
+    );
+    for table in [Table::Live, Table::Shadowed] {
+        let name = table.of(view.name());
+        let shape = shape(view.columns());
+        let _ = write!(
+            ddl,
+            "CREATE TABLE {name} ({shape}); CREATE INDEX ON {name} (_rid); "
+        );
+    }
     for table in Table::ALL {
         let name = table.of(view.name());
         let _ = write!(
             ddl,
-            "DROP TABLE IF EXISTS {name}; CREATE TABLE {name} ({}); ",
-            shape(view.columns())
-        );
-        let _ = write!(
-            ddl,
             "GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO researchflow_merger; "
         );
-        if table != Table::Base {
-            let _ = write!(ddl, "CREATE INDEX ON {name} (_rid); ");
-        }
     }
-    execute(connection, ddl, "creating a view's tables").await
+    execute(connection, ddl, doing).await?;
+    name_key(connection, view.name()).await
 }
 
-/// The base table's key: a resource's rows are never doubled.
-pub(crate) async fn index_base(connection: &mut PgConnection, view: &str) -> Result<(), StoreError> {
-    let base = Table::Base.of(view);
-    execute(
-        connection,
-        format!("ALTER TABLE {base} ADD PRIMARY KEY (_rid, _row); ANALYZE {base}"),
-        "indexing a view",
+/// The base table's key is named by the view, not by the load that made it, unless something else has the name.
+async fn name_key(connection: &mut PgConnection, view: &str) -> Result<(), StoreError> {
+    let doing = "making a view's tables";
+    let name = format!("{view}_pkey");
+    let renames: Vec<String> = sqlx::query_scalar(
+        "SELECT format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', $1, conname, $2) FROM pg_constraint \
+         WHERE conrelid = $1::text::regclass AND contype = 'p' AND octet_length($2) < 64 \
+         AND NOT EXISTS (SELECT FROM pg_class WHERE relname = $2 AND relnamespace = $3::text::regnamespace)",
     )
+    .bind(Table::Base.of(view))
+    .bind(name)
+    .bind(Table::Base.schema())
+    .fetch_all(&mut *connection)
     .await
+    .map_err(during(doing))?;
+    execute(connection, renames.concat(), doing).await
+}
+
+/// A table's key, which also says that a resource's rows were not loaded twice, and statistics. Returns the ids that stand in the way of it: then there is none.
+pub(crate) async fn key(
+    connection: &mut PgConnection,
+    table: &str,
+    columns: &str,
+) -> Result<Vec<String>, StoreError> {
+    let doing = during("indexing what was loaded");
+    let has_key: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = $1::text::regclass AND indisprimary)",
+    )
+    .bind(table)
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(doing)?;
+    if !has_key {
+        let sql = format!("ALTER TABLE {table} ADD PRIMARY KEY ({columns})");
+        match sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await {
+            Ok(_) => {}
+            Err(error) if sqlstate(&error).as_deref() == Some(UNIQUE_VIOLATION) => {
+                let id = columns.split(',').next().unwrap_or_default();
+                let sql = format!("SELECT DISTINCT {id} FROM {table} GROUP BY {columns} HAVING count(*) > 1");
+                return sqlx::query_scalar(AssertSqlSafe(sql))
+                    .fetch_all(connection)
+                    .await
+                    .map_err(doing);
+            }
+            Err(error) => return Err(doing(error)),
+        }
+    }
+    execute(connection, format!("ANALYZE {table}"), "indexing what was loaded").await?;
+    Ok(Vec::new())
 }
 
 /// The public views, over the three tables by name. `columns` in the order in which readers see them.

@@ -87,7 +87,9 @@ impl Played {
     /// Runs until the watermark has moved.
     pub(crate) async fn refresh(&self, hapi: &Hapi, kind: RunKind) -> anyhow::Result<RunKind> {
         let settings = RunSettings {
-            ranges: Ranges::Equal(4),
+            ranges: Ranges::Of(200),
+            workers: 3,
+            resume: true,
             slice: SlicePlan {
                 resources: 500,
                 unchanged_too: false,

@@ -1,6 +1,6 @@
 //! Databases and roles that will not do, each with what to change.
 
-use batch_refresher::hapi::{Hapi, HapiSettings, Partition};
+use batch_refresher::hapi::{Hapi, HapiSettings, IdRange, Partition};
 
 use crate::played::{Played, patient};
 
@@ -60,8 +60,11 @@ async fn what_would_lose_rows_is_refused_with_what_to_do() -> anyhow::Result<()>
         ..settings()
     })
     .await?;
-    let mut loaded = std::pin::pin!(chosen.load("Patient", chosen.ranges("Patient", 1).await?[0]));
-    let states = tokio_stream::StreamExt::next(&mut loaded).await.unwrap()?;
+    let mut loaded = std::pin::pin!(chosen.load("Patient", IdRange::split_at(&[])[0], true));
+    let states = tokio_stream::StreamExt::next(&mut loaded)
+        .await
+        .unwrap()?
+        .states();
     assert_eq!(states.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), ["b"]);
     Ok(())
 }

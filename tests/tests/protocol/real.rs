@@ -301,6 +301,9 @@ async fn put(views: &ViewStore, name: &str, url: &str) -> anyhow::Result<()> {
 fn run_settings() -> RunSettings {
     RunSettings {
         ranges: Ranges::At(vec![1_000_000]),
+        workers: 1,
+        // The model's runs begin anew.
+        resume: false,
         slice: SlicePlan {
             resources: 1,
             unchanged_too: true,

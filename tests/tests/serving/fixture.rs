@@ -18,6 +18,7 @@ use daemon::metrics::Metrics;
 use daemon::{Clock as _, Context, Shutdown, SystemClock};
 use e2e::deadline;
 use e2e::postgres::Postgres;
+use e2e::staged::load;
 use fhir_core::merge::{Mark, Position};
 use fhir_core::resource::{Content, State};
 use fhir_core::view::CompiledView;
@@ -25,7 +26,7 @@ use serving_gateway::{Config, DEFAULTS};
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 use tonic::transport::Channel;
-use view_store::{RunKind, SliceOutcome, Staged, StoreSettings, ViewStore, evaluate};
+use view_store::{RunKind, SliceOutcome, StoreSettings, ViewStore};
 
 use crate::fakes::{FakeBatch, FakeSpeed, PATIENCE};
 
@@ -302,11 +303,10 @@ pub(crate) async fn join_type(
     states: &[State],
 ) -> anyhow::Result<()> {
     let mut run = owner
-        .begin_run(resource_type, RunKind::Join)
+        .begin_run(resource_type, RunKind::Join, false)
         .await?
         .context("the type is free")?;
-    let evaluated = evaluate(run.views(), states);
-    run.stage(&evaluated, Staged::Loaded).await?;
+    load(&mut run, states).await?;
     run.lock_for_join().await?;
     run.stage_gone(now()).await?;
     anyhow::ensure!(

@@ -226,7 +226,7 @@ async fn a_type_that_another_has_locked_does_not_stop_the_others() -> anyhow::Re
         .put_view(&CompiledView::from_json(text)?, text, false)
         .await?;
     join_type(&fixture.owner, "Patient", 2, &[]).await?;
-    let run = fixture.owner.begin_run(CONDITION, RunKind::Join).await?;
+    let run = fixture.owner.begin_run(CONDITION, RunKind::Join, false).await?;
     let mut joining = run.context("the type is free")?;
     joining.lock_for_join().await?;
     let patient = State {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use e2e::postgres::Postgres;
+use e2e::staged::load;
 use fhir_core::merge::{Mark, Position};
 use fhir_core::resource::{Content, State};
 use fhir_core::row::Cell;
@@ -14,8 +15,7 @@ use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use view_store::{
     Condition, EvaluatedState, LastPage, Operator, PutOutcome, ReadingAt, ReceivedPreview, Relation, Run,
-    RunKind, Select, SliceOutcome, SlicePlan, Staged, StoreError, StoreSettings, TypeViews, ViewStore,
-    evaluate,
+    RunKind, Select, SliceOutcome, SlicePlan, StoreError, StoreSettings, TypeViews, ViewStore, evaluate,
 };
 
 pub(super) const OBSERVATION: &str = "Observation";
@@ -145,14 +145,14 @@ impl Fixture {
 
     pub(super) async fn begin(&self, kind: RunKind) -> anyhow::Result<Run> {
         self.store
-            .begin_run(OBSERVATION, kind)
+            .begin_run(OBSERVATION, kind, false)
             .await?
             .context("the type is free")
     }
 
     pub(super) async fn join(&self, n: i64, states: &[State]) -> anyhow::Result<()> {
         let mut run = self.begin(RunKind::Join).await?;
-        stage(&mut run, states, Staged::Loaded).await?;
+        load(&mut run, states).await?;
         run.lock_for_join().await?;
         run.stage_gone(at(10 * n)).await?;
         let live = run.live_ids().await?;
@@ -163,12 +163,11 @@ impl Fixture {
 
     pub(super) async fn publish(&self, kind: RunKind, n: i64, states: &[State]) -> anyhow::Result<()> {
         let mut run = self.begin(kind).await?;
-        let how = if kind == RunKind::Incremental {
-            Staged::Changed
+        if kind == RunKind::Incremental {
+            stage(&mut run, states).await?;
         } else {
-            Staged::Loaded
-        };
-        stage(&mut run, states, how).await?;
+            load(&mut run, states).await?;
+        }
         if kind == RunKind::Full {
             run.stage_gone(at(10 * n)).await?;
         }
@@ -255,9 +254,9 @@ pub(super) async fn connect(url: &str) -> Result<ViewStore, StoreError> {
     .await
 }
 
-pub(super) async fn stage(run: &mut Run, states: &[State], how: Staged) -> Result<(), StoreError> {
+pub(super) async fn stage(run: &mut Run, states: &[State]) -> Result<(), StoreError> {
     let evaluated = evaluate(run.views(), states);
-    run.stage(&evaluated, how).await
+    run.stage(&evaluated).await
 }
 
 pub(super) async fn rows(connection: &mut PgConnection, view: &str) -> anyhow::Result<String> {

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use fhir_core::resource::State;
-use view_store::{LastPage, ReadingAt, ReceivedPreview, RunKind, Staged, StoreError};
+use view_store::{LastPage, ReadingAt, ReceivedPreview, RunKind, StoreError};
 
 use super::fixture::{
     Fixture, OBSERVATION, PLAN, at, deleted, evaluated, mark, observation, position, stage,
@@ -177,7 +177,7 @@ async fn whoever_writes_rows_of_other_views_than_the_types_is_refused() -> anyho
     labs.join(2, &[observation("a", 1, "1")]).await?;
     let views = labs.views().await?;
     let mut run = labs.begin(RunKind::Incremental).await?;
-    stage(&mut run, &[observation("a", 2, "2")], Staged::Changed).await?;
+    stage(&mut run, &[observation("a", 2, "2")]).await?;
     labs.store.drop_view("gone").await?;
     let refused = labs
         .store

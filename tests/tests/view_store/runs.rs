@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use e2e::deadline;
+use e2e::staged::load;
 use fhir_core::resource::State;
 use fhir_core::row::Cell;
 use fhir_core::view::CompiledView;
 use sqlx::Connection as _;
-use view_store::{
-    PutOutcome, ReadingAt, RunKind, Select, SliceOutcome, SlicePlan, Staged, StoreError, ViewState,
-};
+use view_store::{PutOutcome, ReadingAt, RunKind, Select, SliceOutcome, SlicePlan, StoreError, ViewState};
 
 use super::fixture::{
     Fixture, OBSERVATION, PLAN, WITH_UNIT, at, evaluated, everything, observation, position, rows, stage,
@@ -23,12 +22,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 async fn live_changes_during_a_run_stay_and_the_batch_rows_wait_behind_them() -> anyhow::Result<()> {
     let labs = Fixture::with_labs(&[observation("a", 1, "1"), observation("b", 1, "1")]).await?;
     let mut run = labs.begin(RunKind::Incremental).await?;
-    stage(
-        &mut run,
-        &[observation("a", 2, "2"), observation("b", 2, "2")],
-        Staged::Changed,
-    )
-    .await?;
+    stage(&mut run, &[observation("a", 2, "2"), observation("b", 2, "2")]).await?;
     assert_eq!(
         run.publish_slice(
             &position(2),
@@ -67,12 +61,7 @@ async fn a_full_run_publishes_differences_and_takes_away_what_is_gone() -> anyho
         .execute(&mut damaged)
         .await?;
     let mut run = labs.begin(RunKind::Full).await?;
-    stage(
-        &mut run,
-        &[observation("a", 1, "1"), observation("b", 1, "1")],
-        Staged::Loaded,
-    )
-    .await?;
+    load(&mut run, &[observation("a", 1, "1"), observation("b", 1, "1")]).await?;
     run.stage_gone(at(30)).await?;
     while run.publish_slice(&position(3), PLAN).await? == SliceOutcome::More {}
     // Of four, `b` differed by its scale, `c` and `d` are gone; d is live, so it is published again by the last slice.
@@ -100,7 +89,7 @@ async fn law_8_a_reader_never_sees_half_of_a_refresh_nor_of_a_join() -> anyhow::
     let before = rows(&mut snapshot, "sqlonfhir.labs").await?;
 
     let mut run = labs.begin(RunKind::Full).await?;
-    stage(&mut run, &new, Staged::Loaded).await?;
+    load(&mut run, &new).await?;
     loop {
         let outcome = run
             .publish_slice(
@@ -131,10 +120,10 @@ async fn law_8_a_reader_never_sees_half_of_a_refresh_nor_of_a_join() -> anyhow::
         let states = new.clone();
         tokio::spawn(async move {
             let mut run = store
-                .begin_run(OBSERVATION, RunKind::Join)
+                .begin_run(OBSERVATION, RunKind::Join, false)
                 .await?
                 .context("the type is free")?;
-            stage(&mut run, &states, Staged::Loaded).await?;
+            load(&mut run, &states).await?;
             run.lock_for_join().await?;
             run.stage_gone(at(30)).await?;
             run.join(&position(3)).await?;
@@ -176,15 +165,10 @@ async fn a_joining_view_is_not_seen_before_and_its_loader_may_die() -> anyhow::R
     {
         let mut run = labs.begin(RunKind::Join).await?;
         assert_eq!(run.views().views.len(), 2);
-        stage(
-            &mut run,
-            &[observation("a", 1, "1"), observation("left", 1, "1")],
-            Staged::Loaded,
-        )
-        .await?;
+        load(&mut run, &[observation("a", 1, "1"), observation("left", 1, "1")]).await?;
         assert!(
             labs.store
-                .begin_run(OBSERVATION, RunKind::Incremental)
+                .begin_run(OBSERVATION, RunKind::Incremental, false)
                 .await?
                 .is_none(),
             "one run of a type at a time"
@@ -199,7 +183,7 @@ async fn a_joining_view_is_not_seen_before_and_its_loader_may_die() -> anyhow::R
     // The dead run's session ends a moment later, and with it its locks.
     let run = deadline::until("the dead run's lock", LIMIT, || async {
         labs.store
-            .begin_run(OBSERVATION, RunKind::Join)
+            .begin_run(OBSERVATION, RunKind::Join, false)
             .await
             .ok()
             .flatten()
@@ -264,12 +248,7 @@ async fn law_7_a_view_that_cannot_join_says_why_whether_it_is_new_or_replaced() 
 async fn an_older_run_is_fenced_off_by_its_number() -> anyhow::Result<()> {
     let labs = Fixture::with_labs(&[observation("a", 1, "1"), observation("b", 1, "1")]).await?;
     let mut old = labs.begin(RunKind::Incremental).await?;
-    stage(
-        &mut old,
-        &[observation("a", 2, "2"), observation("b", 2, "2")],
-        Staged::Changed,
-    )
-    .await?;
+    stage(&mut old, &[observation("a", 2, "2"), observation("b", 2, "2")]).await?;
     assert_eq!(
         old.publish_slice(
             &position(2),
@@ -346,7 +325,7 @@ async fn live_changes_wait_while_a_view_joins_and_are_evaluated_again_for_it() -
     let views = labs.views().await?;
     assert_eq!(labs.put("labs_too", "").await?, PutOutcome::Created);
     let mut run = labs.begin(RunKind::Join).await?;
-    stage(&mut run, &[observation("a", 1, "1")], Staged::Loaded).await?;
+    load(&mut run, &[observation("a", 1, "1")]).await?;
     run.lock_for_join().await?;
 
     // The merger comes between the last reading and the join: what it would write the new view would never have.

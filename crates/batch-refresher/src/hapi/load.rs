@@ -1,16 +1,29 @@
 //! Resources of a type, streamed in chunks out of one snapshot: everything in a range of HAPI's row numbers (rule 12), or what a selection says.
+//!
+//! A range comes by COPY, which PostgreSQL writes and we read several times as fast as rows of a cursor. While it streams, its connection can
+//! be asked nothing else; large objects, unknown tags and lower versions are read over another one, in the same snapshot.
 
 use std::fmt::Write as _;
 
+use async_stream::try_stream;
 use chrono::{DateTime, Utc};
 use fhir_core::resource::State;
 use futures::{Stream, TryStreamExt as _, stream};
-use sqlx::{AssertSqlSafe, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction, pool::PoolConnection};
 
 use super::{
     Hapi, HapiError,
     snapshot::{FIRST_CHUNK, next_chunk},
+    states::{Current, Fetched},
+    tuples::{Malformed, Tuples},
 };
+
+/// Bytes of text in a chunk of a range, about: enough that handing it on costs little, few enough that several fit into the memory.
+const LOAD_BYTES: usize = 1024 * 1024;
+/// Row numbers that are looked at for each range, about: the ranges' sizes then differ by a tenth.
+const SAMPLES: u64 = 100;
+/// Resources in one, at most.
+const LOAD_ROWS: usize = 4_000;
 
 /// A range of `res_id`: from `from` (inclusive) to `to` (exclusive); `None` is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,42 +47,132 @@ impl IdRange {
     }
 }
 
+impl IdRange {
+    /// The condition, opening with AND, that a column lies within.
+    pub(super) fn condition(self, column: &str) -> String {
+        let mut condition = String::new();
+        for (bound, operator) in [(self.from, ">="), (self.to, "<")] {
+            if let Some(bound) = bound {
+                let _ = write!(condition, " AND {column} {operator} {bound}");
+            }
+        }
+        condition
+    }
+}
+
 impl Hapi {
-    /// Cuts a type's resources into `count` ranges of about the same span of row numbers.
-    pub async fn ranges(&self, resource_type: &str, count: u32) -> Result<Vec<IdRange>, HapiError> {
-        if count <= 1 {
+    /// How many resources of a type there are, deleted ones too.
+    pub async fn count(&self, resource_type: &str) -> Result<u64, HapiError> {
+        let sql = format!(
+            "SELECT count(*) FROM hfj_resource r WHERE r.res_type = $1{}",
+            self.inner.schema.partition
+        );
+        let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(resource_type)
+            .fetch_one(&self.inner.pool)
+            .await
+            .map_err(HapiError::of("counting resources"))?;
+        Ok(count.cast_unsigned())
+    }
+
+    /// Cuts the `count` resources of a type into ranges of about `size`, by a sample of their row numbers: those of a type may lie anywhere.
+    pub async fn ranges(
+        &self,
+        resource_type: &str,
+        count: u64,
+        size: u64,
+    ) -> Result<Vec<IdRange>, HapiError> {
+        let ranges = count.div_ceil(size.max(1));
+        if ranges <= 1 {
             return Ok(IdRange::split_at(&[]));
         }
-        let (first, last): (Option<i64>, Option<i64>) =
-            sqlx::query_as("SELECT min(res_id), max(res_id) FROM hfj_resource WHERE res_type = $1")
-                .bind(resource_type)
-                .fetch_one(&self.inner.pool)
-                .await
-                .map_err(HapiError::of("looking for ranges"))?;
-        let (Some(first), Some(last)) = (first, last) else {
-            return Ok(IdRange::split_at(&[]));
-        };
-        let width = (last - first) / i64::from(count) + 1;
-        let bounds: Vec<i64> = (1..i64::from(count))
-            .map(|i| first + i * width)
-            .filter(|b| *b <= last)
+        let doing = "looking for ranges";
+        #[expect(clippy::cast_precision_loss, reason = "a share need not be exact")]
+        let share = (100.0 * (ranges * SAMPLES) as f64 / count as f64).clamp(0.1, 100.0);
+        let sql =
+            "SELECT res_id FROM hfj_resource TABLESAMPLE SYSTEM ($2) WHERE res_type = $1 ORDER BY res_id";
+        let sample: Vec<i64> = sqlx::query_scalar(sql)
+            .bind(resource_type)
+            .bind(share)
+            .fetch_all(&self.inner.pool)
+            .await
+            .map_err(HapiError::of(doing))?;
+        let ranges = usize::try_from(ranges).unwrap_or(usize::MAX);
+        let mut bounds: Vec<i64> = (1..ranges)
+            .filter_map(|i| sample.get(i * sample.len() / ranges).copied())
             .collect();
+        bounds.dedup();
         Ok(IdRange::split_at(&bounds))
     }
 
-    /// Every resource of a range, deleted ones too, in chunks; one snapshot for the range.
+    /// Every resource of a range, deleted ones too, in chunks; one snapshot for the range. Tags, profiles and security labels are put into
+    /// `meta` only with `with_tags`: to look them up costs as much as the rest.
     pub fn load(
         &self,
         resource_type: &str,
         range: IdRange,
-    ) -> impl Stream<Item = Result<Vec<State>, HapiError>> + Send + use<> {
-        let mut condition = format!("r.res_type = {}", literal(resource_type));
-        for (bound, operator) in [(range.from, ">="), (range.to, "<")] {
-            if let Some(bound) = bound {
-                let _ = write!(condition, " AND r.res_id {operator} {bound}");
+        with_tags: bool,
+    ) -> impl Stream<Item = Result<Fetched, HapiError>> + Send + use<> {
+        let (hapi, resource_type) = (self.clone(), resource_type.to_owned());
+        let doing = "loading a range";
+        try_stream! {
+            let (mut snapshot, beside) = RangeSnapshot::begin(&hapi).await?;
+            let query = hapi.inner.schema.range_states(&resource_type, range, with_tags);
+            {
+                let sql = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
+                let mut received = snapshot.connection()?.copy_out_raw(&sql).await.map_err(HapiError::of(doing))?;
+                let (mut tuples, mut rows, mut size) = (Tuples::default(), Vec::new(), 0);
+                while let Some(message) = received.try_next().await.map_err(HapiError::of(doing))? {
+                    tuples.take(message, |row| {
+                        let row = Current::of_tuple(row)?;
+                        size += row.text_bytes();
+                        rows.push(row);
+                        Ok::<_, Malformed>(())
+                    })
+                    .map_err(malformed)?;
+                    if size >= LOAD_BYTES || rows.len() >= LOAD_ROWS {
+                        size = 0;
+                        yield hapi.fetched(&resource_type, std::mem::take(&mut rows), &beside).await?;
+                    }
+                }
+                if !tuples.ended() {
+                    Err(malformed(Malformed))?;
+                }
+                if !rows.is_empty() {
+                    yield hapi.fetched(&resource_type, rows, &beside).await?;
+                }
             }
+            snapshot.end().await?;
         }
-        self.stream(&condition, "")
+    }
+
+    /// Rows of a range with what they refer to; a resource whose current version is expunged comes with the next lower one.
+    async fn fetched(
+        &self,
+        resource_type: &str,
+        rows: Vec<Current>,
+        beside: &Beside,
+    ) -> Result<Fetched, HapiError> {
+        let (whole, lacking): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.found.is_some());
+        let rows = match (lacking.is_empty(), self.complete_already(whole)) {
+            (true, Ok(fetched)) => return Ok(fetched),
+            (_, Ok(fetched)) => fetched.into_rows(),
+            (_, Err(rows)) => rows,
+        };
+        let mut transaction = beside.transaction(self).await?;
+        let lower = if lacking.is_empty() {
+            Vec::new()
+        } else {
+            let ids: Vec<String> = lacking.into_iter().map(|row| row.id).collect();
+            self.current(&mut transaction, resource_type, &ids).await?
+        };
+        let rows = rows.into_iter().chain(lower).collect();
+        let fetched = self.complete(&mut transaction, rows).await?;
+        transaction
+            .rollback()
+            .await
+            .map_err(HapiError::of("loading a range"))?;
+        Ok(fetched)
     }
 
     /// The resources that are not deleted and that `selection` says, the most recently updated first; one snapshot.
@@ -136,8 +239,79 @@ pub struct Selection {
     pub limit: Option<i64>,
 }
 
+fn malformed(_: Malformed) -> HapiError {
+    HapiError::Database {
+        doing: "loading a range",
+        reason: "rows are not of the form that was asked for, or were broken off".to_owned(),
+        transient: true,
+    }
+}
+
+/// The snapshot of a range. Dropped before its end its connection is closed: what was being sent cannot be called off.
+struct RangeSnapshot(Option<PoolConnection<Postgres>>);
+
+/// A snapshot that others can join.
+struct Beside(String);
+
+impl RangeSnapshot {
+    async fn begin(hapi: &Hapi) -> Result<(Self, Beside), HapiError> {
+        let doing = "loading a range";
+        let mut connection = hapi.inner.pool.acquire().await.map_err(HapiError::of(doing))?;
+        sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            .execute(&mut *connection)
+            .await
+            .map_err(HapiError::of(doing))?;
+        let mut snapshot = Self(Some(connection));
+        let beside = sqlx::query_scalar("SELECT pg_export_snapshot()")
+            .fetch_one(snapshot.connection()?)
+            .await
+            .map_err(HapiError::of(doing))?;
+        Ok((snapshot, Beside(beside)))
+    }
+
+    fn connection(&mut self) -> Result<&mut PgConnection, HapiError> {
+        self.0.as_deref_mut().ok_or_else(|| malformed(Malformed))
+    }
+
+    async fn end(mut self) -> Result<(), HapiError> {
+        sqlx::raw_sql("ROLLBACK")
+            .execute(self.connection()?)
+            .await
+            .map_err(HapiError::of("loading a range"))?;
+        // Fit for others again.
+        drop(self.0.take());
+        Ok(())
+    }
+}
+
+impl Drop for RangeSnapshot {
+    fn drop(&mut self) {
+        if let Some(mut connection) = self.0.take() {
+            connection.close_on_drop();
+        }
+    }
+}
+
+impl Beside {
+    async fn transaction(&self, hapi: &Hapi) -> Result<Transaction<'static, Postgres>, HapiError> {
+        let doing = "loading a range";
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let mut transaction = hapi
+            .inner
+            .pool
+            .begin_with(begin)
+            .await
+            .map_err(HapiError::of(doing))?;
+        sqlx::raw_sql(AssertSqlSafe(format!("SET TRANSACTION SNAPSHOT '{}'", self.0)))
+            .execute(&mut *transaction)
+            .await
+            .map_err(HapiError::of(doing))?;
+        Ok(transaction)
+    }
+}
+
 /// A text as SQL has it: a cursor's query takes no parameters.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     // A backslash means different things under different settings of the server, unless the form says so itself.
     let escaping = if text.contains('\\') { "E" } else { "" };
     format!(

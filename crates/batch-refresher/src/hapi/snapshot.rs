@@ -159,18 +159,12 @@ impl HapiSnapshot {
         ids: &[String],
         at: DateTime<Utc>,
     ) -> Result<Vec<State>, HapiError> {
-        let schema = &self.hapi.inner.schema;
-        let sql = schema.current_states(&format!("r.res_type = $1 AND {}", schema.id_in));
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(resource_type)
-            .bind(ids)
-            .fetch_all(&mut *self.transaction)
-            .await
-            .map_err(HapiError::of("reading states"))?;
         let hapi = self.hapi.clone();
+        let rows = hapi.current(&mut self.transaction, resource_type, ids).await?;
         let mut found: std::collections::HashMap<String, State> = hapi
-            .states_of(&mut self.transaction, rows)
+            .complete(&mut self.transaction, rows)
             .await?
+            .states()
             .into_iter()
             .map(|s| (s.id.clone(), s))
             .collect();

@@ -1,14 +1,17 @@
 //! From rows to states: text inline or in a large object, tombstones, what cannot be read.
 
-use std::{collections::HashMap, io::Read as _};
+use std::{borrow::Cow, collections::HashMap, io::Read as _};
 
+use bytes::Bytes;
 use chrono::NaiveDateTime;
 use fhir_core::resource::{Content, State};
-use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow, postgres::types::Oid};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, postgres::PgRow, postgres::types::Oid};
 
 use super::{
-    Hapi, HapiError, Schema, Zone,
-    body::{self, Columns},
+    Hapi, HapiError, IdRange, Schema, Zone,
+    body::{self, Columns, Tag},
+    load::literal,
+    tuples::{Malformed, Tuple},
 };
 
 /// A body may be this long once unpacked: PostgreSQL's own limit on a field.
@@ -32,24 +35,55 @@ impl Schema {
         } = self;
         format!(
             "SELECT {id} AS id, r.res_ver, r.res_updated, r.res_deleted_at IS NOT NULL AS deleted, v.res_ver AS found, v.res_encoding, {text_vc} AS text_vc,
-                 CASE WHEN {text_vc} IS NULL THEN {text_oid} END AS text_oid, {request_id} AS request_id, {source_uri} AS source_uri,
-                 CASE WHEN r.has_tags THEN ARRAY(SELECT t.tag_id FROM hfj_res_tag t WHERE t.res_id = r.res_id AND t.tag_id IS NOT NULL) END AS tags
+                 CASE WHEN {text_vc} IS NULL THEN {text_oid} END AS text_oid, {request_id} AS request_id, {source_uri} AS source_uri, {TAGS} AS tags
              FROM hfj_resource r{id_join}
              LEFT JOIN LATERAL (SELECT * FROM hfj_res_ver x WHERE x.res_id = r.res_id AND x.res_ver <= r.res_ver ORDER BY x.res_ver DESC LIMIT 1) v ON true{source_join}
              WHERE {condition}{partition}"
         )
     }
+
+    /// A query for a whole range of a type, whose rows [`Current::of_tuple`] takes: the version that `hfj_resource` names, by a join in the order of the
+    /// row numbers in place of a look-up for each resource. Where that version's row was expunged, `found` is null: see [`Schema::current_states`].
+    ///
+    /// The bounds are said of both tables: PostgreSQL does not conclude the one from the other.
+    pub(super) fn range_states(&self, resource_type: &str, range: IdRange, with_tags: bool) -> String {
+        let Self {
+            id,
+            id_join,
+            text_vc,
+            text_oid,
+            request_id,
+            source_uri,
+            source_join,
+            partition,
+            ..
+        } = self;
+        let tags = if with_tags { TAGS } else { "NULL::bigint[]" };
+        format!(
+            "SELECT {id}::text, r.res_ver::bigint, r.res_updated::timestamp, r.res_deleted_at IS NOT NULL, v.res_ver::bigint, v.res_encoding::text, {text_vc}::text,
+                 CASE WHEN {text_vc} IS NULL THEN {text_oid} END::oid, {request_id}::text, {source_uri}::text, {tags}
+             FROM hfj_resource r{id_join}
+             LEFT JOIN hfj_res_ver v ON v.res_id = r.res_id AND v.res_ver = r.res_ver{}{source_join}
+             WHERE r.res_type = {}{}{partition}",
+            range.condition("v.res_id"),
+            literal(resource_type),
+            range.condition("r.res_id"),
+        )
+    }
 }
 
+/// Numbers of a resource's tags.
+const TAGS: &str = "CASE WHEN r.has_tags THEN ARRAY(SELECT t.tag_id FROM hfj_res_tag t WHERE t.res_id = r.res_id AND t.tag_id IS NOT NULL) END";
+
 /// A row of [`Schema::current_states`].
-struct Current {
-    id: String,
+pub(super) struct Current {
+    pub(super) id: String,
     version: i64,
     updated: NaiveDateTime,
     deleted: bool,
-    found: Option<i64>,
-    encoding: Option<String>,
-    text: Option<String>,
+    pub(super) found: Option<i64>,
+    encoding: Encoding,
+    text: Option<Bytes>,
     large_object: Option<Oid>,
     request_id: Option<String>,
     source_uri: Option<String>,
@@ -64,8 +98,8 @@ impl Current {
             updated: row.try_get("res_updated")?,
             deleted: row.try_get("deleted")?,
             found: row.try_get("found")?,
-            encoding: row.try_get("res_encoding")?,
-            text: row.try_get("text_vc")?,
+            encoding: Encoding::of(row.try_get::<Option<&str>, _>("res_encoding")?),
+            text: row.try_get::<Option<String>, _>("text_vc")?.map(Bytes::from),
             large_object: row.try_get("text_oid")?,
             request_id: row.try_get("request_id")?,
             source_uri: row.try_get("source_uri")?,
@@ -73,39 +107,97 @@ impl Current {
         })
     }
 
+    /// The same of a row of [`Schema::range_states`]; the text stays where it was received.
+    pub(super) fn of_tuple(row: &Tuple<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            id: row.text(0)?.ok_or(Malformed)?.to_owned(),
+            version: row.bigint(1)?.ok_or(Malformed)?,
+            updated: row.timestamp(2)?.ok_or(Malformed)?,
+            deleted: row.boolean(3)?.ok_or(Malformed)?,
+            found: row.bigint(4)?,
+            encoding: Encoding::of(row.text(5)?),
+            text: row.bytes(6)?,
+            large_object: row.oid(7)?.map(Oid),
+            request_id: row.text(8)?.map(ToOwned::to_owned),
+            source_uri: row.text(9)?.map(ToOwned::to_owned),
+            tags: row.bigints(10)?.unwrap_or_default(),
+        })
+    }
+
+    /// Bytes that the text takes, as far as it is there.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text.as_ref().map_or(0, Bytes::len)
+    }
+
     fn is_tombstone(&self) -> bool {
-        self.deleted || self.encoding.as_deref() == Some("DEL")
+        self.deleted || self.encoding == Encoding::Tombstone
     }
 }
 
-impl Hapi {
-    /// Turns rows into states, reading large objects and tags over the same connection, in its snapshot. A resource of which no version is left
-    /// is none (HAPI does not find it either).
-    pub(super) async fn states_of(
-        &self,
-        connection: &mut PgConnection,
-        rows: Vec<PgRow>,
-    ) -> Result<Vec<State>, HapiError> {
-        let rows = rows
-            .iter()
-            .map(Current::of)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(HapiError::of("reading states"))?;
-        let oids = rows
-            .iter()
-            .filter(|r| !r.is_tombstone() && r.text.is_none())
-            .filter_map(|r| r.large_object)
-            .collect();
-        let objects = large_objects(connection, oids).await?;
-        let tags = self
-            .inner
-            .tags
-            .of(connection, rows.iter().flat_map(|r| &r.tags).copied().collect())
-            .await?;
-        let mut states = Vec::with_capacity(rows.len());
-        for row in rows {
+/// `hfj_res_ver.res_encoding` (HAPI's `ResourceEncodingEnum`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Json,
+    CompressedJson,
+    Tombstone,
+    External,
+    /// HAPI's own word, or none, that a reason may name.
+    Other(&'static str),
+}
+
+impl Encoding {
+    fn of(name: Option<&str>) -> Self {
+        match name {
+            Some("JSON") => Self::Json,
+            Some("JSONC") => Self::CompressedJson,
+            Some("DEL") => Self::Tombstone,
+            Some("ESR") => Self::External,
+            Some("XML") => Self::Other("XML"),
+            _ => Self::Other("of another kind"),
+        }
+    }
+
+    /// As a reason may name it: never what stands in the column.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Json => "JSON",
+            Self::CompressedJson => "JSONC",
+            Self::Tombstone => "DEL",
+            Self::External => "ESR",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+/// Rows with all that they refer to: what is left to do needs no database.
+pub struct Fetched {
+    rows: Vec<Current>,
+    objects: HashMap<u32, Result<Vec<u8>, String>>,
+    tags: HashMap<i64, Tag>,
+    zone: Zone,
+}
+
+impl Fetched {
+    /// How many resources; fewer states come of them where no version is left.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub(super) fn into_rows(self) -> Vec<Current> {
+        self.rows
+    }
+
+    /// The states, with bodies as HAPI delivers them. A resource of which no version is left is none (HAPI does not find it either).
+    pub fn states(self) -> Vec<State> {
+        let mut states = Vec::with_capacity(self.rows.len());
+        for row in self.rows {
             let Some(found) = row.found else { continue };
-            let at = self.inner.zone.instant(row.updated);
+            let at = self.zone.instant(row.updated);
             let (version, content) = if row.is_tombstone() {
                 (row.version, Content::Deleted)
             } else {
@@ -115,9 +207,13 @@ impl Hapi {
                     last_updated: Zone::lexical(&at),
                     source_uri: row.source_uri.as_deref(),
                     request_id: row.request_id.as_deref(),
-                    tags: row.tags.iter().filter_map(|id| tags.get(id).cloned()).collect(),
+                    tags: row
+                        .tags
+                        .iter()
+                        .filter_map(|id| self.tags.get(id).cloned())
+                        .collect(),
                 };
-                let content = match stored_text(&row, &objects)
+                let content = match stored_text(&row, &self.objects)
                     .and_then(|text| body::compose(&text, &columns).map_err(|e| e.to_string()))
                 {
                     Ok(body) => Content::Body(body),
@@ -132,21 +228,96 @@ impl Hapi {
                 content,
             });
         }
-        Ok(states)
+        states
     }
+}
+
+impl Hapi {
+    /// The current rows of resources by their ids; none of one that HAPI has no row of.
+    pub(super) async fn current(
+        &self,
+        connection: &mut PgConnection,
+        resource_type: &str,
+        ids: &[String],
+    ) -> Result<Vec<Current>, HapiError> {
+        let schema = &self.inner.schema;
+        let sql = schema.current_states(&format!("r.res_type = $1 AND {}", schema.id_in));
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(resource_type)
+            .bind(ids)
+            .fetch_all(connection)
+            .await
+            .map_err(HapiError::of("reading states"))?;
+        rows_of(&rows)
+    }
+
+    /// Turns rows into states, reading large objects and tags over the same connection, in its snapshot.
+    pub(super) async fn states_of(
+        &self,
+        connection: &mut PgConnection,
+        rows: Vec<PgRow>,
+    ) -> Result<Vec<State>, HapiError> {
+        Ok(self.complete(connection, rows_of(&rows)?).await?.states())
+    }
+
+    /// Reads what rows refer to: large objects, and definitions of tags.
+    pub(super) async fn complete(
+        &self,
+        connection: &mut PgConnection,
+        rows: Vec<Current>,
+    ) -> Result<Fetched, HapiError> {
+        let objects = large_objects(connection, large_objects_of(&rows)).await?;
+        let tags = self
+            .inner
+            .tags
+            .of(connection, rows.iter().flat_map(|r| &r.tags).copied().collect())
+            .await?;
+        Ok(Fetched {
+            rows,
+            objects,
+            tags,
+            zone: self.inner.zone,
+        })
+    }
+
+    /// Rows that refer to nothing that has to be read first; else they are given back.
+    pub(super) fn complete_already(&self, rows: Vec<Current>) -> Result<Fetched, Vec<Current>> {
+        let ids = rows.iter().flat_map(|r| &r.tags).copied();
+        match self.inner.tags.known(ids) {
+            Some(tags) if large_objects_of(&rows).is_empty() => Ok(Fetched {
+                rows,
+                objects: HashMap::new(),
+                tags,
+                zone: self.inner.zone,
+            }),
+            _ => Err(rows),
+        }
+    }
+}
+
+fn rows_of(rows: &[PgRow]) -> Result<Vec<Current>, HapiError> {
+    let rows: Result<_, _> = rows.iter().map(Current::of).collect();
+    rows.map_err(HapiError::of("reading states"))
+}
+
+fn large_objects_of(rows: &[Current]) -> Vec<Oid> {
+    rows.iter()
+        .filter(|r| !r.is_tombstone() && r.text.is_none())
+        .filter_map(|r| r.large_object)
+        .collect()
 }
 
 /// The stored text, in HAPI's own order: inline wins, then the large object by its encoding.
 fn stored_text<'a>(
     row: &'a Current,
     objects: &'a HashMap<u32, Result<Vec<u8>, String>>,
-) -> Result<std::borrow::Cow<'a, str>, String> {
-    use std::borrow::Cow;
-    let encoding = row.encoding.as_deref().unwrap_or_default();
-    if encoding == "ESR" {
+) -> Result<Cow<'a, str>, String> {
+    if row.encoding == Encoding::External {
         return Err("the text lies in an external store (encoding ESR), which is not read".to_owned());
     }
     if let Some(text) = &row.text {
+        // PostgreSQL sends what is asked of it in UTF-8.
+        let text = str::from_utf8(text).map_err(|_| "the text is not UTF-8".to_owned())?;
         return Ok(Cow::Borrowed(text));
     }
     let bytes = match row.large_object.and_then(|oid| objects.get(&oid.0)) {
@@ -155,15 +326,15 @@ fn stored_text<'a>(
         None => {
             return Err(format!(
                 "the version has no text (encoding {})",
-                known_encoding(encoding)
+                row.encoding.name()
             ));
         }
     };
     let utf8 =
         |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| "the large object is not UTF-8".to_owned());
-    match encoding {
-        "JSON" => utf8(bytes.clone()).map(Cow::Owned),
-        "JSONC" => {
+    match row.encoding {
+        Encoding::Json => utf8(bytes.clone()).map(Cow::Owned),
+        Encoding::CompressedJson => {
             let mut text = Vec::new();
             flate2::read::MultiGzDecoder::new(bytes.as_slice())
                 .take(MAX_BODY)
@@ -171,16 +342,7 @@ fn stored_text<'a>(
                 .map_err(|_| "the large object is not gzip (encoding JSONC)".to_owned())?;
             utf8(text).map(Cow::Owned)
         }
-        other => Err(format!("the encoding {} is not known", known_encoding(other))),
-    }
-}
-
-/// An encoding as a reason may name it: HAPI's own words only, whatever stands in the column.
-fn known_encoding(encoding: &str) -> &str {
-    if ["JSON", "JSONC", "DEL", "ESR", "XML"].contains(&encoding) {
-        encoding
-    } else {
-        "of another kind"
+        other => Err(format!("the encoding {} is not known", other.name())),
     }
 }
 

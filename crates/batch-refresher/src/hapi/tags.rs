@@ -22,6 +22,18 @@ pub(super) struct TagDefinitions {
 }
 
 impl TagDefinitions {
+    /// The definitions of these ids, if all are kept.
+    pub(super) fn known(&self, ids: impl Iterator<Item = i64>) -> Option<HashMap<i64, Tag>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found = HashMap::new();
+        for id in ids {
+            if !found.contains_key(&id) {
+                found.insert(id, known.get(&id)?.clone());
+            }
+        }
+        Some(found)
+    }
+
     /// The definitions of these ids; one that HAPI has no row of is left out, as HAPI does.
     pub(super) async fn of(
         &self,

@@ -29,6 +29,23 @@ impl<V: AsRef<CompiledView>> ViewSet<V> {
         &self.views
     }
 
+    /// Whether a view of the set may look at the member of the resource that these names lead to.
+    pub fn reads(&self, path: &[&str]) -> bool {
+        // Asked the way resources are read: what is passed over in a resource that has nothing but the path is never looked at.
+        let open: String = path
+            .iter()
+            .map(|name| format!("{}:{{", serde_json::Value::from(*name)))
+            .collect();
+        let probe = format!("{{{open}\"id\":\"a\"{}}}", "}".repeat(path.len()));
+        let mut tape = Tape::default();
+        let Ok(doc) = self.reader.read(&mut tape, probe.as_bytes()) else {
+            return true;
+        };
+        path.iter()
+            .try_fold(doc.root(), |node, name| node.member(name))
+            .is_some()
+    }
+
     /// Reads one resource given as JSON text into the memory of `tape`, which is used again for the next one. Fails with [`EvalError::Json`] only.
     pub fn read<'a>(&'a self, tape: &'a mut Tape, json: &'a [u8]) -> Result<Reading<'a, V>, EvalError> {
         let doc = self.reader.read(tape, json)?;

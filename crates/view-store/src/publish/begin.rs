@@ -1,13 +1,13 @@
 //! The beginning of a run: lock, views, and the tables in which rows are staged.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Instant;
 
 use fhir_core::view::CompiledView;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tracing::warn;
 
+use super::load::{self, Load, Stage};
 use super::{Part, Run, RunKind, Target};
 use crate::driver::is_lock_timeout;
 use crate::error::during;
@@ -15,13 +15,6 @@ use crate::freshness::TypeRow;
 use crate::registry::bump_registry;
 use crate::tables::{self, Table};
 use crate::{StoreError, TypeViews, ViewStore, locks};
-
-/// The ids staged, and which views could not be evaluated for them.
-const STAGING: &str = "\
-    CREATE TEMP TABLE staged (id text COLLATE \"C\" PRIMARY KEY, version bigint NOT NULL, updated timestamptz NOT NULL, \
-                              changed boolean NOT NULL, differs boolean NOT NULL DEFAULT false); \
-    CREATE TEMP TABLE failed (view text COLLATE \"C\", id text COLLATE \"C\", version bigint NOT NULL, reason text NOT NULL, \
-                              PRIMARY KEY (view, id));";
 
 /// A run waits while HAPI is read: an installation's limits for idle transactions are not for it. What it writes is durable when it says so.
 const SESSION: &str = "SET idle_in_transaction_session_timeout = 0; SET synchronous_commit = on";
@@ -40,17 +33,19 @@ impl ViewStore {
     /// Begins a run: takes the type's run lock on a connection of its own. `None`: another run of the type is under way.
     ///
     /// [`Run::views`] are the type's materialised views, and for a join those that are to join too (then `creating` ones become `populating`).
-    pub async fn begin_run(&self, resource_type: &str, kind: RunKind) -> Result<Option<Run>, StoreError> {
+    ///
+    /// `resume`: a full or joining run goes on with a load that was broken off.
+    pub async fn begin_run(
+        &self,
+        resource_type: &str,
+        kind: RunKind,
+        resume: bool,
+    ) -> Result<Option<Run>, StoreError> {
         let mut connection = self.run_connection().await?;
         if !locks::try_lock_run(&mut connection, resource_type).await? {
             return Ok(None);
         }
-        tables::execute(
-            &mut connection,
-            format!("{SESSION}; {STAGING}"),
-            "beginning a run",
-        )
-        .await?;
+        tables::execute(&mut connection, SESSION.into(), "beginning a run").await?;
         if let Err(error) = self.repair_public_views().await {
             warn!(%error, "a public view still lacks new columns");
         }
@@ -66,6 +61,9 @@ impl ViewStore {
                 views: Vec::new(),
             },
             targets: Vec::new(),
+            stage: Stage::temporary(),
+            load: None,
+            first: None,
             staged: 0,
             published: 0,
             indexed: false,
@@ -76,6 +74,7 @@ impl ViewStore {
         for row in rows {
             run.add_view(row).await?;
         }
+        run.make_tables(resume).await?;
         Ok(Some(run))
     }
 
@@ -135,42 +134,71 @@ async fn claim_views(
 impl Run {
     async fn add_view(&mut self, row: ViewRow) -> Result<(), StoreError> {
         let shown = self.store.cache.compiled(&row.name, &row.hash, &row.definition)?;
-        if row.state == "populating" {
-            tables::create_tables(&mut self.connection, &shown).await?;
-            return self
-                .add_target(shown, Part::Joins, Table::Base.of(&row.name), row.hash)
-                .await;
-        }
-        let staged = format!("pg_temp.rows_{}", self.targets.len());
-        match (row.pending_hash, row.pending_definition) {
+        let (view, part, hash) = match (row.pending_hash, row.pending_definition) {
+            _ if row.state == "populating" => (shown, Part::Joins, row.hash),
             (Some(hash), Some(definition)) if self.kind == RunKind::Join => {
                 let replacement = self.store.cache.compiled(&row.name, &hash, &definition)?;
                 add_columns(&mut self.connection, &shown, &replacement).await?;
-                self.add_target(replacement, Part::Replaced, staged, hash).await
+                (replacement, Part::Replaced, hash)
             }
-            _ => self.add_target(shown, Part::Shown, staged, row.hash).await,
+            _ => (shown, Part::Shown, row.hash),
+        };
+        self.targets.push(Target {
+            name: view.name().to_owned(),
+            part,
+            columns: tables::all_columns(view.columns()),
+            table: String::new(),
+            rows: 0,
+            hash,
+        });
+        self.views.views.push(view);
+        Ok(())
+    }
+
+    fn name_tables(&mut self) {
+        for (place, target) in self.targets.iter_mut().enumerate() {
+            target.table = self.stage.rows(place);
         }
     }
 
-    async fn add_target(
-        &mut self,
-        view: Arc<CompiledView>,
-        part: Part,
-        table: String,
-        hash: String,
-    ) -> Result<(), StoreError> {
-        if part != Part::Joins {
-            let ddl = format!(
-                "CREATE TEMP TABLE rows_{} ({})",
-                self.targets.len(),
-                tables::shape(view.columns())
-            );
-            tables::execute(&mut self.connection, ddl, "making the tables of a run").await?;
+    /// Makes the tables that the run stages in, unless it goes on with a load that has them.
+    async fn make_tables(&mut self, resume: bool) -> Result<(), StoreError> {
+        let mut made = false;
+        if self.kind == RunKind::Incremental {
+            self.stage.create(&mut self.connection).await?;
+            self.name_tables();
+        } else {
+            let plan = load::plan(self.kind, &self.targets);
+            let resource_type = self.views.resource_type.clone();
+            let owned = load::own(&mut self.connection, &resource_type, &plan, resume).await?;
+            made = owned.first.is_some();
+            self.stage = owned.stage.clone();
+            self.first.clone_from(&owned.first);
+            self.name_tables();
+            let with_ids = self.shown().next().is_some();
+            self.load = Some(Load::new(
+                &self.store,
+                &owned,
+                &self.views,
+                &self.targets,
+                with_ids,
+            ));
         }
-        self.targets
-            .push(Target::new(view.name(), part, view.columns(), table, hash));
-        self.views.views.push(view);
-        Ok(())
+        let mut ddl = String::new();
+        for (target, view) in self.targets.iter().zip(&self.views.views) {
+            let kind = match (self.kind, target.part) {
+                (RunKind::Incremental, _) => "TEMP",
+                // It becomes the view's base table.
+                (_, Part::Joins) => "",
+                _ => "UNLOGGED",
+            };
+            let shape = tables::shape(view.columns());
+            let _ = write!(ddl, "CREATE {kind} TABLE {} ({shape}); ", target.table);
+        }
+        if made || ddl.is_empty() {
+            return Ok(());
+        }
+        tables::execute(&mut self.connection, ddl, "making the tables of a run").await
     }
 }
 

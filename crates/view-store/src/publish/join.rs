@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use fhir_core::merge::Position;
+use sqlx::AssertSqlSafe;
 use tracing::warn;
 
 use super::slices::{Published, set_newest};
@@ -124,9 +125,10 @@ impl Run {
         }
     }
 
-    /// A new view: loaded already, now it is seen.
+    /// A new view: loaded already; its table becomes the base table, and now it is seen.
     async fn appear(&mut self, index: usize) -> Result<(), StoreError> {
         let view = self.views.views[index].clone();
+        tables::make_of_staged(&mut self.connection, &view, &self.targets[index].table).await?;
         let columns: Vec<String> = view.columns().iter().map(|c| c.name.clone()).collect();
         tables::create_public_views(&mut self.connection, view.name(), view.description(), &columns)
             .await
@@ -172,15 +174,17 @@ impl Run {
             .execute(&mut self.connection)
             .await
             .map_err(doing)?;
-        sqlx::query(
+        let sql = format!(
             "INSERT INTO sqlonfhir_meta.error (view, resource_type, id, version, reason) \
-             SELECT view, $2, id, version, reason FROM pg_temp.failed WHERE view = $1",
-        )
-        .bind(&target.name)
-        .bind(&self.views.resource_type)
-        .execute(&mut self.connection)
-        .await
-        .map_err(doing)?;
+             SELECT view, $2, id, version, reason FROM {} WHERE view = $1",
+            self.stage.failed
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(&target.name)
+            .bind(&self.views.resource_type)
+            .execute(&mut self.connection)
+            .await
+            .map_err(doing)?;
         Ok(())
     }
 }

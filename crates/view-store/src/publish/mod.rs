@@ -1,26 +1,31 @@
-//! Publish: a run of the batch (rules 11 to 14) over one dedicated connection, which holds the type's run lock and the staged rows as
-//! temporary tables: a crash of either side ends the run and leaves nothing behind.
+//! Publish: a run of the batch (rules 11 to 14) over one dedicated connection, which holds the type's run lock.
 //!
 //! ```text
-//! begin_run ─► stage(Loaded)… ─► stage(Changed) ─► stage_gone ─► publish_slice… (Finished)       incremental: stage(Changed) only
-//!          └─► stage(Loaded)… ─► lock_for_join ─► stage(Changed) ─► stage_gone ─► join            under the type's lock
+//! begin_run ─► Load: ranges … ─► finish_load ─► stage ─► stage_gone ─► publish_slice… (Finished)       incremental: stage only
+//!          └─► Load: ranges … ─► finish_load ─► lock_for_join ─► stage ─► stage_gone ─► join            under the type's lock
 //! ```
 //!
 //! States are staged beside what is shown; a slice decides by the ledger which of them are shown (`fhir_core::merge::live_stays`) and puts
-//! their rows in place. A view that joins is loaded straight into its base table, which nobody sees before the join.
+//! their rows in place. The table that a joining view is loaded into becomes its base table. An incremental run stages in temporary tables, which
+//! go with its session; a load has tables of its own, which the next run goes on with or clears away (see [`Load`]).
 
 mod begin;
 mod join;
+mod load;
 mod slices;
 mod staging;
 
+pub use load::{Load, Loader, RangeBounds};
+
 use chrono::TimeDelta;
-use fhir_core::column::Column;
+use fhir_core::merge::Position;
 use sqlx::PgConnection;
+use tracing::warn;
 
 use crate::error::during;
 use crate::readings::LIVE_IDS;
 use crate::{StoreError, TypeViews, ViewStore, tables};
+use load::Stage;
 
 /// What a run does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +45,6 @@ pub struct SlicePlan {
     pub resources: i64,
     /// Whether resources without a difference make slices too (the model's slices do).
     pub unchanged_too: bool,
-}
-
-/// Which of the staged states must be published even if no row differs (rule 12).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Staged {
-    /// Loaded from a range: published if its rows differ.
-    Loaded,
-    /// Read by the catch-up (or incremental) reading: always published.
-    Changed,
 }
 
 /// Outcome of a slice.
@@ -71,6 +67,11 @@ pub struct Run {
     views: TypeViews,
     /// One for each view, in the same order.
     targets: Vec<Target>,
+    stage: Stage,
+    /// Of a full or joining run.
+    load: Option<Load>,
+    /// The reading before the load, noted by an earlier run that was broken off.
+    first: Option<Position>,
     staged: u64,
     published: u64,
     /// The staged rows have their indexes.
@@ -133,9 +134,32 @@ impl Run {
         (self.staged, self.published)
     }
 
-    /// Gives the run lock back, and leaves nothing staged; also done by dropping the run, which ends its session.
+    /// What a full or joining run puts its ranges into.
+    pub fn load(&self) -> Option<&Load> {
+        self.load.as_ref()
+    }
+
+    /// The reading before the load, if an earlier run has begun it: this one goes on with the ranges that are not done.
+    pub fn first(&self) -> Option<&Position> {
+        self.first.as_ref()
+    }
+
+    /// Notes the reading before the load, and into which ranges it is cut.
+    pub async fn note_first(&mut self, first: &Position, ranges: &[RangeBounds]) -> Result<(), StoreError> {
+        match &self.load {
+            Some(load) => load::note_first(&mut self.connection, load.token(), first, ranges).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the run lock back, and leaves nothing staged. Dropping the run gives the lock back too; what was loaded is left for the next one.
     pub async fn end(mut self) -> Result<(), StoreError> {
         let doing = "ending a run";
+        if let Some(load) = &self.load
+            && let Err(error) = load::discard(&mut self.connection, load.token()).await
+        {
+            warn!(%error, "what was staged is left for the next run to clear away");
+        }
         // At once, so that the next run may begin; the session's end, which PostgreSQL comes to a moment later, would give it back too.
         tables::execute(
             &mut self.connection,
@@ -160,18 +184,5 @@ impl Run {
 
     fn shown_names(&self) -> Vec<String> {
         self.shown().map(|t| t.name.clone()).collect()
-    }
-}
-
-impl Target {
-    fn new(name: &str, part: Part, columns: &[Column], table: String, hash: String) -> Self {
-        Self {
-            name: name.to_owned(),
-            part,
-            columns: crate::tables::all_columns(columns),
-            table,
-            rows: 0,
-            hash,
-        }
     }
 }

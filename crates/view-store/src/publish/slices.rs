@@ -99,16 +99,18 @@ impl Run {
 
     /// The next staged ids in their order.
     pub(super) async fn pick(&mut self, limit: i64, unchanged_too: bool) -> Result<Vec<Picked>, StoreError> {
-        sqlx::query_as(
-            "SELECT id, version, changed OR differs AS to_publish FROM pg_temp.staged \
+        let sql = format!(
+            "SELECT id, version, changed OR differs AS to_publish FROM {} \
              WHERE id > $1 AND ($2 OR changed OR differs) ORDER BY id LIMIT $3",
-        )
-        .bind(&self.after)
-        .bind(unchanged_too)
-        .bind(limit)
-        .fetch_all(&mut self.connection)
-        .await
-        .map_err(during("picking a slice"))
+            self.stage.ids
+        );
+        sqlx::query_as(AssertSqlSafe(sql))
+            .bind(&self.after)
+            .bind(unchanged_too)
+            .bind(limit)
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(during("picking a slice"))
     }
 
     /// Rule 11: each becomes the batch's state, and the shown one, unless what is live is later.
@@ -198,14 +200,14 @@ impl Run {
     /// The records of these ids (an SQL condition over `id` with `$3`) become the staged ones, in the views that are shown.
     async fn replace_failures(&mut self, which: &str, ids: &[&str]) -> Result<(), StoreError> {
         let doing = during("recording evaluation errors");
-        let names = self.shown_names();
+        let (names, failed) = (self.shown_names(), &self.stage.failed);
         let delete = format!(
             "DELETE FROM sqlonfhir_meta.error e WHERE resource_type = $1 AND view = ANY ($2) AND id {which} \
-             AND NOT EXISTS (SELECT FROM pg_temp.failed f WHERE f.view = e.view AND f.id = e.id)"
+             AND NOT EXISTS (SELECT FROM {failed} f WHERE f.view = e.view AND f.id = e.id)"
         );
         let insert = format!(
             "INSERT INTO sqlonfhir_meta.error AS e (view, resource_type, id, version, reason) \
-             SELECT view, $1, id, version, reason FROM pg_temp.failed WHERE view = ANY ($2) AND id {which} \
+             SELECT view, $1, id, version, reason FROM {failed} WHERE view = ANY ($2) AND id {which} \
              ON CONFLICT (view, id) DO UPDATE SET version = excluded.version, reason = excluded.reason, at = clock_timestamp() \
              WHERE (e.version, e.reason) IS DISTINCT FROM (excluded.version, excluded.reason)"
         );
@@ -231,22 +233,27 @@ impl Run {
         let doing = during("finishing a run");
         // Whatever a full run has not loaded HAPI did not have: a preview that became live meanwhile may be of what was taken back.
         let unstaged_too = self.kind != RunKind::Incremental;
-        let live: Vec<Picked> = sqlx::query_as(
+        let sql = format!(
             "SELECT l.id, coalesce(s.version, 0) AS version, true AS to_publish \
-             FROM sqlonfhir_meta.ledger l LEFT JOIN pg_temp.staged s USING (id) \
+             FROM sqlonfhir_meta.ledger l LEFT JOIN {} s USING (id) \
              WHERE l.type = $1 AND l.layer = 'live' AND ($2 OR s.id IS NOT NULL) ORDER BY l.id",
-        )
-        .bind(&self.views.resource_type)
-        .bind(unstaged_too)
-        .fetch_all(&mut self.connection)
-        .await
-        .map_err(doing)?;
+            self.stage.ids
+        );
+        let live: Vec<Picked> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(&self.views.resource_type)
+            .bind(unstaged_too)
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(doing)?;
         self.publish(&live, at, row).await?;
         if self.kind != RunKind::Incremental {
             // Without a difference in rows nothing was published, but a state without rows may have a reason now, or none any more.
-            let settled = "IN (SELECT id FROM pg_temp.staged) AND id <> ALL ($3) AND id NOT IN \
-                           (SELECT id FROM sqlonfhir_meta.ledger WHERE type = $1 AND layer = 'live')";
-            self.replace_failures(settled, &[]).await?;
+            let settled = format!(
+                "IN (SELECT id FROM {}) AND id <> ALL ($3) AND id NOT IN \
+                 (SELECT id FROM sqlonfhir_meta.ledger WHERE type = $1 AND layer = 'live')",
+                self.stage.ids
+            );
+            self.replace_failures(&settled, &[]).await?;
         }
         sqlx::query(
             "UPDATE sqlonfhir_meta.resource_type SET published_n = $2, published_as_of = $3, published_bound = $4, published_xmin = $5, \

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::{Part, Run, RunKind, Staged};
+use super::load::{Load, Stage};
+use super::{Part, Run, RunKind};
 use crate::error::during;
 use crate::insert::put_rows;
 use crate::ledger::Failure;
@@ -17,14 +18,14 @@ use crate::{EvaluatedState, StoreError};
 const FEW: u64 = 1000;
 
 impl Run {
-    /// Stages states, replacing what was staged of the same ids.
-    pub async fn stage(&mut self, states: &[EvaluatedState], how: Staged) -> Result<(), StoreError> {
+    /// Stages states that a reading says have changed, replacing what was staged of the same ids: they are published even if no row differs
+    /// (rule 12).
+    pub async fn stage(&mut self, states: &[EvaluatedState]) -> Result<(), StoreError> {
         if states.is_empty() {
             return Ok(());
         }
-        if how == Staged::Changed {
-            self.index().await?;
-        }
+        self.index().await?;
+        let stage = &self.stage;
         // Of an id that comes twice the last state counts.
         let last: HashMap<&str, usize> = states
             .iter()
@@ -41,40 +42,50 @@ impl Run {
 
         let doing = during("staging rows");
         let mut transaction = self.connection.begin().await.map_err(doing)?;
-        let again: Vec<String> = sqlx::query_scalar("SELECT id FROM pg_temp.staged WHERE id = ANY ($1)")
-            .bind(&ids)
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(doing)?;
-        if !again.is_empty() {
+        let again: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT id FROM {} WHERE id = ANY ($1)",
+            stage.ids
+        )))
+        .bind(&ids)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(doing)?;
+        // What a load brought may stand in the tables of rows without standing among the ids.
+        let replaced: Vec<&str> = if self.load.is_some() {
+            ids.clone()
+        } else {
+            again.iter().map(String::as_str).collect()
+        };
+        if !replaced.is_empty() {
             for target in &mut self.targets {
                 let sql = format!("DELETE FROM {} WHERE _rid = ANY ($1)", target.table);
                 let deleted = sqlx::query(AssertSqlSafe(sql))
-                    .bind(&again)
+                    .bind(&replaced)
                     .execute(&mut *transaction)
                     .await
                     .map_err(doing)?;
                 target.rows -= deleted.rows_affected().cast_signed();
             }
-            sqlx::query("DELETE FROM pg_temp.failed WHERE id = ANY ($1)")
-                .bind(&again)
+            let sql = format!("DELETE FROM {} WHERE id = ANY ($1)", stage.failed);
+            sqlx::query(AssertSqlSafe(sql))
+                .bind(&replaced)
                 .execute(&mut *transaction)
                 .await
                 .map_err(doing)?;
         }
-        sqlx::query(
-            "INSERT INTO pg_temp.staged (id, version, updated, changed) \
-             SELECT id, version, updated, $4 FROM unnest($1::text[], $2::bigint[], $3::timestamptz[]) s (id, version, updated) \
-             ON CONFLICT (id) DO UPDATE SET version = excluded.version, updated = excluded.updated, \
-                                            changed = staged.changed OR excluded.changed, differs = false",
-        )
-        .bind(&ids)
-        .bind(states.iter().map(|s| s.version).collect::<Vec<_>>())
-        .bind(states.iter().map(|s| s.last_updated).collect::<Vec<_>>())
-        .bind(how == Staged::Changed)
-        .execute(&mut *transaction)
-        .await
-        .map_err(doing)?;
+        let sql = format!(
+            "INSERT INTO {} AS s (id, version, updated, changed) \
+             SELECT id, version, updated, true FROM unnest($1::text[], $2::bigint[], $3::timestamptz[]) n (id, version, updated) \
+             ON CONFLICT (id) DO UPDATE SET version = excluded.version, updated = excluded.updated, changed = true, differs = false",
+            stage.ids
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(&ids)
+            .bind(states.iter().map(|s| s.version).collect::<Vec<_>>())
+            .bind(states.iter().map(|s| s.last_updated).collect::<Vec<_>>())
+            .execute(&mut *transaction)
+            .await
+            .map_err(doing)?;
         let mut failures = Vec::new();
         for (index, target) in self.targets.iter_mut().enumerate() {
             let columns = self.views.views[index].columns();
@@ -84,7 +95,7 @@ impl Run {
                 .cast_signed();
             failures.extend(states.iter().filter_map(|s| s.failure_in(index, &target.name)));
         }
-        put_failures(&mut transaction, &failures).await?;
+        put_failures(&mut transaction, stage, &failures).await?;
         transaction.commit().await.map_err(doing)?;
         self.staged += (ids.len() - again.len()) as u64;
         Ok(())
@@ -92,6 +103,9 @@ impl Run {
 
     /// Full and join: ids that are shown (rows of any view, or in the ledger) but not staged are staged as gone, with clock `at` (rule 12).
     pub async fn stage_gone(&mut self, at: DateTime<Utc>) -> Result<(), StoreError> {
+        if !self.load.as_ref().is_some_and(Load::with_ids) {
+            return Ok(());
+        }
         let mut shown = String::from(
             "SELECT id FROM sqlonfhir_meta.ledger WHERE type = $1 UNION SELECT id FROM sqlonfhir_meta.error WHERE resource_type = $1",
         );
@@ -100,9 +114,10 @@ impl Run {
                 let _ = write!(shown, " UNION SELECT _rid FROM {}", table.of(&target.name));
             }
         }
+        let ids = &self.stage.ids;
         let sql = format!(
-            "INSERT INTO pg_temp.staged (id, version, updated, changed) SELECT id, 0, $2, false FROM ({shown}) shown \
-             WHERE NOT EXISTS (SELECT FROM pg_temp.staged s WHERE s.id = shown.id)"
+            "INSERT INTO {ids} (id, version, updated, changed) SELECT id, 0, $2, false FROM ({shown}) shown \
+             WHERE NOT EXISTS (SELECT FROM {ids} s WHERE s.id = shown.id)"
         );
         let gone = sqlx::query(AssertSqlSafe(sql))
             .bind(&self.views.resource_type)
@@ -117,28 +132,86 @@ impl Run {
         Ok(())
     }
 
-    /// Indexes and statistics for the staged rows: after the load, since loading into an index costs more; and only where there are many, since
-    /// an incremental run of a few resources must cost little. A joining view's base table gets its key in any case.
+    /// Ids that no load has written down, though something of them is known: what became of them must be read.
+    pub async fn known_ids(&mut self) -> Result<Vec<String>, StoreError> {
+        if !self.load.as_ref().is_some_and(|load| !load.with_ids()) {
+            return self.live_ids().await;
+        }
+        sqlx::query_scalar(
+            "SELECT id FROM sqlonfhir_meta.ledger WHERE type = $1 UNION SELECT id FROM sqlonfhir_meta.error WHERE resource_type = $1",
+        )
+        .bind(&self.views.resource_type)
+        .fetch_all(&mut self.connection)
+        .await
+        .map_err(during("reading the known ids"))
+    }
+
+    /// All ranges are in: keys, statistics and counts of what was loaded. A key is made after the load, since loading into an index costs more.
+    pub async fn finish_load(&mut self) -> Result<(), StoreError> {
+        let doing = during("indexing what was loaded");
+        if self.load.is_none() {
+            return Ok(());
+        }
+        let keys = self.targets.iter().map(|t| (t.table.clone(), "_rid, _row"));
+        let keys = keys.chain([(self.stage.ids.clone(), "id")]);
+        let mut all = Vec::new();
+        for (table, key) in keys {
+            let store = self.store.clone();
+            all.push(async move {
+                let mut connection = store.own_connection("researchflow load").await?;
+                tables::key(&mut connection, &table, key).await
+            });
+        }
+        let twice = futures::future::try_join_all(all).await?.concat();
+        if !twice.is_empty() {
+            // Expunged and created again between two ranges: both were loaded. The catch-up reads it, for it has changed since the first reading.
+            let deletes: Vec<String> = self
+                .all_tables()
+                .map(|(table, id)| format!("DELETE FROM {table} WHERE {id} = ANY ($1)"))
+                .collect();
+            for sql in deletes {
+                sqlx::query(AssertSqlSafe(sql))
+                    .bind(&twice)
+                    .execute(&mut self.connection)
+                    .await
+                    .map_err(doing)?;
+            }
+            return Box::pin(self.finish_load()).await;
+        }
+        for target in &mut self.targets {
+            let sql = format!("SELECT count(*) FROM {}", target.table);
+            target.rows = sqlx::query_scalar(AssertSqlSafe(sql))
+                .fetch_one(&mut self.connection)
+                .await
+                .map_err(doing)?;
+        }
+        if let Some(load) = &self.load {
+            self.staged = load.done().await?;
+        }
+        self.indexed = true;
+        Ok(())
+    }
+
+    /// Tables that are staged in, each with the column of the resource's id.
+    fn all_tables(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        let rows = self.targets.iter().map(|t| (t.table.as_str(), "_rid"));
+        rows.chain([
+            (self.stage.ids.as_str(), "id"),
+            (self.stage.failed.as_str(), "id"),
+        ])
+    }
+
+    /// Indexes and statistics for the rows that an incremental run has staged, where there are many: a run of a few resources must cost little.
     pub(super) async fn index(&mut self) -> Result<(), StoreError> {
-        let joins = self.targets.iter().any(|t| t.part == Part::Joins);
-        if self.indexed || !(joins || self.staged >= FEW) {
+        if self.indexed || self.staged < FEW {
             return Ok(());
         }
         self.indexed = true;
+        let mut ddl = format!("ANALYZE {};", self.stage.ids);
         for target in &self.targets {
-            if target.part == Part::Joins {
-                tables::index_base(&mut self.connection, &target.name).await?;
-            } else {
-                let sql = format!("CREATE INDEX ON {0} (_rid); ANALYZE {0}", target.table);
-                tables::execute(&mut self.connection, sql, "indexing staged rows").await?;
-            }
+            let _ = write!(ddl, "CREATE INDEX ON {0} (_rid); ANALYZE {0};", target.table);
         }
-        tables::execute(
-            &mut self.connection,
-            "ANALYZE pg_temp.staged".into(),
-            "indexing staged rows",
-        )
-        .await
+        tables::execute(&mut self.connection, ddl, "indexing staged rows").await
     }
 
     /// Marks the staged states whose rows differ from what the batch shows, byte by byte (a number's scale counts). Without the type's
@@ -159,8 +232,9 @@ impl Run {
             .map(|target| {
                 let [base, _, shadowed] = Table::ALL.map(|table| table.of(&target.name));
                 let (columns, staged) = (&target.columns, &target.table);
+                let ids = &self.stage.ids;
                 format!(
-                    "UPDATE pg_temp.staged s SET differs = true WHERE {only} NOT s.changed AND NOT s.differs AND s.id IN ( \
+                    "UPDATE {ids} s SET differs = true WHERE {only} NOT s.changed AND NOT s.differs AND s.id IN ( \
                        SELECT coalesce(b._rid, r._rid) \
                        FROM (SELECT {columns} FROM {base} UNION ALL SELECT {columns} FROM {shadowed}) b \
                        FULL JOIN (SELECT {columns} FROM {staged}) r ON b._rid = r._rid AND b._row = r._row \
@@ -178,19 +252,25 @@ impl Run {
     }
 }
 
-async fn put_failures(connection: &mut PgConnection, failures: &[Failure<'_>]) -> Result<(), StoreError> {
+pub(super) async fn put_failures(
+    connection: &mut PgConnection,
+    stage: &Stage,
+    failures: &[Failure<'_>],
+) -> Result<(), StoreError> {
     if failures.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "INSERT INTO pg_temp.failed (view, id, version, reason) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])",
-    )
-    .bind(failures.iter().map(|f| f.view).collect::<Vec<_>>())
-    .bind(failures.iter().map(|f| f.id).collect::<Vec<_>>())
-    .bind(failures.iter().map(|f| f.version).collect::<Vec<_>>())
-    .bind(failures.iter().map(|f| f.reason).collect::<Vec<_>>())
-    .execute(connection)
-    .await
-    .map_err(during("staging evaluation errors"))?;
+    let sql = format!(
+        "INSERT INTO {} (view, id, version, reason) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])",
+        stage.failed
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(failures.iter().map(|f| f.view).collect::<Vec<_>>())
+        .bind(failures.iter().map(|f| f.id).collect::<Vec<_>>())
+        .bind(failures.iter().map(|f| f.version).collect::<Vec<_>>())
+        .bind(failures.iter().map(|f| f.reason).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .map_err(during("staging evaluation errors"))?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
-use fhir_core::view::CompiledView;
+use fhir_core::view::{CompiledView, ViewSet};
 use sqlx::PgConnection;
 
 use crate::error::during;
@@ -100,6 +100,16 @@ pub struct TypeViews {
     pub generation: i64,
     /// In the order of their names.
     pub views: Vec<Arc<CompiledView>>,
+}
+
+impl TypeViews {
+    /// Whether a view looks at what a resource is tagged with, so that its rows cannot be made without.
+    pub fn reads_tags(&self) -> bool {
+        let set = ViewSet::new(self.views.iter().cloned());
+        ["tag", "profile", "security"]
+            .iter()
+            .any(|of| set.reads(&["meta", of]))
+    }
 }
 
 /// What [`ViewStore::put_view`] did.

@@ -335,7 +335,7 @@ impl Demo {
         .await?;
         let run = deadline::until("the type's run lock", Duration::from_secs(30), || async {
             replica
-                .begin_run("Patient", RunKind::Incremental)
+                .begin_run("Patient", RunKind::Incremental, false)
                 .await
                 .ok()
                 .flatten()

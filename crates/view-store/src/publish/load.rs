@@ -1,0 +1,462 @@
+//! Loads (rule 12): the ranges of a full or joining run, put into staging tables by several workers, on one replica or on several.
+//!
+//! ```text
+//! Run ─ note_first(position, ranges) ─► load, load_range     Loader: next ─► put … ─► finish  (one transaction a range)
+//! ```
+//!
+//! A range's rows and the note that it is done commit together; while it is loaded its row in `load_range` is locked, so a worker that dies gives it
+//! back. What is loaded outlives its run: the next one goes on with it, if it would load the very same. A load is owned by the session that holds
+//! the advisory lock on its token; one whose lock is free is nobody's, and is gone on with or cleared away.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use fhir_core::merge::Position;
+use fhir_core::resource::State;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use super::{RunKind, Target};
+use crate::copy::copy_in;
+use crate::driver::is_lock_timeout;
+use crate::error::during;
+use crate::evaluated::{Evaluator, LoadBatch};
+use crate::tables::{self, quoted};
+use crate::{StoreError, TypeViews, ViewStore, locks, transaction};
+
+/// Tuples that are kept before they are sent: a COPY costs the same whatever it brings.
+const SEND: usize = 8 * 1024 * 1024;
+
+/// A load that was broken off longer ago is begun anew: its catch-up would read almost as much.
+const LONGEST_PAUSE: &str = "24 hours";
+
+/// What a range spans: row numbers of the source, from (inclusive) and to (exclusive); `None` is open.
+pub type RangeBounds = (Option<i64>, Option<i64>);
+
+/// A load, for those who put ranges into it. Cheap to clone.
+#[derive(Clone)]
+pub struct Load {
+    store: ViewStore,
+    token: i64,
+    views: Arc<TypeViews>,
+    /// Qualified table and its columns, one for each view.
+    tables: Arc<[(String, String)]>,
+    stage: Stage,
+    with_ids: bool,
+}
+
+/// Names of the tables that a run stages in, beside those of its views' rows.
+#[derive(Debug, Clone)]
+pub(super) struct Stage {
+    /// `id, version, updated, changed, differs`
+    pub(super) ids: String,
+    /// `view, id, version, reason`
+    pub(super) failed: String,
+    /// Empty unless PostgreSQL has crashed since: then it has emptied the others too.
+    life: String,
+    /// Prefix of the tables of views' rows.
+    rows: String,
+}
+
+impl Stage {
+    /// Of an incremental run: temporary, so that they cost little and go with the session.
+    pub(super) fn temporary() -> Self {
+        let name = |of: &str| format!("pg_temp.{of}");
+        Self {
+            ids: name("staged"),
+            failed: name("failed"),
+            life: String::new(),
+            rows: name("rows"),
+        }
+    }
+
+    fn of_load(token: i64) -> Self {
+        let name = |of: &str| format!("sqlonfhir_stage.load{token}_{of}");
+        Self {
+            ids: name("staged"),
+            failed: name("failed"),
+            life: name("life"),
+            rows: name("rows"),
+        }
+    }
+
+    /// The table of a view's rows, by its place.
+    pub(super) fn rows(&self, place: usize) -> String {
+        format!("{}_{place}", self.rows)
+    }
+
+    /// Makes the tables for ids and failures. Those of a load have no key before all is loaded.
+    pub(super) async fn create(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        let (kind, key) = if self.life.is_empty() {
+            ("TEMP", " PRIMARY KEY")
+        } else {
+            ("UNLOGGED", "")
+        };
+        let mut ddl = format!(
+            "CREATE {kind} TABLE {} (id text COLLATE \"C\"{key} NOT NULL, version bigint NOT NULL, updated timestamptz NOT NULL, \
+                                     changed boolean NOT NULL, differs boolean NOT NULL DEFAULT false); \
+             CREATE {kind} TABLE {} (view text COLLATE \"C\" NOT NULL, id text COLLATE \"C\" NOT NULL, version bigint NOT NULL, reason text NOT NULL);",
+            self.ids, self.failed
+        );
+        if !self.life.is_empty() {
+            ddl += &format!("CREATE UNLOGGED TABLE {0} AS SELECT true AS alive;", self.life);
+        }
+        tables::execute(connection, ddl, "making the tables of a run").await
+    }
+
+    /// Whether PostgreSQL has not crashed since the tables were made.
+    async fn is_alive(&self, connection: &mut PgConnection) -> Result<bool, StoreError> {
+        let doing = during("looking at a load");
+        let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+            .bind(&self.life)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(doing)?;
+        if !there {
+            return Ok(false);
+        }
+        let sql = format!("SELECT EXISTS (SELECT FROM {})", self.life);
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(connection)
+            .await
+            .map_err(doing)
+    }
+}
+
+/// A load that belongs to the session now.
+pub(super) struct Owned {
+    pub(super) token: i64,
+    pub(super) stage: Stage,
+    /// The reading before it, if it was begun by an earlier run.
+    pub(super) first: Option<Position>,
+}
+
+#[derive(sqlx::FromRow)]
+struct LoadRow {
+    token: i64,
+    plan: String,
+    recent: bool,
+    first_n: Option<i64>,
+    first_as_of: Option<DateTime<Utc>>,
+    first_bound: Option<DateTime<Utc>>,
+    first_xmin: Option<i64>,
+    first_timeline: Option<String>,
+}
+
+impl LoadRow {
+    fn first(&self) -> Option<Position> {
+        Some(Position {
+            n: self.first_n?,
+            as_of: self.first_as_of?,
+            bound: self.first_bound?,
+            xmin: self.first_xmin?.cast_unsigned(),
+            timeline: self.first_timeline.clone()?,
+        })
+    }
+}
+
+/// Takes over a load of the type that would load the very same, or begins one. Others that are nobody's are cleared away.
+pub(super) async fn own(
+    connection: &mut PgConnection,
+    resource_type: &str,
+    plan: &str,
+    resume: bool,
+) -> Result<Owned, StoreError> {
+    let doing = during("beginning a load");
+    let sql = format!(
+        "SELECT *, started > clock_timestamp() - interval '{LONGEST_PAUSE}' AS recent FROM sqlonfhir_meta.load WHERE type = $1 ORDER BY token"
+    );
+    let loads: Vec<LoadRow> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(resource_type)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(doing)?;
+    let mut taken = None;
+    for load in loads {
+        if !locks::try_lock_load(connection, load.token).await? {
+            continue;
+        }
+        let stage = Stage::of_load(load.token);
+        let first = load.first();
+        if taken.is_none()
+            && resume
+            && load.recent
+            && load.plan == plan
+            && first.is_some()
+            && stage.is_alive(connection).await?
+        {
+            taken = Some(Owned {
+                token: load.token,
+                stage,
+                first,
+            });
+        } else {
+            discard(connection, load.token).await?;
+        }
+    }
+    if let Some(owned) = taken {
+        return Ok(owned);
+    }
+    let token: i64 =
+        sqlx::query_scalar("INSERT INTO sqlonfhir_meta.load (type, plan) VALUES ($1, $2) RETURNING token")
+            .bind(resource_type)
+            .bind(plan)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(doing)?;
+    locks::try_lock_load(connection, token).await?;
+    let stage = Stage::of_load(token);
+    stage.create(connection).await?;
+    Ok(Owned {
+        token,
+        stage,
+        first: None,
+    })
+}
+
+/// Clears a load away that belongs to this session. Workers that still put a range into it are waited for, for a moment: the next run tries again.
+pub(super) async fn discard(connection: &mut PgConnection, token: i64) -> Result<(), StoreError> {
+    let doing = during("clearing a load away");
+    let mut transaction = connection.begin().await.map_err(doing)?;
+    tables::execute(
+        &mut transaction,
+        "SET LOCAL lock_timeout = '1s'".into(),
+        "clearing a load away",
+    )
+    .await?;
+    match discard_within(&mut transaction, token).await {
+        Ok(()) => transaction.commit().await.map_err(doing)?,
+        Err(error) if is_lock_timeout(&error) => transaction.rollback().await.map_err(doing)?,
+        Err(error) => return Err(doing(error)),
+    }
+    locks::unlock_load(connection, token).await
+}
+
+/// The same in the transaction that is open.
+async fn discard_within(connection: &mut PgConnection, token: i64) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM sqlonfhir_meta.load WHERE token = $1")
+        .bind(token)
+        .execute(&mut *connection)
+        .await?;
+    let stage = Stage::of_load(token);
+    let prefix = stage.rows.rsplit('.').next().unwrap_or_default();
+    let mut left: Vec<String> = sqlx::query_scalar(
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'sqlonfhir_stage'::regnamespace AND relkind = 'r' AND starts_with(relname::text, $1 || '_')",
+    )
+    .bind(prefix)
+    .fetch_all(&mut *connection)
+    .await?
+    .into_iter()
+    .map(|name: String| format!("sqlonfhir_stage.{}", quoted(&name)))
+    .collect();
+    left.extend([stage.ids, stage.failed, stage.life]);
+    sqlx::raw_sql(AssertSqlSafe(format!("DROP TABLE IF EXISTS {}", left.join(", "))))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Notes the reading before the load, and its ranges.
+pub(super) async fn note_first(
+    connection: &mut PgConnection,
+    token: i64,
+    first: &Position,
+    ranges: &[RangeBounds],
+) -> Result<(), StoreError> {
+    let doing = during("noting the ranges of a load");
+    let mut transaction = connection.begin().await.map_err(doing)?;
+    sqlx::query(
+        "UPDATE sqlonfhir_meta.load SET first_n = $2, first_as_of = $3, first_bound = $4, first_xmin = $5, first_timeline = $6 WHERE token = $1",
+    )
+    .bind(token)
+    .bind(first.n)
+    .bind(first.as_of)
+    .bind(first.bound)
+    .bind(first.xmin.cast_signed())
+    .bind(&first.timeline)
+    .execute(&mut *transaction)
+    .await
+    .map_err(doing)?;
+    sqlx::query(
+        "INSERT INTO sqlonfhir_meta.load_range (token, ordinal, from_id, to_id) \
+         SELECT $1, ordinal, from_id, to_id FROM unnest($2::bigint[], $3::bigint[]) WITH ORDINALITY r (from_id, to_id, ordinal)",
+    )
+    .bind(token)
+    .bind(ranges.iter().map(|r| r.0).collect::<Vec<_>>())
+    .bind(ranges.iter().map(|r| r.1).collect::<Vec<_>>())
+    .execute(&mut *transaction)
+    .await
+    .map_err(doing)?;
+    transaction.commit().await.map_err(doing)
+}
+
+/// What is loaded, for comparing: another kind, view or release loads something else.
+pub(super) fn plan(kind: RunKind, targets: &[Target]) -> String {
+    let views = targets
+        .iter()
+        .map(|t| format!("{} {:?} {}", t.name, t.part, t.hash))
+        .collect::<Vec<_>>();
+    format!("{} {kind:?} {}", env!("CARGO_PKG_VERSION"), views.join(" "))
+}
+
+impl Load {
+    pub(super) fn new(
+        store: &ViewStore,
+        owned: &Owned,
+        views: &TypeViews,
+        targets: &[Target],
+        with_ids: bool,
+    ) -> Self {
+        Self {
+            store: store.clone(),
+            token: owned.token,
+            views: Arc::new(views.clone()),
+            tables: targets
+                .iter()
+                .map(|t| (t.table.clone(), t.columns.clone()))
+                .collect(),
+            stage: owned.stage.clone(),
+            with_ids,
+        }
+    }
+
+    pub(super) fn token(&self) -> i64 {
+        self.token
+    }
+
+    /// Whether it is written down which ids were loaded.
+    pub(super) fn with_ids(&self) -> bool {
+        self.with_ids
+    }
+
+    /// Evaluates for the views of the load; one for each worker.
+    pub fn evaluator(&self) -> Evaluator {
+        Evaluator::new(&self.views)
+    }
+
+    /// Evaluates states. Computing only: not for an async task.
+    pub fn evaluate(&self, evaluator: &mut Evaluator, states: &[State]) -> LoadBatch {
+        evaluator.load(states, self.with_ids)
+    }
+
+    /// A worker, over a connection of its own.
+    pub async fn loader(&self) -> Result<Loader, StoreError> {
+        let mut connection = self.store.own_connection("researchflow load").await?;
+        // What a crash of PostgreSQL loses it loses with the note that it was done; the run's last commit waits for all.
+        let settings = "SET synchronous_commit = off; SET idle_in_transaction_session_timeout = 0";
+        tables::execute(&mut connection, settings.into(), "beginning to load").await?;
+        Ok(Loader {
+            load: self.clone(),
+            connection,
+            pending: LoadBatch::default(),
+            resources: 0,
+            failed: 0,
+            ordinal: None,
+        })
+    }
+
+    /// Ranges that are not done: free ones, and those that others are at.
+    pub async fn unfinished(&self) -> Result<i64, StoreError> {
+        sqlx::query_scalar("SELECT count(*) FROM sqlonfhir_meta.load_range WHERE token = $1 AND NOT done")
+            .bind(self.token)
+            .fetch_one(&self.store.pool)
+            .await
+            .map_err(during("looking at a load"))
+    }
+
+    /// Resources of the ranges that are done.
+    pub async fn done(&self) -> Result<u64, StoreError> {
+        let done: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(resources), 0)::bigint FROM sqlonfhir_meta.load_range WHERE token = $1 AND done",
+        )
+        .bind(self.token)
+        .fetch_one(&self.store.pool)
+        .await
+        .map_err(during("looking at a load"))?;
+        Ok(done.cast_unsigned())
+    }
+}
+
+/// Puts ranges into a load, one after the other. Dropping it gives the range back that it was at.
+pub struct Loader {
+    load: Load,
+    connection: PgConnection,
+    pending: LoadBatch,
+    resources: u64,
+    failed: u64,
+    ordinal: Option<i32>,
+}
+
+impl Loader {
+    /// The next range that nobody is at; `None` if there is none (now), or the load is gone.
+    pub async fn next(&mut self) -> Result<Option<RangeBounds>, StoreError> {
+        let doing = during("taking a range");
+        transaction::begin(&mut self.connection, None)
+            .await
+            .map_err(doing)?;
+        let range: Option<(i32, Option<i64>, Option<i64>)> = sqlx::query_as(
+            "WITH load AS (SELECT token FROM sqlonfhir_meta.load WHERE token = $1 FOR SHARE) \
+             SELECT ordinal, from_id, to_id FROM sqlonfhir_meta.load_range JOIN load USING (token) WHERE NOT done ORDER BY ordinal LIMIT 1 \
+             FOR UPDATE OF load_range SKIP LOCKED",
+        )
+        .bind(self.load.token)
+        .fetch_optional(&mut self.connection)
+        .await
+        .map_err(doing)?;
+        let Some((ordinal, from, to)) = range else {
+            transaction::rollback(&mut self.connection).await.map_err(doing)?;
+            return Ok(None);
+        };
+        self.ordinal = Some(ordinal);
+        (self.resources, self.failed) = (0, 0);
+        Ok(Some((from, to)))
+    }
+
+    /// Takes rows of the range.
+    pub async fn put(&mut self, batch: LoadBatch) -> Result<(), StoreError> {
+        self.resources += batch.resources;
+        self.failed += batch.failed;
+        self.pending.append(batch);
+        if self.pending.size() >= SEND {
+            self.send().await?;
+        }
+        Ok(())
+    }
+
+    /// The range is done.
+    pub async fn finish(&mut self) -> Result<(), StoreError> {
+        let doing = during("finishing a range");
+        self.send().await?;
+        sqlx::query(
+            "UPDATE sqlonfhir_meta.load_range SET done = true, resources = $3, failed = $4 WHERE token = $1 AND ordinal = $2",
+        )
+        .bind(self.load.token)
+        .bind(self.ordinal.take())
+        .bind(self.resources.cast_signed())
+        .bind(self.failed.cast_signed())
+        .execute(&mut self.connection)
+        .await
+        .map_err(doing)?;
+        transaction::commit(&mut self.connection).await.map_err(doing)
+    }
+
+    async fn send(&mut self) -> Result<(), StoreError> {
+        let batch = std::mem::take(&mut self.pending);
+        let ids = format!("{} (id, version, updated, changed)", self.load.stage.ids);
+        copy_in(&mut self.connection, &ids, &[&batch.ids]).await?;
+        for ((table, columns), tuples) in self.load.tables.iter().zip(&batch.tuples) {
+            copy_in(&mut self.connection, &format!("{table} ({columns})"), &[tuples]).await?;
+        }
+        let name = |place: usize| self.load.views.views.get(place).map_or("", |view| view.name());
+        let failures: Vec<_> = batch
+            .failures
+            .iter()
+            .map(|(place, id, version, reason)| crate::ledger::Failure {
+                view: name(*place),
+                id,
+                version: *version,
+                reason,
+            })
+            .collect();
+        super::staging::put_failures(&mut self.connection, &self.load.stage, &failures).await
+    }
+}
