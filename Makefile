@@ -1,6 +1,6 @@
 # The commands of this project; those that build, test or check install what they need first. What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint fmt bench-core conformance oracle fuzz types
+.PHONY: help demo up down test lint fmt bench-core bench-batch conformance oracle fuzz types
 
 # Folder of .ndjson.gz to load in place of generated patients.
 DATA ?=
@@ -33,6 +33,12 @@ lint: ## all checks: format, clippy, licences, contracts
 bench-core: ## the evaluator beside JSON parsers, as ratios: DATA=<folder of .ndjson.gz>, VIEWS=<folder of .vd.json>
 	@scripts/setup.sh build
 	cargo bench --locked --package bench --bench core -- $(if $(DATA),"$(abspath $(DATA))") $(if $(VIEWS),"$(abspath $(VIEWS))")
+
+bench-batch: ## full and incremental refreshes beside materialized views: DATA=, VIEWS=, SCALE=<MB>, PARTS=, INCREMENTAL=, RESOURCES=
+	@scripts/setup.sh run
+	cargo bench --locked --package bench --bench batch -- $(if $(DATA),--data "$(abspath $(DATA))") $(if $(VIEWS),--views "$(abspath $(VIEWS))") \
+		$(if $(SCALE),--scale $(SCALE)) $(if $(PARTS),--parts $(PARTS)) $(if $(INCREMENTAL),--incremental $(INCREMENTAL)) \
+		$(if $(RESOURCES),--resources $(RESOURCES))
 
 conformance: ## a SQL on FHIR suite, as in github.com/FHIR/sql-on-fhir.js: SUITE=<folder>
 	@scripts/setup.sh build

@@ -49,14 +49,9 @@ const BUDGETS: [(&str, f64); 5] = [
 
 /// Views that real installations keep beside each other: each takes some of the observations.
 const MORE: [&str; 3] = [
-    r#"{"name":"vital_signs","resource":"Observation","where":[{"path":"category.coding.where(code = 'vital-signs').exists()"}],
-        "select":[{"column":[{"name":"id","path":"getResourceKey()"},{"name":"code","path":"code.coding.first().code"},
-        {"name":"value","path":"value.ofType(Quantity).value","type":"decimal"}]}]}"#,
-    r#"{"name":"body_weight","resource":"Observation","where":[{"path":"code.coding.where(system = 'http://loinc.org' and code = '29463-7').exists()"}],
-        "select":[{"column":[{"name":"id","path":"getResourceKey()"},{"name":"patient_id","path":"subject.getReferenceKey(Patient)"},
-        {"name":"kg","path":"value.ofType(Quantity).value","type":"decimal"},{"name":"at","path":"effective.ofType(dateTime)"}]}]}"#,
-    r#"{"name":"smoking_status","resource":"Observation","where":[{"path":"code.coding.where(code = '72166-2').exists()"}],
-        "select":[{"column":[{"name":"id","path":"getResourceKey()"},{"name":"status","path":"value.ofType(CodeableConcept).text"}]}]}"#,
+    include_str!("../../views/vital_signs.vd.json"),
+    include_str!("../../views/body_weight.vd.json"),
+    include_str!("../../views/smoking_status.vd.json"),
 ];
 
 fn main() -> Result<(), Failure> {
