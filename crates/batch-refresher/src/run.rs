@@ -13,7 +13,8 @@ use std::{pin::pin, sync::Arc};
 use fhir_core::{merge::Position, resource::State};
 use futures::{FutureExt as _, Stream, TryStreamExt as _};
 use view_store::{
-    EvaluatedState, RangeBounds, RowsOf, RunKind, SliceOutcome, SlicePlan, StoreError, TypeViews, ViewStore,
+    EvaluatedState, Load, RangeBounds, RowsOf, RunKind, SliceOutcome, SlicePlan, StoreError, TypeViews,
+    ViewStore,
 };
 
 use crate::{
@@ -109,8 +110,6 @@ pub struct RefreshRun {
     first: Option<Position>,
     /// Position of the reading that is published.
     position: Option<Position>,
-    /// Ranges that are left, where each is a step.
-    steps: usize,
     progress: Arc<Progress>,
 }
 
@@ -146,7 +145,6 @@ impl RefreshRun {
             reading: None,
             first: None,
             position: None,
-            steps: 0,
             progress: Arc::default(),
         }))
     }
@@ -159,6 +157,11 @@ impl RefreshRun {
     /// Counters.
     pub fn progress(&self) -> Arc<Progress> {
         self.progress.clone()
+    }
+
+    /// What a full or joining run puts its ranges into: others may put some in too.
+    pub fn load(&self) -> Option<&Load> {
+        self.run.load()
     }
 
     /// The position that is being published, once it is known.
@@ -222,7 +225,6 @@ impl RefreshRun {
             Ranges::Of(size) => self.hapi.ranges(resource_type, count, *size).await?,
             Ranges::At(bounds) => IdRange::split_at(bounds),
         };
-        self.steps = ranges.len();
         let ranges: Vec<RangeBounds> = ranges.iter().map(|range| (range.from, range.to)).collect();
         self.run.note_first(&first, &ranges).await?;
         self.first = Some(first);
@@ -236,8 +238,7 @@ impl RefreshRun {
             Ranges::Of(_) => source.load(load, self.settings.workers, None).await?,
             Ranges::At(_) => {
                 source.load(load, 1, Some(1)).await?;
-                self.steps -= 1;
-                if self.steps > 0 {
+                if load.unfinished().await? > 0 {
                     return Ok((Step::More, Phase::LoadRange));
                 }
             }

@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
+use fhir_core::merge::Position;
 use fhir_core::view::CompiledView;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use std::sync::Arc;
 use tracing::warn;
 
 use super::load::{self, Load, Stage};
@@ -12,7 +14,7 @@ use super::{Part, Run, RunKind, Target};
 use crate::driver::is_lock_timeout;
 use crate::error::during;
 use crate::freshness::TypeRow;
-use crate::registry::bump_registry;
+use crate::registry::{ViewCache, bump_registry};
 use crate::tables::{self, Table};
 use crate::{StoreError, TypeViews, ViewStore, locks};
 
@@ -118,47 +120,59 @@ async fn claim_views(
     }
     // The generation first: a change in between makes the run start again rather than go on with what is gone.
     let generation = TypeRow::read(&mut transaction, resource_type).await?.generation;
-    let rows = sqlx::query_as(
+    let rows = views_of(&mut transaction, resource_type, kind).await?;
+    transaction.commit().await.map_err(doing)?;
+    Ok((generation, rows))
+}
+
+/// The views that take part in a run of that kind.
+async fn views_of(
+    connection: &mut PgConnection,
+    resource_type: &str,
+    kind: RunKind,
+) -> Result<Vec<ViewRow>, StoreError> {
+    sqlx::query_as(
         "SELECT name, state, hash, definition, pending_hash, pending_definition FROM sqlonfhir_meta.view \
          WHERE resource_type = $1 AND (state IN ('active', 'stale') OR ($2 AND state = 'populating')) ORDER BY name",
     )
     .bind(resource_type)
     .bind(kind == RunKind::Join)
-    .fetch_all(&mut *transaction)
+    .fetch_all(connection)
     .await
-    .map_err(doing)?;
-    transaction.commit().await.map_err(doing)?;
-    Ok((generation, rows))
+    .map_err(during("reading the views of a run"))
 }
 
-impl Run {
-    async fn add_view(&mut self, row: ViewRow) -> Result<(), StoreError> {
-        let shown = self.store.cache.compiled(&row.name, &row.hash, &row.definition)?;
-        let (view, part, hash) = match (row.pending_hash, row.pending_definition) {
-            _ if row.state == "populating" => (shown, Part::Joins, row.hash),
-            (Some(hash), Some(definition)) if self.kind == RunKind::Join => {
-                let replacement = self.store.cache.compiled(&row.name, &hash, &definition)?;
-                add_columns(&mut self.connection, &shown, &replacement).await?;
-                (replacement, Part::Replaced, hash)
-            }
-            _ => (shown, Part::Shown, row.hash),
+impl ViewRow {
+    /// What the view does in a run of that kind: the definition that its rows are made by, and where they go.
+    fn target(self, cache: &ViewCache, kind: RunKind) -> Result<(Arc<CompiledView>, Target), StoreError> {
+        let (part, hash, definition) = match (self.pending_hash, self.pending_definition) {
+            _ if self.state == "populating" => (Part::Joins, self.hash, self.definition),
+            (Some(hash), Some(definition)) if kind == RunKind::Join => (Part::Replaced, hash, definition),
+            _ => (Part::Shown, self.hash, self.definition),
         };
-        self.targets.push(Target {
-            name: view.name().to_owned(),
+        let view = cache.compiled(&self.name, &hash, &definition)?;
+        let target = Target {
+            name: self.name,
             part,
             columns: tables::all_columns(view.columns()),
             table: String::new(),
             rows: 0,
             hash,
-        });
+        };
+        Ok((view, target))
+    }
+}
+
+impl Run {
+    async fn add_view(&mut self, row: ViewRow) -> Result<(), StoreError> {
+        let shown = self.store.cache.compiled(&row.name, &row.hash, &row.definition)?;
+        let (view, target) = row.target(&self.store.cache, self.kind)?;
+        if target.part == Part::Replaced {
+            add_columns(&mut self.connection, &shown, &view).await?;
+        }
+        self.targets.push(target);
         self.views.views.push(view);
         Ok(())
-    }
-
-    fn name_tables(&mut self) {
-        for (place, target) in self.targets.iter_mut().enumerate() {
-            target.table = self.stage.rows(place);
-        }
     }
 
     /// Makes the tables that the run stages in, unless it goes on with a load that has them.
@@ -166,7 +180,7 @@ impl Run {
         let mut made = false;
         if self.kind == RunKind::Incremental {
             self.stage.create(&mut self.connection).await?;
-            self.name_tables();
+            name_tables(&self.stage, &mut self.targets);
         } else {
             let plan = load::plan(self.kind, &self.targets);
             let resource_type = self.views.resource_type.clone();
@@ -174,15 +188,8 @@ impl Run {
             made = owned.first.is_some();
             self.stage = owned.stage.clone();
             self.first.clone_from(&owned.first);
-            self.name_tables();
-            let with_ids = self.shown().next().is_some();
-            self.load = Some(Load::new(
-                &self.store,
-                &owned,
-                &self.views,
-                &self.targets,
-                with_ids,
-            ));
+            name_tables(&self.stage, &mut self.targets);
+            self.load = Some(Load::new(&self.store, &owned, &self.views, &self.targets));
         }
         let mut ddl = String::new();
         for (target, view) in self.targets.iter().zip(&self.views.views) {
@@ -199,6 +206,42 @@ impl Run {
             return Ok(());
         }
         tables::execute(&mut self.connection, ddl, "making the tables of a run").await
+    }
+}
+
+fn name_tables(stage: &Stage, targets: &mut [Target]) {
+    for (place, target) in targets.iter_mut().enumerate() {
+        target.table = stage.rows(place);
+    }
+}
+
+impl ViewStore {
+    /// The load of a run that is under way for this type, to put ranges into it, with the reading before it: `None` where there is none, or where it
+    /// loads something else than this process would.
+    pub async fn shared_load(&self, resource_type: &str) -> Result<Option<(Load, Position)>, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(during("connecting"))?;
+        for noted in load::under_way(&mut connection, resource_type).await? {
+            for kind in [RunKind::Join, RunKind::Full] {
+                let mut views = TypeViews {
+                    resource_type: resource_type.to_owned(),
+                    generation: 0,
+                    views: Vec::new(),
+                };
+                let mut targets = Vec::new();
+                for row in views_of(&mut connection, resource_type, kind).await? {
+                    let (view, target) = row.target(&self.cache, kind)?;
+                    views.views.push(view);
+                    targets.push(target);
+                }
+                if let Some(first) = noted.first.clone()
+                    && noted.plan == load::plan(kind, &targets)
+                {
+                    name_tables(&noted.stage, &mut targets);
+                    return Ok(Some((Load::new(self, &noted, &views, &targets), first)));
+                }
+            }
+        }
+        Ok(None)
     }
 }
 

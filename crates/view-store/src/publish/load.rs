@@ -15,7 +15,7 @@ use fhir_core::merge::Position;
 use fhir_core::resource::State;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::{RunKind, Target};
+use super::{Part, RunKind, Target};
 use crate::copy::copy_in;
 use crate::driver::is_lock_timeout;
 use crate::error::during;
@@ -122,12 +122,14 @@ impl Stage {
     }
 }
 
-/// A load that belongs to the session now.
-pub(super) struct Owned {
+/// A load as it is written down.
+pub(super) struct Noted {
     pub(super) token: i64,
+    pub(super) plan: String,
     pub(super) stage: Stage,
-    /// The reading before it, if it was begun by an earlier run.
+    /// The reading before it, once it is known.
     pub(super) first: Option<Position>,
+    recent: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -154,47 +156,50 @@ impl LoadRow {
     }
 }
 
+/// The loads of a type, the oldest first.
+pub(super) async fn under_way(
+    connection: &mut PgConnection,
+    resource_type: &str,
+) -> Result<Vec<Noted>, StoreError> {
+    let sql = format!(
+        "SELECT *, started > clock_timestamp() - interval '{LONGEST_PAUSE}' AS recent FROM sqlonfhir_meta.load WHERE type = $1 ORDER BY token"
+    );
+    let rows: Vec<LoadRow> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(resource_type)
+        .fetch_all(connection)
+        .await
+        .map_err(during("looking at the loads of a type"))?;
+    let noted = rows.into_iter().map(|row| Noted {
+        token: row.token,
+        stage: Stage::of_load(row.token),
+        first: row.first(),
+        plan: row.plan,
+        recent: row.recent,
+    });
+    Ok(noted.collect())
+}
+
 /// Takes over a load of the type that would load the very same, or begins one. Others that are nobody's are cleared away.
 pub(super) async fn own(
     connection: &mut PgConnection,
     resource_type: &str,
     plan: &str,
     resume: bool,
-) -> Result<Owned, StoreError> {
-    let doing = during("beginning a load");
-    let sql = format!(
-        "SELECT *, started > clock_timestamp() - interval '{LONGEST_PAUSE}' AS recent FROM sqlonfhir_meta.load WHERE type = $1 ORDER BY token"
-    );
-    let loads: Vec<LoadRow> = sqlx::query_as(AssertSqlSafe(sql))
-        .bind(resource_type)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(doing)?;
+) -> Result<Noted, StoreError> {
     let mut taken = None;
-    for load in loads {
+    for load in under_way(connection, resource_type).await? {
         if !locks::try_lock_load(connection, load.token).await? {
             continue;
         }
-        let stage = Stage::of_load(load.token);
-        let first = load.first();
-        if taken.is_none()
-            && resume
-            && load.recent
-            && load.plan == plan
-            && first.is_some()
-            && stage.is_alive(connection).await?
-        {
-            taken = Some(Owned {
-                token: load.token,
-                stage,
-                first,
-            });
+        let same = resume && load.recent && load.plan == plan && load.first.is_some();
+        if taken.is_none() && same && load.stage.is_alive(connection).await? {
+            taken = Some(load);
         } else {
             discard(connection, load.token).await?;
         }
     }
-    if let Some(owned) = taken {
-        return Ok(owned);
+    if let Some(load) = taken {
+        return Ok(load);
     }
     let token: i64 =
         sqlx::query_scalar("INSERT INTO sqlonfhir_meta.load (type, plan) VALUES ($1, $2) RETURNING token")
@@ -202,14 +207,16 @@ pub(super) async fn own(
             .bind(plan)
             .fetch_one(&mut *connection)
             .await
-            .map_err(doing)?;
+            .map_err(during("beginning a load"))?;
     locks::try_lock_load(connection, token).await?;
     let stage = Stage::of_load(token);
     stage.create(connection).await?;
-    Ok(Owned {
+    Ok(Noted {
         token,
+        plan: plan.to_owned(),
         stage,
         first: None,
+        recent: true,
     })
 }
 
@@ -299,23 +306,18 @@ pub(super) fn plan(kind: RunKind, targets: &[Target]) -> String {
 }
 
 impl Load {
-    pub(super) fn new(
-        store: &ViewStore,
-        owned: &Owned,
-        views: &TypeViews,
-        targets: &[Target],
-        with_ids: bool,
-    ) -> Self {
+    pub(super) fn new(store: &ViewStore, noted: &Noted, views: &TypeViews, targets: &[Target]) -> Self {
         Self {
             store: store.clone(),
-            token: owned.token,
+            token: noted.token,
             views: Arc::new(views.clone()),
             tables: targets
                 .iter()
                 .map(|t| (t.table.clone(), t.columns.clone()))
                 .collect(),
-            stage: owned.stage.clone(),
-            with_ids,
+            stage: noted.stage.clone(),
+            // Only of what is shown it is asked what is gone.
+            with_ids: targets.iter().any(|t| t.part == Part::Shown),
         }
     }
 

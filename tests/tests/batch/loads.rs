@@ -1,0 +1,213 @@
+//! Loads of full and joining runs: broken off and gone on with, shared, and read from several snapshots.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use batch_refresher::{
+    hapi::Hapi,
+    run::{Ranges, RefreshRun, RunSettings, Step},
+};
+use e2e::deadline;
+use view_store::{RunKind, SlicePlan};
+
+use crate::played::{ANOTHER_VIEW, PATIENT_VIEW, Played, patient};
+
+/// How long a server may take to notice that a session is gone.
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn settings(ranges: Ranges) -> RunSettings {
+    RunSettings {
+        ranges,
+        workers: 2,
+        resume: true,
+        slice: SlicePlan {
+            resources: 500,
+            unchanged_too: false,
+        },
+    }
+}
+
+async fn start(played: &Played, hapi: &Hapi, kind: RunKind, ranges: Ranges) -> anyhow::Result<RefreshRun> {
+    deadline::until("the run lock is free", LIMIT, || async {
+        RefreshRun::start(hapi, &played.store, "Patient", kind, settings(ranges.clone()))
+            .await
+            .ok()?
+    })
+    .await
+}
+
+async fn finish(mut run: RefreshRun) -> anyhow::Result<()> {
+    loop {
+        match run.step().await? {
+            Step::More => {}
+            Step::Finished => return Ok(run.end().await?),
+            other => anyhow::bail!("the run ended: {other:?}"),
+        }
+    }
+}
+
+/// Loads, ranges that are done, and tables of the staging area.
+async fn left(played: &Played) -> anyhow::Result<String> {
+    let counts = "SELECT (SELECT count(*) FROM sqlonfhir_meta.load) AS loads, (SELECT count(*) FROM sqlonfhir_meta.load_range WHERE done) AS done, \
+                  (SELECT count(*) FROM pg_class WHERE relnamespace = 'sqlonfhir_stage'::regnamespace) AS tables";
+    Ok(played.shown(counts).await?.concat())
+}
+
+/// Row number of a patient.
+async fn place(played: &Played, id: &str) -> anyhow::Result<i64> {
+    Ok(
+        sqlx::query_scalar("SELECT res_id FROM hfj_resource WHERE fhir_id = $1")
+            .bind(id)
+            .fetch_one(&played.writer)
+            .await?,
+    )
+}
+
+#[tokio::test]
+async fn a_load_that_is_broken_off_is_gone_on_with_and_leaves_nothing_behind() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    let hapi = played.hapi().await?;
+    played.put(PATIENT_VIEW).await?;
+    for id in ["a", "b", "c", "d"] {
+        played.write(id, Some(&patient(id))).await?;
+    }
+    let ranges = Ranges::At(vec![place(&played, "b").await?, place(&played, "c").await?]);
+    for kind in [RunKind::Join, RunKind::Full] {
+        let mut run = start(&played, &hapi, kind, ranges.clone()).await?;
+        // The first reading and two of three ranges.
+        for _ in 0..4 {
+            assert_eq!(run.step().await?, Step::More);
+        }
+        drop(run);
+        assert!(
+            left(&played).await?.starts_with("(1,2,"),
+            "{}",
+            left(&played).await?
+        );
+        // Of a range that is done, and of one that is not.
+        played
+            .write("a", Some(&patient(&format!("a after {kind:?}"))))
+            .await?;
+        played
+            .write("d", Some(&patient(&format!("d after {kind:?}"))))
+            .await?;
+
+        let run = start(&played, &hapi, kind, ranges.clone()).await?;
+        let progress = run.progress();
+        assert!(left(&played).await?.starts_with("(1,2,"), "the load is the same");
+        finish(run).await?;
+        // Two of the load that was gone on with, two in the last range, and what has changed.
+        assert_eq!(progress.read(), 2 + 2 + 2);
+        let names = played.names().await?.join(" ");
+        assert_eq!(
+            names,
+            format!(
+                "(a,female,\"a after {kind:?}\") (b,female,b) (c,female,c) (d,female,\"d after {kind:?}\")"
+            )
+        );
+        assert_eq!(left(&played).await?, "(0,0,0)");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_load_of_something_else_is_begun_anew() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    let hapi = played.hapi().await?;
+    played.put(PATIENT_VIEW).await?;
+    played.write("a", Some(&patient("a"))).await?;
+    let broken_off = async |changed: &str| {
+        let mut run = start(&played, &hapi, RunKind::Join, Ranges::Of(100)).await?;
+        for _ in 0..3 {
+            assert_eq!(run.step().await?, Step::More);
+        }
+        drop(run);
+        let before = played.shown("SELECT token FROM sqlonfhir_meta.load").await?;
+        let mut views = sqlx::PgPool::connect(&played.views_url).await?.acquire().await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(
+            changed.replace("{}", before.concat().trim_matches(['(', ')'])),
+        ))
+        .execute(&mut *views)
+        .await?;
+        anyhow::Ok(before)
+    };
+    // As PostgreSQL leaves it after a crash: tables that are not logged are empty.
+    let before = broken_off("TRUNCATE sqlonfhir_stage.load{}_life").await?;
+    let run = start(&played, &hapi, RunKind::Join, Ranges::Of(100)).await?;
+    assert_ne!(
+        played.shown("SELECT token FROM sqlonfhir_meta.load").await?,
+        before
+    );
+    drop(run);
+    // Another view has come.
+    let before = broken_off("SELECT 1").await?;
+    played.put(ANOTHER_VIEW).await?;
+    let run = start(&played, &hapi, RunKind::Join, Ranges::Of(100)).await?;
+    assert_ne!(
+        played.shown("SELECT token FROM sqlonfhir_meta.load").await?,
+        before
+    );
+    finish(run).await?;
+    assert_eq!(played.names().await?, ["(a,female,a)"]);
+    assert_eq!(left(&played).await?, "(0,0,0)");
+    Ok(())
+}
+
+#[tokio::test]
+async fn law_4_no_gap_no_double_created_again_between_two_ranges() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    let hapi = played.hapi().await?;
+    played.put(PATIENT_VIEW).await?;
+    for id in ["a", "b"] {
+        played.write(id, Some(&patient("old"))).await?;
+    }
+    let ranges = Ranges::At(vec![place(&played, "b").await?]);
+    for kind in [RunKind::Join, RunKind::Full] {
+        let mut run = start(&played, &hapi, kind, ranges.clone()).await?;
+        for _ in 0..3 {
+            assert_eq!(run.step().await?, Step::More);
+        }
+        // Its first incarnation is loaded; the second lies in the other range.
+        let place = place(&played, "a").await?;
+        for table in ["hfj_res_ver", "hfj_resource"] {
+            played
+                .execute(&format!("DELETE FROM {table} WHERE res_id = {place}"))
+                .await?;
+        }
+        played.write("a", Some(&patient("new"))).await?;
+        finish(run).await?;
+        assert_eq!(played.names().await?, ["(a,female,new)", "(b,female,old)"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn replicas_share_the_ranges_and_one_that_dies_gives_its_range_back() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    let hapi = played.hapi().await?;
+    played.put(PATIENT_VIEW).await?;
+    for i in 0..300 {
+        played.write(&format!("p{i:03}"), Some(&patient("x"))).await?;
+    }
+    let mut run = start(&played, &hapi, RunKind::Join, Ranges::Of(50)).await?;
+    for _ in 0..2 {
+        assert_eq!(run.step().await?, Step::More);
+    }
+    let mut other = run.load().context("a joining run has a load")?.loader().await?;
+    assert!(other.next().await?.is_some());
+    let run = tokio::spawn(finish(run));
+    deadline::until("all other ranges are done", LIMIT, || async {
+        let open = played
+            .shown("SELECT count(*) FROM sqlonfhir_meta.load_range WHERE NOT done")
+            .await
+            .ok()?;
+        (open == ["(1)"]).then_some(())
+    })
+    .await?;
+    assert!(!run.is_finished(), "what another is at is waited for");
+    drop(other);
+    run.await??;
+    assert_eq!(played.names().await?.len(), 300);
+    assert_eq!(left(&played).await?, "(0,0,0)");
+    Ok(())
+}
