@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use view_store::{Evaluator, Load, LoadBatch, Loader, TypeViews};
 
 use crate::{
-    hapi::{Fetched, Hapi, IdRange},
+    hapi::{Fetched, Hapi, IdRange, MetaRead},
     progress::Progress,
     run::RunError,
 };
@@ -27,8 +27,8 @@ const OTHERS: Duration = Duration::from_millis(200);
 pub(crate) struct Source {
     pub(crate) hapi: Hapi,
     pub(crate) resource_type: String,
-    /// Whether a view looks at what only tags tell.
-    pub(crate) with_tags: bool,
+    /// What the views look at of `meta`.
+    pub(crate) meta: MetaRead,
     pub(crate) progress: Arc<Progress>,
 }
 
@@ -38,7 +38,7 @@ impl Source {
         Self {
             hapi: hapi.clone(),
             resource_type: views.resource_type.clone(),
-            with_tags: views.reads_tags(),
+            meta: meta_read(views),
             progress: progress.clone(),
         }
     }
@@ -91,7 +91,7 @@ impl Source {
         evaluator: Evaluator,
         range: IdRange,
     ) -> Result<Evaluator, RunError> {
-        let mut chunks = pin!(self.hapi.load(&self.resource_type, range, self.with_tags));
+        let mut chunks = pin!(self.hapi.load(&self.resource_type, range, self.meta));
         let mut evaluating = Evaluating::Idle(evaluator);
         while let Some(chunk) = chunks.try_next().await? {
             let (evaluator, done) = evaluating.end().await?;
@@ -107,6 +107,15 @@ impl Source {
         let Some(batch) = batch else { return Ok(()) };
         self.progress.add_loaded(&batch);
         Ok(loader.put(batch).await?)
+    }
+}
+
+/// What views look at of `meta`, beside version and time.
+pub(crate) fn meta_read(views: &TypeViews) -> MetaRead {
+    let read = |member: &str| views.read(&["meta", member]);
+    MetaRead {
+        tags: ["tag", "profile", "security"].into_iter().any(read),
+        source: read("source"),
     }
 }
 

@@ -18,6 +18,7 @@ use view_store::{Condition, EvaluatedState, Relation, RowsOf, Select, Snapshot, 
 use crate::{
     conversions::{hapi_error, store_error},
     hapi::{CHUNK, Hapi, IdRange},
+    load::meta_read,
 };
 
 /// What is to be verified.
@@ -72,7 +73,7 @@ impl Verify {
                     views.views.iter().cloned().enumerate().filter(|(_, v)| names.iter().any(|n| n == v.name())).collect();
                 let mut suspects = BTreeSet::new();
                 let all = IdRange::split_at(&[])[0];
-                let mut chunks = std::pin::pin!(self.hapi.load(&resource_type, all, views.reads_tags()));
+                let mut chunks = std::pin::pin!(self.hapi.load(&resource_type, all, meta_read(&views)));
                 while let Some(chunk) = chunks.next().await {
                     let mut chunk = chunk.map_err(|e| hapi_error(&e))?.states();
                     chunk.retain(|state| self.is_sampled(&state.id));

@@ -103,10 +103,9 @@ fn take_i32(rest: &mut &[u8]) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, NaiveDate};
-    use fhir_core::row::RowSink as _;
 
     use super::*;
-    use crate::encode::{TupleWriter, encode_rows};
+    use crate::encode::encode_rows;
 
     fn column(kind: ColumnKind, collection: bool) -> Column {
         Column {
@@ -197,16 +196,14 @@ mod tests {
     #[test]
     fn rows_are_numbered_within_the_resource() {
         let columns = [column(ColumnKind::Text, false)];
-        let mut writer = TupleWriter::new(&columns, "r", 1, DateTime::UNIX_EPOCH);
-        writer.row(&[Cell::Null]);
-        let (first, _) = {
-            let mut w = TupleWriter::new(&columns, "r", 1, DateTime::UNIX_EPOCH);
-            w.row(&[Cell::Null]);
-            w.finish().expect("a row")
+        let rows = |rows: &[&[Cell<'_>]]| {
+            encode_rows(&columns, "r", 1, DateTime::UNIX_EPOCH, rows.iter().copied()).expect("rows")
         };
-        writer.row(&[Cell::Null]);
-        let (both, count) = writer.finish().expect("two rows");
-        assert_eq!((count, &both[..first.len()]), (2, first.as_slice()));
+        let (first, both) = (rows(&[&[Cell::Null]]), rows(&[&[Cell::Null], &[Cell::Null]]));
+        assert_eq!(
+            (both.len(), &both[..first.len()]),
+            (2 * first.len(), first.as_slice())
+        );
         assert_ne!(&both[first.len()..], first.as_slice());
     }
 }

@@ -6,7 +6,7 @@ use fhir_core::column::{Column, ColumnKind};
 use fhir_core::row::{Cell, RowSink};
 
 use crate::tables::HIDDEN;
-use crate::{jsonb, numeric};
+use crate::{indexes, jsonb, numeric};
 
 /// A field holds no more than this (PostgreSQL's limit is 1 GB for a value with its header).
 const MAX_FIELD: usize = 1_000_000_000;
@@ -94,7 +94,19 @@ impl<'c> TupleWriter<'c> {
         self.tuples.extend_from_slice(&self.prefix.0);
         field(self.tuples, &self.count.cast_signed().to_be_bytes());
         for (column, cell) in self.columns.iter().zip(cells) {
-            put_field(self.tuples, column, cell).map_err(|what| EncodeError {
+            let from = self.tuples.len();
+            let put = put_field(self.tuples, column, cell);
+            // The first four bytes are the length.
+            let put = match put {
+                Ok(()) if self.tuples.len() - from > indexes::LONGEST + 4 && indexes::is_indexed(column) => {
+                    Err(format!(
+                        "is longer than the {} bytes that the column's index takes",
+                        indexes::LONGEST
+                    ))
+                }
+                put => put,
+            };
+            put.map_err(|what| EncodeError {
                 column: column.name.clone(),
                 what,
             })?;

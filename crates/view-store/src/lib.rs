@@ -18,6 +18,7 @@ mod encode;
 mod error;
 mod evaluated;
 mod freshness;
+mod indexes;
 mod insert;
 mod jsonb;
 mod leadership;

@@ -9,9 +9,9 @@ use fhir_core::column::Column;
 use fhir_core::view::CompiledView;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::StoreError;
 use crate::driver::sqlstate;
 use crate::error::during;
+use crate::{StoreError, indexes};
 
 /// A key is there already.
 const UNIQUE_VIOLATION: &str = "23505";
@@ -133,10 +133,10 @@ pub(crate) async fn make_of_staged(
     );
     for table in [Table::Live, Table::Shadowed] {
         let name = table.of(view.name());
-        let shape = shape(view.columns());
+        let (shape, indexes) = (shape(view.columns()), indexes::ddl(view, &name));
         let _ = write!(
             ddl,
-            "CREATE TABLE {name} ({shape}); CREATE INDEX ON {name} (_rid); "
+            "CREATE TABLE {name} ({shape}); CREATE INDEX ON {name} (_rid); {indexes}"
         );
     }
     for table in Table::ALL {
@@ -147,20 +147,22 @@ pub(crate) async fn make_of_staged(
         );
     }
     execute(connection, ddl, doing).await?;
-    name_key(connection, view.name()).await
+    name_indexes(connection, view.name(), staged).await
 }
 
-/// The base table's key is named by the view, not by the load that made it, unless something else has the name.
-async fn name_key(connection: &mut PgConnection, view: &str) -> Result<(), StoreError> {
+/// Indexes that were made in the staging area are named by the view, not by the load, unless something else has the name.
+async fn name_indexes(connection: &mut PgConnection, view: &str, staged: &str) -> Result<(), StoreError> {
     let doing = "making a view's tables";
-    let name = format!("{view}_pkey");
     let renames: Vec<String> = sqlx::query_scalar(
-        "SELECT format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', $1, conname, $2) FROM pg_constraint \
-         WHERE conrelid = $1::text::regclass AND contype = 'p' AND octet_length($2) < 64 \
-         AND NOT EXISTS (SELECT FROM pg_class WHERE relname = $2 AND relnamespace = $3::text::regnamespace)",
+        "WITH named AS (SELECT c.relname::text AS old, $2 || substr(c.relname::text, octet_length($3) + 1) AS new \
+                        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+                        WHERE i.indrelid = $1::text::regclass AND starts_with(c.relname::text, $3)) \
+         SELECT format('ALTER INDEX %I.%I RENAME TO %I; ', $4, old, new) FROM named WHERE octet_length(new) < 64 \
+         AND NOT EXISTS (SELECT FROM pg_class WHERE relname = new AND relnamespace = $4::text::regnamespace)",
     )
     .bind(Table::Base.of(view))
-    .bind(name)
+    .bind(view)
+    .bind(staged.rsplit('.').next())
     .bind(Table::Base.schema())
     .fetch_all(&mut *connection)
     .await
@@ -168,11 +170,13 @@ async fn name_key(connection: &mut PgConnection, view: &str) -> Result<(), Store
     execute(connection, renames.concat(), doing).await
 }
 
-/// A table's key, which also says that a resource's rows were not loaded twice, and statistics. Returns the ids that stand in the way of it: then there is none.
-pub(crate) async fn key(
+/// A loaded table's key, which also says that a resource's rows were not loaded twice, its indexes, and statistics. Returns the ids that stand in the way of
+/// the key: then there is nothing of it. What an earlier attempt made is not made again.
+pub(crate) async fn index(
     connection: &mut PgConnection,
     table: &str,
     columns: &str,
+    indexes: &str,
 ) -> Result<Vec<String>, StoreError> {
     let doing = during("indexing what was loaded");
     let has_key: bool = sqlx::query_scalar(
@@ -183,7 +187,8 @@ pub(crate) async fn key(
     .await
     .map_err(doing)?;
     if !has_key {
-        let sql = format!("ALTER TABLE {table} ADD PRIMARY KEY ({columns})");
+        // One statement, so that there is either all or nothing.
+        let sql = format!("ALTER TABLE {table} ADD PRIMARY KEY ({columns}); {indexes}");
         match sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await {
             Ok(_) => {}
             Err(error) if sqlstate(&error).as_deref() == Some(UNIQUE_VIOLATION) => {
@@ -204,26 +209,40 @@ pub(crate) async fn key(
 /// The public views, over the three tables by name. `columns` in the order in which readers see them.
 pub(crate) async fn create_public_views(
     connection: &mut PgConnection,
-    view: &str,
-    description: Option<&str>,
+    view: &CompiledView,
     columns: &[String],
 ) -> Result<(), sqlx::Error> {
     let list = columns.iter().map(|c| quoted(c)).collect::<Vec<_>>().join(", ");
     let (base, live, shadowed) = (
-        Table::Base.of(view),
-        Table::Live.of(view),
-        Table::Shadowed.of(view),
+        Table::Base.of(view.name()),
+        Table::Live.of(view.name()),
+        Table::Shadowed.of(view.name()),
     );
     let mut ddl = String::new();
     for (schema, other) in [("sqlonfhir", live), ("sqlonfhir_batch", shadowed)] {
-        let name = format!("{schema}.{}", quoted(view));
+        let name = format!("{schema}.{}", quoted(view.name()));
         let _ = write!(
             ddl,
             "CREATE OR REPLACE VIEW {name} AS SELECT {list} FROM {base} UNION ALL SELECT {list} FROM {other}; \
              GRANT SELECT ON {name} TO researchflow_reader, researchflow_merger; "
         );
-        if let Some(text) = description {
-            let _ = write!(ddl, "COMMENT ON VIEW {name} IS {}; ", literal(text));
+        // One that a replacement leaves out goes: IS NULL.
+        let text = view.description().map_or_else(|| "NULL".to_owned(), literal);
+        let _ = write!(ddl, "COMMENT ON VIEW {name} IS {text}; ");
+        for column in view
+            .columns()
+            .iter()
+            .filter(|column| columns.contains(&column.name))
+        {
+            let text = column
+                .description
+                .as_deref()
+                .map_or_else(|| "NULL".to_owned(), literal);
+            let _ = write!(
+                ddl,
+                "COMMENT ON COLUMN {name}.{} IS {text}; ",
+                quoted(&column.name)
+            );
         }
     }
     sqlx::raw_sql(AssertSqlSafe(ddl))

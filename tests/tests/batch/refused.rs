@@ -1,6 +1,6 @@
 //! Databases and roles that will not do, each with what to change.
 
-use batch_refresher::hapi::{Hapi, HapiSettings, IdRange, Partition};
+use batch_refresher::hapi::{Hapi, HapiSettings, IdRange, MetaRead, Partition};
 
 use crate::played::{Played, patient};
 
@@ -60,7 +60,7 @@ async fn what_would_lose_rows_is_refused_with_what_to_do() -> anyhow::Result<()>
         ..settings()
     })
     .await?;
-    let mut loaded = std::pin::pin!(chosen.load("Patient", IdRange::split_at(&[])[0], true));
+    let mut loaded = std::pin::pin!(chosen.load("Patient", IdRange::split_at(&[])[0], MetaRead::ALL));
     let states = tokio_stream::StreamExt::next(&mut loaded)
         .await
         .unwrap()?

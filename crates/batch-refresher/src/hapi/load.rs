@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction, pool::PoolConnect
 use super::{
     Hapi, HapiError,
     snapshot::{FIRST_CHUNK, next_chunk},
-    states::{Current, Fetched},
+    states::{Current, Fetched, MetaRead},
     tuples::{Malformed, Tuples},
 };
 
@@ -105,19 +105,18 @@ impl Hapi {
         Ok(IdRange::split_at(&bounds))
     }
 
-    /// Every resource of a range, deleted ones too, in chunks; one snapshot for the range. Tags, profiles and security labels are put into
-    /// `meta` only with `with_tags`: to look them up costs as much as the rest.
+    /// Every resource of a range, deleted ones too, in chunks; one snapshot for the range.
     pub fn load(
         &self,
         resource_type: &str,
         range: IdRange,
-        with_tags: bool,
+        meta: MetaRead,
     ) -> impl Stream<Item = Result<Fetched, HapiError>> + Send + use<> {
         let (hapi, resource_type) = (self.clone(), resource_type.to_owned());
         let doing = "loading a range";
         try_stream! {
             let (mut snapshot, beside) = RangeSnapshot::begin(&hapi).await?;
-            let query = hapi.inner.schema.range_states(&resource_type, range, with_tags);
+            let query = hapi.inner.schema.range_states(&resource_type, range, meta);
             {
                 let sql = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
                 let mut received = snapshot.connection()?.copy_out_raw(&sql).await.map_err(HapiError::of(doing))?;
@@ -146,7 +145,7 @@ impl Hapi {
         }
     }
 
-    /// Rows of a range with what they refer to; a resource whose current version is expunged comes with the next lower one.
+    /// Rows of a range with what they refer to; those that came without a text are read again, each by itself.
     async fn fetched(
         &self,
         resource_type: &str,

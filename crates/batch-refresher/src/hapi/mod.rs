@@ -44,7 +44,7 @@ pub use schema::{Partition, Schema};
 pub(crate) use snapshot::CHUNK;
 pub use snapshot::HapiSnapshot;
 pub(crate) use snapshot::{FIRST_CHUNK, body_bytes, next_chunk};
-pub use states::Fetched;
+pub use states::{Fetched, MetaRead};
 pub use zone::Zone;
 
 /// By this name our own backends are known: they do not write to HAPI's tables, and hold no bound back.

@@ -43,25 +43,31 @@ impl Schema {
     }
 
     /// A query for a whole range of a type, whose rows [`Current::of_tuple`] takes: the version that `hfj_resource` names, by a join in the order of the
-    /// row numbers in place of a look-up for each resource. Where that version's row was expunged, `found` is null: see [`Schema::current_states`].
+    /// row numbers in place of a look-up for each resource. Only what is usual comes with its text, JSON beside the version; without a text come deleted
+    /// ones, texts in large objects or elsewhere, and versions whose row was expunged: they are for [`Schema::current_states`].
     ///
-    /// The bounds are said of both tables: PostgreSQL does not conclude the one from the other.
-    pub(super) fn range_states(&self, resource_type: &str, range: IdRange, with_tags: bool) -> String {
+    /// PostgreSQL takes as long for a column as for a kilobyte of text, so what nobody asks for is left out. The bounds are said of both tables:
+    /// PostgreSQL does not conclude the one from the other.
+    pub(super) fn range_states(&self, resource_type: &str, range: IdRange, meta: MetaRead) -> String {
         let Self {
             id,
             id_join,
             text_vc,
-            text_oid,
             request_id,
             source_uri,
             source_join,
             partition,
             ..
         } = self;
-        let tags = if with_tags { TAGS } else { "NULL::bigint[]" };
+        let tags = if meta.tags { TAGS } else { "NULL::bigint[]" };
+        let (request_id, source_uri, source_join) = if meta.source {
+            (*request_id, *source_uri, *source_join)
+        } else {
+            ("NULL", "NULL", "")
+        };
         format!(
-            "SELECT {id}::text, r.res_ver::bigint, r.res_updated::timestamp, r.res_deleted_at IS NOT NULL, v.res_ver::bigint, v.res_encoding::text, {text_vc}::text,
-                 CASE WHEN {text_vc} IS NULL THEN {text_oid} END::oid, {request_id}::text, {source_uri}::text, {tags}
+            "SELECT {id}::text, r.res_ver::bigint, r.res_updated::timestamp, CASE WHEN r.res_deleted_at IS NULL AND v.res_encoding = 'JSON' THEN {text_vc}::text END,
+                 {request_id}::text, {source_uri}::text, {tags}
              FROM hfj_resource r{id_join}
              LEFT JOIN hfj_res_ver v ON v.res_id = r.res_id AND v.res_ver = r.res_ver{}{source_join}
              WHERE r.res_type = {}{}{partition}",
@@ -70,6 +76,23 @@ impl Schema {
             range.condition("r.res_id"),
         )
     }
+}
+
+/// What of `meta` is put into bodies that are loaded, besides version and time: to look it up costs as much as the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetaRead {
+    /// Tags, profiles, security labels.
+    pub tags: bool,
+    /// The source.
+    pub source: bool,
+}
+
+impl MetaRead {
+    /// As HAPI delivers it.
+    pub const ALL: Self = Self {
+        tags: true,
+        source: true,
+    };
 }
 
 /// Numbers of a resource's tags.
@@ -107,20 +130,22 @@ impl Current {
         })
     }
 
-    /// The same of a row of [`Schema::range_states`]; the text stays where it was received.
+    /// The same of a row of [`Schema::range_states`]; the text stays where it was received. Without a text only the id is of use.
     pub(super) fn of_tuple(row: &Tuple<'_>) -> Result<Self, Malformed> {
+        let version = row.bigint(1)?.ok_or(Malformed)?;
+        let text = row.bytes(3)?;
         Ok(Self {
             id: row.text(0)?.ok_or(Malformed)?.to_owned(),
-            version: row.bigint(1)?.ok_or(Malformed)?,
+            version,
             updated: row.timestamp(2)?.ok_or(Malformed)?,
-            deleted: row.boolean(3)?.ok_or(Malformed)?,
-            found: row.bigint(4)?,
-            encoding: Encoding::of(row.text(5)?),
-            text: row.bytes(6)?,
-            large_object: row.oid(7)?.map(Oid),
-            request_id: row.text(8)?.map(ToOwned::to_owned),
-            source_uri: row.text(9)?.map(ToOwned::to_owned),
-            tags: row.bigints(10)?.unwrap_or_default(),
+            deleted: false,
+            found: text.is_some().then_some(version),
+            encoding: Encoding::Json,
+            text,
+            large_object: None,
+            request_id: row.text(4)?.map(ToOwned::to_owned),
+            source_uri: row.text(5)?.map(ToOwned::to_owned),
+            tags: row.bigints(6)?.unwrap_or_default(),
         })
     }
 

@@ -130,7 +130,7 @@ impl Run {
         let view = self.views.views[index].clone();
         tables::make_of_staged(&mut self.connection, &view, &self.targets[index].table).await?;
         let columns: Vec<String> = view.columns().iter().map(|c| c.name.clone()).collect();
-        tables::create_public_views(&mut self.connection, view.name(), view.description(), &columns)
+        tables::create_public_views(&mut self.connection, &view, &columns)
             .await
             .map_err(during("making the public views"))?;
         self.activate(index).await

@@ -12,7 +12,7 @@ use crate::error::during;
 use crate::insert::put_rows;
 use crate::ledger::Failure;
 use crate::tables::{self, Table};
-use crate::{EvaluatedState, StoreError};
+use crate::{EvaluatedState, StoreError, indexes};
 
 /// So few resources are found faster by reading all of them than by an index that must be made first.
 const FEW: u64 = 1000;
@@ -152,14 +152,23 @@ impl Run {
         if self.load.is_none() {
             return Ok(());
         }
-        let keys = self.targets.iter().map(|t| (t.table.clone(), "_rid, _row"));
-        let keys = keys.chain([(self.stage.ids.clone(), "id")]);
+        let targets = self.targets.iter().zip(&self.views.views);
+        let keys = targets.map(|(target, view)| {
+            // Only what becomes the base table is ever asked by the view's own columns.
+            let indexes = if target.part == Part::Joins {
+                indexes::ddl(view, &target.table)
+            } else {
+                String::new()
+            };
+            (target.table.clone(), "_rid, _row", indexes)
+        });
+        let keys = keys.chain([(self.stage.ids.clone(), "id", String::new())]);
         let mut all = Vec::new();
-        for (table, key) in keys {
+        for (table, key, indexes) in keys {
             let store = self.store.clone();
             all.push(async move {
                 let mut connection = store.own_connection("researchflow load").await?;
-                tables::key(&mut connection, &table, key).await
+                tables::index(&mut connection, &table, key, &indexes).await
             });
         }
         let twice = futures::future::try_join_all(all).await?.concat();

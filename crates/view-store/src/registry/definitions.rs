@@ -309,7 +309,7 @@ impl ViewStore {
             .filter(|name| !columns.contains(name))
             .collect();
         columns.extend(added);
-        tables::create_public_views(&mut transaction, view.name(), view.description(), &columns)
+        tables::create_public_views(&mut transaction, view, &columns)
             .await
             .map_err(doing)?;
         sqlx::query("UPDATE sqlonfhir_meta.view SET public_outdated = false WHERE name = $1")

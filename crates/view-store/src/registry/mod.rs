@@ -103,12 +103,9 @@ pub struct TypeViews {
 }
 
 impl TypeViews {
-    /// Whether a view looks at what a resource is tagged with, so that its rows cannot be made without.
-    pub fn reads_tags(&self) -> bool {
-        let set = ViewSet::new(self.views.iter().cloned());
-        ["tag", "profile", "security"]
-            .iter()
-            .any(|of| set.reads(&["meta", of]))
+    /// Whether a view may look at the member of a resource that these names lead to.
+    pub fn read(&self, path: &[&str]) -> bool {
+        ViewSet::new(self.views.iter().cloned()).reads(path)
     }
 }
 
