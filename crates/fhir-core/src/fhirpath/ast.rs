@@ -1,6 +1,7 @@
 //! The syntax tree of an expression: what the parser yields and the compiler reads.
 
-use super::{number::Decimal, quantity::Quantity, temporal::Temporal};
+use super::{quantity::Quantity, temporal::Temporal};
+use crate::number::Decimal;
 
 /// A node of the tree.
 #[derive(Debug, Clone)]

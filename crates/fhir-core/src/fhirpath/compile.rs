@@ -1,12 +1,12 @@
 //! Syntax tree to operators: functions, types and constants resolved, everything unknown refused by name.
 
-use std::collections::HashMap;
+use std::{cell::RefCell, collections::HashMap};
 
 use super::{
     ast::{Ast, AstKind, Literal},
     error::{PathError, PathErrorKind},
     expr::{Arithmetic, Comparison, Expr, Key, Member},
-    functions,
+    functions::{self, Automaton, Patterns},
     model::{self, Class, Type, Types, system},
     parser,
     temporal::Form,
@@ -18,6 +18,7 @@ use super::{
 pub struct Scope {
     constants: HashMap<String, Literal>,
     resource: Types,
+    patterns: RefCell<Patterns>,
 }
 
 /// Names after `%` that the languages define; a view's constant cannot take them.
@@ -56,6 +57,7 @@ impl Scope {
         Self {
             constants: HashMap::new(),
             resource: Type::fhir(resource_type).map_or(Types::UNKNOWN, Types::one),
+            patterns: RefCell::default(),
         }
     }
 
@@ -85,6 +87,11 @@ impl Context<'_> {
     /// The same, within a function that evaluates its argument on each item.
     pub(super) fn on(&self, this: Types) -> Self {
         Self { this, ..self.clone() }
+    }
+
+    /// A regular expression of the view.
+    pub(super) fn pattern(&self, text: &str, whole: bool) -> Result<Automaton, &'static str> {
+        self.scope.patterns.borrow_mut().get(text, whole)
     }
 }
 

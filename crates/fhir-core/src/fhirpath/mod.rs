@@ -22,7 +22,6 @@ pub mod expr;
 pub mod functions;
 pub mod lexer;
 pub mod model;
-pub mod number;
 pub mod operators;
 pub mod parser;
 mod path;

@@ -4,10 +4,10 @@ use super::{
     ast::{Ast, AstKind, Literal},
     error::{PathError, PathErrorKind},
     lexer::{Token, TokenKind, tokens},
-    number::Decimal,
     quantity::{Calendar, Quantity, Unit},
     temporal::Temporal,
 };
+use crate::number::Decimal;
 
 /// Deepest tree. Evaluation recurses over it, so this bounds the stack; a chain of `and`, `or` or `|` counts as one.
 pub const MAX_DEPTH: usize = 64;

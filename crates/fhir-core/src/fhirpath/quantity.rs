@@ -2,7 +2,8 @@
 
 use std::{cmp::Ordering, fmt};
 
-use super::{number::Decimal, ucum};
+use super::ucum;
+use crate::number::Decimal;
 
 /// A number with its unit.
 #[derive(Debug, Clone, PartialEq)]

@@ -238,7 +238,7 @@ impl Straight {
         resource: &Resource<'a>,
         mut each: impl FnMut(Item<'a>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        if let Some(items) = self.look(from, resource)?.items() {
+        if let Some(items) = self.look(from, resource)?.items(resource) {
             return items.into_iter().try_for_each(each);
         }
         let mut receive = |item| match each(item) {
@@ -252,7 +252,7 @@ impl Straight {
     }
 
     fn any<'a>(&'a self, of: Element<'a>, resource: &Resource<'a>) -> Result<bool, Fault> {
-        if let Some(mut items) = self.look(of, resource)?.items() {
+        if let Some(mut items) = self.look(of, resource)?.items(resource) {
             return Ok(items.next().is_some());
         }
         let mut any = false;
@@ -294,7 +294,9 @@ impl Condition {
                 path.for_each(of, resource, |item| {
                     count += 1;
                     let node = item.element().and_then(|e| e.node);
-                    equal = node.is_some_and(|n| n.kind() == Kind::String && n.text() == text);
+                    equal = node.is_some_and(|n| {
+                        n.kind() == Kind::String && path::same_text(n.text(), text, resource)
+                    });
                     Ok(())
                 })?;
                 Ok(count == 1 && equal)
@@ -315,6 +317,7 @@ fn walk<'a>(steps: &'a [Step], at: Element<'a>, resource: &Resource<'a>, receive
             let Some(object) = at.object() else {
                 return ControlFlow::Continue(());
             };
+            resource.look_through(object);
             let (value, beside) = object.find(property.name);
             onward(value, beside, property.of, rest, resource, receive)
         }
@@ -323,13 +326,14 @@ fn walk<'a>(steps: &'a [Step], at: Element<'a>, resource: &Resource<'a>, receive
                 return ControlFlow::Continue(());
             };
             for property in keys {
+                resource.look_through(object);
                 let (value, beside) = object.find(property.name);
                 if value.is_some() || beside.is_some() {
                     return onward(value, beside, property.of, rest, resource, receive);
                 }
             }
             let (value, beside) = object.find(*name);
-            path::elements(value, beside, None, |element| {
+            path::elements(value, beside, None, resource, |element| {
                 if path::is_of_type(&Item::Element(element), test) {
                     walk(rest, element, resource, receive)
                 } else {
@@ -338,9 +342,16 @@ fn walk<'a>(steps: &'a [Step], at: Element<'a>, resource: &Resource<'a>, receive
             })
         }
         Step::Extension { name, key, url, of } => {
-            let extensions = at.object().and_then(|object| object.find(*name).0);
+            let Some(object) = at.object() else {
+                return ControlFlow::Continue(());
+            };
+            resource.look_through(object);
+            let extensions = object.find(*name).0;
             for node in extensions.into_iter().flat_map(Node::items) {
-                if node.find(*key).0.and_then(Node::as_str) == Some(url) {
+                resource.spend(1);
+                resource.look_through(node);
+                let found = node.find(*key).0.and_then(Node::as_str);
+                if found.is_some_and(|found| path::same_text(found, url, resource)) {
                     let extension = Element {
                         node: Some(node),
                         extra: None,
@@ -361,13 +372,16 @@ fn walk<'a>(steps: &'a [Step], at: Element<'a>, resource: &Resource<'a>, receive
             Err(fault) => ControlFlow::Break(Stop::Fault(fault)),
         },
         Step::ResourceKey { .. } => {
-            path::resource_key(&Item::Element(at), &mut |key| last(key, rest, receive))
+            path::resource_key(&Item::Element(at), resource, &mut |key| last(key, rest, receive))
         }
         Step::ReferenceKey { reference, of_type } => {
-            let reference = at.object().and_then(|object| object.find(reference.name).0);
+            let reference = at.object().and_then(|object| {
+                resource.look_through(object);
+                object.find(reference.name).0
+            });
             match reference
                 .and_then(Node::as_str)
-                .and_then(|r| path::key_of(r, of_type.as_deref()))
+                .and_then(|r| path::key_of(r, of_type.as_deref(), resource))
             {
                 Some(key) => last(Item::Value(Value::Text(key.into())), rest, receive),
                 None => ControlFlow::Continue(()),
@@ -395,7 +409,7 @@ fn onward<'a>(
     resource: &Resource<'a>,
     receive: Receiver<'_, 'a>,
 ) -> Flow {
-    path::elements(value, beside, Some(of), |element| {
+    path::elements(value, beside, Some(of), resource, |element| {
         walk(rest, element, resource, receive)
     })
 }

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 
 use super::{
     model::{Class, Type, system},
-    number::Decimal,
     quantity::{Quantity, Unit},
     temporal::{Form, Temporal},
 };
-use crate::json::{Kind, Node};
+use crate::{
+    json::{Kind, Node},
+    number::Decimal,
+};
 
 /// One item of a FHIRPath collection.
 #[derive(Debug, Clone)]
@@ -50,6 +52,12 @@ pub enum Value<'a> {
     /// What `type()` yields
     Type(Type),
 }
+
+/// Longest form of an integer64.
+const INTEGER64: usize = 20;
+
+/// Longest unit, in bytes, of a quantity that is computed with or compared.
+const MAX_UNIT: usize = 256;
 
 impl<'a> Element<'a> {
     /// An element without anything beside its value.
@@ -108,7 +116,9 @@ impl<'a> Element<'a> {
                         Temporal::date_time(text).map(|t| Value::Temporal(t, text.into()))
                     }
                     Some(Class::Time) => Temporal::time(text).map(|t| Value::Temporal(t, text.into())),
-                    Some(Class::Integer64) => text.parse().ok().map(Value::Integer),
+                    Some(Class::Integer64) if text.len() <= INTEGER64 => {
+                        text.parse().ok().map(Value::Integer)
+                    }
                     _ => None,
                 };
                 read.unwrap_or(Value::Text(Cow::Borrowed(text)))
@@ -130,6 +140,9 @@ impl<'a> Element<'a> {
         let text = |name| node.member(name).and_then(Node::as_str);
         let ucum = text("system").is_none_or(|system| system == "http://unitsofmeasure.org");
         let code = text("code").filter(|_| ucum).or_else(|| text("unit"));
+        if code.is_some_and(|code| code.len() > MAX_UNIT) {
+            return None;
+        }
         Some(Quantity {
             value: Decimal::parse(value.text())?,
             unit: Unit::Fhir(code.unwrap_or("1").to_owned()),
@@ -143,6 +156,32 @@ impl<'a> Item<'a> {
         match self {
             Item::Element(element) => element.value(),
             Item::Value(value) => Some(value.clone()),
+        }
+    }
+
+    /// The same, borrowed: a text that was built is not copied.
+    pub fn borrowed(&self) -> Option<Value<'_>> {
+        match self {
+            Item::Value(Value::Text(text)) => Some(Value::Text(Cow::Borrowed(text))),
+            Item::Value(Value::Temporal(value, text)) => Some(Value::Temporal(*value, Cow::Borrowed(text))),
+            other => other.value(),
+        }
+    }
+
+    /// [`Item::operand`], borrowed.
+    pub fn borrowed_operand(&self) -> Option<Value<'_>> {
+        match self {
+            Item::Value(_) => self.borrowed(),
+            Item::Element(_) => self.operand(),
+        }
+    }
+
+    /// How many bytes of text it is, if it is a string.
+    pub fn text_len(&self) -> usize {
+        match self {
+            Item::Value(Value::Text(text) | Value::Temporal(_, text)) => text.len(),
+            Item::Element(element) => element.node.and_then(Node::as_str).map_or(0, str::len),
+            Item::Value(_) => 0,
         }
     }
 

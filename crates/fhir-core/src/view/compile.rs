@@ -14,10 +14,10 @@ use crate::{
         compile::{Scope, Typed, compile_on},
         expr::Expr,
         model::Types,
-        number::Decimal,
         temporal::{Form, Temporal},
         types::{PRIMITIVES, capitalised},
     },
+    number::Decimal,
 };
 
 /// Selects that iterate or branch: evaluation recurses over them.

@@ -207,6 +207,12 @@ pub enum EvalError {
         /// The limit.
         limit: usize,
     },
+    /// Rows of more bytes than one resource may have.
+    #[error("more than {limit} bytes of rows of one resource")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
     /// More items on the way to rows than one resource may have: iterations in each other, most of them without a row.
     #[error("more than {limit} items are iterated over in one resource")]
     TooManyNodes {

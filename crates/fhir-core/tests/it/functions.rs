@@ -532,7 +532,7 @@ fn what_is_built_is_bounded() {
             matches!(
                 result,
                 Err(EvalError::Column {
-                    fault: Fault::TooLong(_) | Fault::Steps(_),
+                    fault: Fault::TooLong(_) | Fault::TooMuch(_) | Fault::Steps(_),
                     ..
                 })
             ),

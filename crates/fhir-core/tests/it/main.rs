@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a test's set-up fails the test")]
 
 mod anything;
+mod bounded;
 mod columns;
 mod deployed_views;
 mod fhirpath;

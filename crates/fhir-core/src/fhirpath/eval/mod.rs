@@ -1,19 +1,20 @@
 //! Operators over a focus: items are pushed to a receiver, which can stop them.
 
 mod logic;
+mod resource;
 mod single;
 mod stream;
 
-use std::{cell::Cell, ops::ControlFlow};
+use std::ops::ControlFlow;
 
 use super::{
     error::Fault,
     expr::Expr,
     value::{Element, Item},
 };
-use crate::json::Node;
 
 pub use logic::truth;
+pub use resource::{MAX_BUILT, MAX_STEPS, Resource};
 pub use stream::{literal, stream};
 
 /// Why no more items come.
@@ -31,54 +32,8 @@ pub type Flow = ControlFlow<Stop>;
 /// Takes the items of an expression, one by one.
 pub type Receiver<'r, 'a> = &'r mut dyn FnMut(Item<'a>) -> Flow;
 
-/// What all expressions of one resource share.
-#[derive(Debug)]
-pub struct Resource<'a> {
-    /// The resource.
-    pub root: Node<'a>,
-    /// Operators that may still run: criteria within criteria over long arrays are bounded by it.
-    steps: Cell<u64>,
-}
-
-/// Operators that run for one resource and view at most; a resource of 1 MB with a rich view takes some hundred thousand.
-pub const MAX_STEPS: u64 = 50_000_000;
-
 /// Items of one collection that is kept; a larger one only passes through.
 pub const MAX_ITEMS: usize = 1_000_000;
-
-/// Bytes of text that are worked on in the time of a step.
-const BYTES: u64 = 32;
-
-impl<'a> Resource<'a> {
-    /// A resource that nothing was evaluated on.
-    pub fn new(root: Node<'a>) -> Self {
-        Self {
-            root,
-            steps: Cell::new(MAX_STEPS),
-        }
-    }
-
-    /// Counts an operator that runs, or a comparison.
-    pub(super) fn step(&self) -> Result<(), Fault> {
-        self.steps(1)
-    }
-
-    /// Counts what takes so many steps.
-    pub(super) fn steps(&self, steps: u64) -> Result<(), Fault> {
-        let left = self
-            .steps
-            .get()
-            .checked_sub(steps)
-            .ok_or(Fault::Steps(MAX_STEPS))?;
-        self.steps.set(left);
-        Ok(())
-    }
-
-    /// Counts work on so many bytes of text.
-    pub(super) fn charge(&self, bytes: usize) -> Result<(), Fault> {
-        self.steps(bytes as u64 / BYTES)
-    }
-}
 
 /// What an expression is evaluated on.
 #[derive(Debug, Clone)]
@@ -154,6 +109,14 @@ impl<'a> Few<'a> {
         Ok(())
     }
 
+    /// Adds an item, which counts unless it is the only one.
+    pub fn keep(&mut self, item: Item<'a>, resource: &Resource<'a>) -> Result<(), Fault> {
+        if !matches!(self, Few::None) {
+            resource.keep()?;
+        }
+        self.push(item)
+    }
+
     /// All items, as a slice.
     pub fn as_slice(&self) -> &[Item<'a>] {
         match self {
@@ -195,7 +158,7 @@ pub fn for_each<'a>(
 /// All items.
 pub fn all<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Few<'a>, Fault> {
     let mut items = Few::None;
-    for_each(expr, focus, |item| items.push(item))?;
+    for_each(expr, focus, |item| items.keep(item, focus.resource))?;
     Ok(items)
 }
 

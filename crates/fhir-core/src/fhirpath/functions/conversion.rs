@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use super::scalar::{Answer, Call, Function, Yields, plain};
 use crate::fhirpath::{
     error::Fault,
-    number::{Decimal, Toward},
     quantity::Quantity,
     temporal::{Form, Temporal},
     value::Value,
 };
+use crate::number::{Decimal, Toward};
 
 type Conversion = for<'a> fn(Value<'a>) -> Option<Value<'a>>;
 

@@ -1,12 +1,8 @@
 //! Functions of a number (FHIRPath N1, section 5.7). Empty where there is no result, or none in range.
 
 use super::scalar::{Answer, Call, Function, Yields, plain};
-use crate::fhirpath::{
-    error::Fault,
-    number::{Decimal, Toward},
-    quantity::Quantity,
-    value::Value,
-};
+use crate::fhirpath::{error::Fault, quantity::Quantity, value::Value};
+use crate::number::{Decimal, Toward};
 
 pub(super) static FUNCTIONS: [Function; 10] = [
     plain("abs", "abs()", Yields::Same, absolute),

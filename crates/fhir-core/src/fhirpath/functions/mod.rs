@@ -4,6 +4,7 @@
 //! ([`Expr`]), and its family's `compile` makes it.
 
 mod aggregation;
+mod automaton;
 mod coding;
 mod combining;
 mod conversion;
@@ -28,6 +29,7 @@ use super::{
     types::TypeTest,
 };
 
+pub use automaton::{Automaton, Patterns};
 pub use patterns::Pattern;
 pub(super) use patterns::{matches, replace_matches};
 pub(super) use scalar::bounded;

@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use crate::fhirpath::{
     error::Fault,
     model::{Type, Types, system},
-    number::Decimal,
     value::{Item, Value},
 };
+use crate::number::Decimal;
 
 /// A function of one item.
 pub struct Function {
@@ -54,6 +54,12 @@ pub(super) struct Call<'c, 'a> {
     arguments: &'c [Option<Item<'a>>],
 }
 
+/// Steps of a function that is a series.
+const SERIES: u64 = 1_000;
+
+/// Steps of a function that converts units.
+const UNITS: u64 = 256;
+
 /// Longest string that is built.
 pub const MAX_TEXT: usize = 16 * 1024 * 1024;
 
@@ -73,6 +79,15 @@ impl Function {
     /// As errors show it: the name with parentheses.
     pub fn shown(&self) -> &'static str {
         self.shown
+    }
+
+    /// What it costs beside the length of what it is called on: functions of numbers run through series.
+    pub(in crate::fhirpath) fn cost(&self) -> u64 {
+        match self.name {
+            "exp" | "ln" | "log" | "power" | "sqrt" => SERIES,
+            "toQuantity" | "convertsToQuantity" | "comparable" => UNITS,
+            _ => 1,
+        }
     }
 
     /// The types of what it yields on items of those types.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::{has_no_order, quantities};
 use crate::fhirpath::{
     error::Fault,
+    eval::Resource,
     expr::Arithmetic,
     functions::bounded,
     quantity::Quantity,
@@ -12,9 +13,20 @@ use crate::fhirpath::{
     value::{Item, Value},
 };
 
+/// What it takes to compute with decimals: a quotient is tried at many scales.
+const STEPS: u64 = 8;
+
 /// Two items and what is between them; empty where the result is out of range, or after a division by zero.
-pub fn arithmetic<'a>(op: Arithmetic, a: &Item<'a>, b: &Item<'a>) -> Result<Option<Value<'a>>, Fault> {
-    let (Some(x), Some(y)) = (a.operand(), b.operand()) else {
+pub fn arithmetic<'a>(
+    op: Arithmetic,
+    a: &Item<'a>,
+    b: &Item<'a>,
+    resource: &Resource<'a>,
+) -> Result<Option<Value<'a>>, Fault> {
+    resource.steps(STEPS)?;
+    resource.read(a);
+    resource.read(b);
+    let (Some(x), Some(y)) = (a.borrowed_operand(), b.borrowed_operand()) else {
         return if has_no_order(a) || has_no_order(b) {
             Err(Fault::Operands(op.symbol()))
         } else {
@@ -25,6 +37,7 @@ pub fn arithmetic<'a>(op: Arithmetic, a: &Item<'a>, b: &Item<'a>) -> Result<Opti
         (Value::Integer(a), Value::Integer(b)) => Ok(integers(op, *a, *b)),
         (Value::Text(a), Value::Text(b)) if op == Arithmetic::Add => {
             bounded(a.len() + b.len())?;
+            resource.build(a.len() + b.len())?;
             Ok(Some(Value::Text(Cow::Owned(format!("{a}{b}")))))
         }
         (Value::Temporal(at, _), Value::Quantity(by)) => moved(op, *at, by),
@@ -34,7 +47,7 @@ pub fn arithmetic<'a>(op: Arithmetic, a: &Item<'a>, b: &Item<'a>) -> Result<Opti
             None => Err(Fault::Operands(op.symbol())),
         },
         _ if x.is_number() && y.is_number() => Ok(decimals(op, &x, &y)),
-        _ => match quantities(&x, &y) {
+        _ => match quantities(&x, &y, resource) {
             Some((a, b)) => of_quantities(op, &a, &b),
             None => Err(Fault::Operands(op.symbol())),
         },
@@ -95,8 +108,9 @@ fn moved<'a>(op: Arithmetic, at: Temporal, by: &Quantity) -> Result<Option<Value
 }
 
 /// A number or quantity with the other sign.
-pub fn negate<'a>(item: &Item<'a>) -> Result<Option<Value<'a>>, Fault> {
-    match item.operand() {
+pub fn negate<'a>(item: &Item<'a>, resource: &Resource<'a>) -> Result<Option<Value<'a>>, Fault> {
+    resource.read(item);
+    match item.borrowed_operand() {
         Some(Value::Integer(value)) => Ok(value.checked_neg().map(Value::Integer)),
         Some(Value::Decimal(value)) => Ok(value.negated().map(Value::Decimal)),
         Some(Value::Quantity(quantity)) => Ok(quantity
