@@ -1,5 +1,7 @@
 //! The syntax tree of an expression: what the parser yields and the compiler reads.
 
+use std::sync::Arc;
+
 use super::{quantity::Quantity, temporal::Temporal};
 use crate::number::Decimal;
 
@@ -78,7 +80,7 @@ pub enum Literal {
     /// A decimal, with its scale
     Decimal(Decimal),
     /// A string
-    Text(String),
+    Text(Arc<str>),
     /// A date, `dateTime` or time, and its lexical form
     Temporal(Temporal, String),
     /// A number with a unit

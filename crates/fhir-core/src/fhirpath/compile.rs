@@ -311,7 +311,7 @@ fn stated(literal: &Literal) -> Typed {
 }
 
 fn constant(name: &str, context: &Context<'_>) -> Option<Typed> {
-    let url = |url: &str| stated(&Literal::Text(url.to_owned()));
+    let url = |url: &str| stated(&Literal::Text(url.into()));
     Some(match name {
         "rowIndex" => Typed::new(Expr::RowIndex, Types::one(system::INTEGER)),
         "resource" | "rootResource" => Typed::new(Expr::Resource, context.scope.resource.clone()),

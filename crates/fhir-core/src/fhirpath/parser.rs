@@ -320,7 +320,7 @@ impl<'e> Parser<'e> {
                 let name = self.identifier("an expression")?;
                 return self.invocation(at, None, name);
             }
-            TokenKind::Text(text) => AstKind::Literal(Literal::Text(text)),
+            TokenKind::Text(text) => AstKind::Literal(Literal::Text(text.into())),
             TokenKind::Number(text) => {
                 self.take();
                 return self.number(at, text);

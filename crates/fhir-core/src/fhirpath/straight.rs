@@ -4,7 +4,7 @@
 //! What is not of this kind is evaluated by [`eval`](super::eval), which a straight path never differs from; both look elements up by
 //! the steps of `path.rs`. Names are symbols of the [`Projection`] that the resource was read with.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 use super::{
     ast::Literal,
@@ -38,7 +38,7 @@ pub enum Condition {
     /// `path.exists()`
     Exists(Straight),
     /// `path = 'text'`
-    Equal(Straight, String),
+    Equal(Straight, Arc<str>),
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(super) enum Step {
     Extension {
         name: Symbol,
         key: Symbol,
-        url: String,
+        url: Arc<str>,
         of: Type,
     },
     /// What comes so far is enough.

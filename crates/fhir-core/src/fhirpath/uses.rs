@@ -195,16 +195,15 @@ impl Uses<'_> {
         let places = self.compared(base, on);
         let mut totals = places.clone();
         totals.extend(start.map_or_else(Places::new, |start| self.compared(start, on)));
-        for _ in 0..2 {
-            let on = On {
-                this: &places,
-                total: &totals,
-                ..on
-            };
-            let made = self.compared(step, on);
-            totals.extend(made);
-            tidy(&mut totals);
-        }
+        let on = On {
+            this: &places,
+            total: &totals,
+            ..on
+        };
+        // All that it makes is wanted whole, so that there is no more to want of it where it is the total of the next step.
+        let made = self.compared(step, on);
+        totals.extend(made);
+        tidy(&mut totals);
         totals
     }
 

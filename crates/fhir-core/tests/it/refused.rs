@@ -384,3 +384,75 @@ fn size_is_bounded() {
     let wide: Vec<_> = (0..1501).map(|i| column(&format!("c{i}"))).collect();
     check(&select(&json!({"column": wide})), "select", "1,500 columns");
 }
+
+/// However many parts a definition has, it is compiled or refused at once.
+#[test]
+fn long_definitions_are_told_at_once() {
+    const MANY: usize = 20_000;
+    let of = |select: &Value| json!({"resource": "Patient", "select": select});
+    let selects: Vec<_> = (0..MANY).map(|_| json!({})).collect();
+    let columns: Vec<_> = (0..MANY).map(|i| column(&format!("c{i}"))).collect();
+    let wide: Vec<_> = columns[..1_000].to_vec();
+    let branches: Vec<_> = (0..MANY).map(|_| json!({"column": [column("z")]})).collect();
+    let iterated: Vec<_> = (0..MANY)
+        .map(|_| json!({"forEach": "name", "column": [column("z")]}))
+        .collect();
+    let constants: Vec<_> = (0..MANY)
+        .map(|i| json!({"name": format!("c{i}"), "valueString": "x"}))
+        .collect();
+    let misspelt: Vec<_> = (0..MANY)
+        .map(|i| json!({"name": format!("c{i}"), "path": "f("}))
+        .collect();
+    let long = json!({"name": "c", "valueString": "x".repeat(400_000)});
+    let uses: Vec<_> = (0..1_000)
+        .map(|i| json!({"name": format!("c{i}"), "path": vec!["%c"; 100].join("&")}))
+        .collect();
+    let patterns: Vec<_> = (0..1_000)
+        .map(|i| json!({"name": format!("c{i}"), "path": format!("id.matches('\\\\w{{{}}}')", 20 + i)}))
+        .collect();
+    let totals = format!("{}1{}", "name.aggregate(".repeat(60), ")".repeat(60));
+    let far = format!("name.where('{}' = 'a')", "x".repeat(60_000));
+    let nested = (0..10).fold(
+        json!({"column": wide}),
+        |inner, _| json!({"forEach": far, "select": [inner]}),
+    );
+    for (what, definition) in [
+        ("selects", of(&json!(selects))),
+        ("columns", of(&json!([{"column": columns}]))),
+        ("branches", of(&json!([{"column": wide}, {"unionAll": branches}]))),
+        ("iterations", of(&json!(iterated))),
+        (
+            "constants",
+            json!({"resource": "Patient", "constant": constants, "select": [{"column": [column("a")]}]}),
+        ),
+        ("errors", of(&json!([{"column": misspelt}]))),
+        (
+            "uses of a constant",
+            json!({"resource": "Patient", "constant": [long], "select": [{"column": uses}]}),
+        ),
+        ("patterns", of(&json!([{"column": patterns}]))),
+        (
+            "aggregates",
+            of(&json!([{"column": [{"name": "x", "path": totals}]}])),
+        ),
+        ("long iterations", of(&json!([nested]))),
+    ] {
+        let begun = std::time::Instant::now();
+        let compiled = try_view(&definition);
+        assert!(
+            begun.elapsed() < std::time::Duration::from_secs(10),
+            "{what}: {:?}",
+            begun.elapsed()
+        );
+        if let Err(errors) = compiled {
+            assert!(errors.0.len() <= 101, "{what}: {} errors", errors.0.len());
+        }
+    }
+    let definition = of(&json!(selects));
+    let told = try_view(&definition).unwrap_err().to_string();
+    assert!(
+        told.ends_with("19900 more errors; correct these first"),
+        "{}",
+        &told[told.len() - 100..]
+    );
+}

@@ -28,6 +28,8 @@ const STATES: usize = 256 * 1024;
 /// Bytes of an expression that a byte of a text is matched against in the time of a step.
 const PER_STEP: usize = 1024;
 
+const TOO_BIG: &str = "it is too big";
+
 /// A regular expression that was built.
 #[derive(Debug, Clone)]
 pub struct Automaton {
@@ -69,7 +71,11 @@ impl Patterns {
         }
         // What is refused costs as much as what is not.
         self.taken += MIN_SHARE + text.len() * 16;
-        let compiled = build(text, whole, MAX_SIZE).inspect_err(|_| self.taken += MIN_SHARE)?;
+        let compiled = build(text, whole, MAX_SIZE).inspect_err(|why| {
+            if *why == TOO_BIG {
+                self.taken += MAX_SIZE;
+            }
+        })?;
         self.taken += compiled.size;
         self.known.insert(key, compiled.clone());
         Ok(compiled)
@@ -100,7 +106,7 @@ fn of_size(text: &str, limit: usize) -> Result<Automaton, &'static str> {
         match regex(text, size) {
             Ok(regex) => return Ok(Automaton { regex, size }),
             Err(regex::Error::CompiledTooBig(_)) if size < limit => size *= 2,
-            Err(regex::Error::CompiledTooBig(_)) => return Err("it is too big"),
+            Err(regex::Error::CompiledTooBig(_)) => return Err(TOO_BIG),
             Err(_) => {
                 return Err("its syntax is not known (look-around and back-references are not supported)");
             }
