@@ -252,6 +252,14 @@ fn member(base: &Types, name: &str) -> (Member, Types) {
     let Some(types) = base.known() else {
         return untyped();
     };
+    if let ([system::QUANTITY], "value" | "unit") = (types, name) {
+        let of = if name == "value" {
+            system::DECIMAL
+        } else {
+            system::STRING
+        };
+        return (untyped().0, Types::one(of));
+    }
     let elements: Vec<_> = types.iter().filter_map(|of| of.element(name)).collect();
     // An abstract type's element may be of a type that has more.
     let open = elements.len() < types.len() && types.iter().any(|of| of.is_abstract());

@@ -258,6 +258,13 @@ impl<'e> Parser<'e> {
             let depth = term.depth;
             if self.takes(".") {
                 let at = self.at();
+                // The grammar has `name.$this`; a variable is what it is, whatever it stands behind.
+                if let TokenKind::Special(word) = self.peek() {
+                    let kind = AstKind::Special((*word).to_owned());
+                    self.take();
+                    term = self.node(at, 0, kind)?;
+                    continue;
+                }
                 let name = self.identifier("an element or function")?;
                 term = self.invocation(at, Some(term), name)?;
             } else if self.takes("[") {

@@ -3,12 +3,13 @@
 //! Where the type of what a path stands on is known, the names and types of its properties were looked up when it was compiled. Where it is
 //! not, the element's own type tells them, and where that is not known either, the property's name.
 
-use std::{collections::HashMap, ops::ControlFlow};
+use std::{borrow::Cow, collections::HashMap, ops::ControlFlow};
 
 use super::{
     eval::{Flow, Receiver, Resource, flow},
     expr::{Key, Member},
     model::{Class, Namespace, Type},
+    quantity::Quantity,
     temporal::Temporal,
     types::{TypeTest, of_suffix},
     value::{Element, Item, Value},
@@ -47,6 +48,7 @@ pub(super) fn member<'a>(
     let element = match item {
         Item::Element(element) => element,
         Item::Value(Value::Type(of)) => return reflection(*of, member, receive),
+        Item::Value(Value::Quantity(quantity)) => return part(quantity, member, receive),
         Item::Value(_) => return ControlFlow::Continue(()),
     };
     let Some(object) = element.object() else {
@@ -118,6 +120,15 @@ fn of_choice<'a>(
     elements(value, extra, of, resource, |element| {
         receive(Item::Element(element))
     })
+}
+
+/// `(4 'mg').value`, `(4 'mg').unit`: what FHIRPath's own Quantity has.
+fn part(quantity: &Quantity, member: &Member, receive: Receiver<'_, '_>) -> Flow {
+    match member.name.as_str() {
+        "value" => receive(Item::Value(Value::Decimal(quantity.value))),
+        "unit" => receive(Item::Value(Value::Text(Cow::Owned(quantity.unit.written())))),
+        _ => ControlFlow::Continue(()),
+    }
 }
 
 /// `type().name`, `type().namespace`

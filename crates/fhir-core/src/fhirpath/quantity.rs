@@ -115,6 +115,14 @@ impl Unit {
         Some((Decimal::from(a.row().2), Decimal::from(b.row().2)))
     }
 
+    /// As it is written: a word of calendar time, or a code.
+    pub fn written(&self) -> String {
+        match self {
+            Self::Calendar(unit) => unit.row().0.to_owned(),
+            Self::Ucum(code) | Self::Fhir(code) => code.clone(),
+        }
+    }
+
     /// UCUM's code; of calendar time that of the definite duration nearest to it.
     pub fn code(&self) -> &str {
         match self {
@@ -377,5 +385,26 @@ mod tests {
             Some("0.003 '1'")
         );
         assert_eq!(text(quantity("2 'h'").to("min")).as_deref(), Some("120 'min'"));
+    }
+
+    /// `g/L.L` would read as another unit than the product has.
+    #[test]
+    fn composed_units_have_no_product() {
+        for (a, b, times, over) in [
+            ("2 'g/L'", "3 'L'", None, None),
+            ("2 'g'", "3 'L.m'", None, None),
+            ("2 'm2'", "3 's'", None, None),
+            ("2 'g/L'", "4 'g/L'", None, Some("0.5 '1'")),
+            ("2 'g/L'", "4 'mg/dL'", None, Some("50 '1'")),
+            ("2 'g/L'", "4", Some("8 'g/L'"), Some("0.5 'g/L'")),
+            ("2", "4 'g/L'", Some("8 'g/L'"), None),
+            ("2 'cm'", "4 'm'", Some("8 'cm.m'"), Some("0.005 '1'")),
+            ("2 'g'", "4 'g'", Some("8 'g2'"), Some("0.5 '1'")),
+        ] {
+            let (x, y) = (quantity(a), quantity(b));
+            let text = |q: Option<Quantity>| q.map(|q| q.to_string());
+            assert_eq!(text(x.times(&y)).as_deref(), times, "{a} * {b}");
+            assert_eq!(text(x.over(&y)).as_deref(), over, "{a} / {b}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Definition to plan: expressions compiled, constants bound, columns typed and placed.
 
 use super::{
+    constant,
     definition::{ColumnDef, Constant, Definition, IterationKind, Path, Select as SelectDef},
     error::{Errors, Rule, ViewErrors},
     plan::{Expression, Iterate, Part, Select},
@@ -14,10 +15,8 @@ use crate::{
         compile::{Scope, Typed, compile_on},
         expr::Expr,
         model::Types,
-        temporal::{Form, Temporal},
-        types::{PRIMITIVES, capitalised},
+        types::capitalised,
     },
-    number::Decimal,
 };
 
 /// Selects that iterate or branch: evaluation recurses over them.
@@ -234,14 +233,15 @@ impl Compiler {
 
     fn constant(&mut self, constant: &Constant) {
         let value = match constant.values.as_slice() {
-            [(of_type, value)] => match literal(of_type, value) {
-                Some(value) => value,
-                None if PRIMITIVES.contains(&of_type.as_str()) => {
+            [(of_type, value)] => match constant::literal(of_type, value) {
+                Ok(value) => value,
+                Err(Some(write)) => {
                     let at = format!("{}.value{}", constant.at, capitalised(of_type));
-                    self.error(at, Rule::ConstantForm(of_type.clone()));
+                    let of_type = of_type.clone();
+                    self.error(at, Rule::ConstantForm { of_type, write });
                     Literal::Boolean(false)
                 }
-                None => {
+                Err(None) => {
                     self.error(
                         &constant.at,
                         Rule::ConstantValue("a value of a type that constants do not have"),
@@ -501,37 +501,4 @@ fn describe(column: &Column) -> String {
     } else {
         of_type
     }
-}
-
-/// A constant's value: `valueCode: "a"` → the literal.
-fn literal(of_type: &str, value: &serde_json::Value) -> Option<Literal> {
-    Some(match of_type {
-        "boolean" => Literal::Boolean(value.as_bool()?),
-        "integer" => Literal::Integer(i32::try_from(value.as_i64()?).ok()?.into()),
-        "unsignedInt" => Literal::Integer(i32::try_from(value.as_u64()?).ok()?.into()),
-        "positiveInt" => Literal::Integer(i32::try_from(value.as_u64()?).ok().filter(|v| *v > 0)?.into()),
-        // JSON has it as a string.
-        "integer64" => Literal::Integer(value.as_i64().or_else(|| value.as_str()?.parse().ok())?),
-        "decimal" => Literal::Decimal(Decimal::parse(&value.as_number()?.to_string())?),
-        "date" => {
-            let text = value.as_str()?;
-            let date = Temporal::date(text).filter(|date| date.form() == Form::Date)?;
-            Literal::Temporal(date, text.to_owned())
-        }
-        "dateTime" => {
-            let text = value.as_str()?;
-            Literal::Temporal(Temporal::date_time(text)?, text.to_owned())
-        }
-        "instant" => {
-            let text = value.as_str()?;
-            let instant = Temporal::date_time(text).filter(|at| at.moment().is_some())?;
-            Literal::Temporal(instant, text.to_owned())
-        }
-        "time" => {
-            let text = value.as_str()?;
-            Literal::Temporal(Temporal::time(text)?, text.to_owned())
-        }
-        _ if PRIMITIVES.contains(&of_type) => Literal::Text(value.as_str()?.into()),
-        _ => return None,
-    })
 }

@@ -160,8 +160,13 @@ pub enum Rule {
     #[error("has {0}; give exactly one value[x] of a primitive type")]
     ConstantValue(&'static str),
     /// A constant's value that is not of its type.
-    #[error("is no {0}")]
-    ConstantForm(String),
+    #[error("is no {of_type}; {write}")]
+    ConstantForm {
+        /// The type.
+        of_type: String,
+        /// What to do.
+        write: &'static str,
+    },
     /// An expression that is refused.
     #[error("{0}")]
     Path(PathError),

@@ -12,6 +12,7 @@
 mod bounded;
 mod cell;
 mod compile;
+mod constant;
 mod definition;
 mod error;
 mod eval;

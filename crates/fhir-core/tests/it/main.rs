@@ -5,6 +5,7 @@ mod anything;
 mod bounded;
 mod columns;
 mod deployed_views;
+mod duplicates;
 mod fhirpath;
 mod functions;
 mod never_panics;

@@ -259,10 +259,44 @@ fn constants() {
         ("valuePositiveInt", json!(0), "is no positiveInt"),
         ("valueUnsignedInt", json!(-1), "is no unsignedInt"),
         ("valueInteger", json!(3_000_000_000_i64), "is no integer"),
+        ("valueDateTime", json!("2020-01-01T10:00"), "with an offset"),
+        ("valueDateTime", json!("2020-01-01T10:00:00"), "is no dateTime"),
+        ("valueTime", json!("10:30"), "write hh:mm:ss"),
+        ("valueId", json!("a b"), "1 to 64 letters"),
+        ("valueCode", json!("a  b"), "single spaces"),
+        ("valueCode", json!(" a"), "is no code"),
+        ("valueUri", json!("a b"), "without spaces"),
+        ("valueUrl", json!(""), "is no url"),
+        ("valueCanonical", json!("a\tb"), "is no canonical"),
+        ("valueOid", json!("1.2.3"), "urn:oid:"),
+        ("valueOid", json!("urn:oid:1.02"), "is no oid"),
+        ("valueUuid", json!("urn:uuid:0C3151BD"), "urn:uuid:"),
+        ("valueBase64Binary", json!("a"), "padding"),
     ] {
         let mut constant = json!({"name": "c"});
         constant[member] = value;
         check(&with(constant), &format!("constant[0].{member}"), told);
+    }
+    check(
+        &with(json!({"name": "c", "valueMarkdown": "a"})),
+        "constant[0]",
+        "type that constants do not have",
+    );
+    for (member, value) in [
+        ("valueDateTime", "2020-01"),
+        ("valueDateTime", "2020-01-01T10:00:00.5+01:00"),
+        ("valueTime", "10:30:00.123"),
+        ("valueId", "a-1.B"),
+        ("valueCode", "a b"),
+        ("valueUri", "urn:a"),
+        ("valueOid", "urn:oid:1.2.0.34"),
+        ("valueUuid", "urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0"),
+        ("valueBase64Binary", "dGVz\ndA=="),
+        ("valueInteger64", "9007199254740993"),
+    ] {
+        let mut constant = json!({"name": "c"});
+        constant[member] = json!(value);
+        assert!(try_view(&with(constant)).is_ok(), "{member} {value}");
     }
     check(
         &with(json!({"name": "1c", "valueString": "a"})),

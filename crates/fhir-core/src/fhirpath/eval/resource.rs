@@ -30,7 +30,10 @@ const CHARACTERS: usize = 8;
 const KEPT: u64 = 8;
 
 /// Members that are looked through in the time of a step.
-const MEMBERS: usize = 8;
+const MEMBERS: usize = 2;
+
+/// Digits that are read at once.
+const SHORT: usize = 40;
 
 /// Values within an object that has few enough members to look through.
 const FEW: u32 = 128;
@@ -94,6 +97,14 @@ impl<'a> Resource<'a> {
         self.spend((bytes / BYTES) as u64);
     }
 
+    /// Counts the digits of a number: a long one is read digit by digit, several times.
+    #[inline]
+    pub(in crate::fhirpath) fn spend_digits(&self, digits: usize) {
+        if digits > SHORT {
+            self.spend(digits as u64);
+        }
+    }
+
     /// Counts text that is worked on character by character.
     pub(crate) fn characters(&self, bytes: usize) -> Result<(), Fault> {
         self.steps((bytes / CHARACTERS) as u64)
@@ -138,7 +149,7 @@ impl<'a> Resource<'a> {
     pub(in crate::fhirpath) fn read(&self, item: &Item<'_>) {
         if let Item::Element(Element { node: Some(node), .. }) = item {
             match node.kind() {
-                Kind::Number => self.spend((node.text().len() / CHARACTERS) as u64),
+                Kind::Number => self.spend_digits(node.text().len()),
                 Kind::Object => self.look_through(*node),
                 _ => {}
             }

@@ -115,7 +115,7 @@ impl<'a> Reduced<'a> {
         let less = || operators::compare(Comparison::Less, &next, &before, resource);
         self.value = match reduction {
             Reduction::Sum | Reduction::Average => {
-                operators::arithmetic(Arithmetic::Add, &before, &next, resource)?.map(Item::Value)
+                operators::arithmetic(Arithmetic::Add, &before, item, resource)?.map(Item::Value)
             }
             Reduction::Min => less()?.map(|less| if less { next } else { before }),
             Reduction::Max => less()?.map(|less| if less { before } else { next }),

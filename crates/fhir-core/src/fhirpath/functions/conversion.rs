@@ -107,7 +107,11 @@ fn integer(value: Value<'_>) -> Option<Value<'_>> {
     let value = match value {
         Value::Boolean(value) => i64::from(value),
         Value::Integer(value) => value,
-        Value::Text(text) if !text.contains('.') => Decimal::read(&text)?.integer(Toward::Zero)?,
+        Value::Text(text) if !text.contains('.') => {
+            i32::try_from(Decimal::read(&text)?.integer(Toward::Zero)?)
+                .ok()?
+                .into()
+        }
         _ => return None,
     };
     Some(Value::Integer(value))

@@ -70,9 +70,13 @@ fn absolute<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
 }
 
 fn to_integer<'a>(call: &Call<'_, 'a>, toward: Toward) -> Answer<'a> {
+    // An integer64 stays what it is.
+    if let Some(value @ Value::Integer(_)) = call.item.value() {
+        return Ok(Some(value));
+    }
     Ok(number(call)?
-        .and_then(|value| value.integer(toward))
-        .map(Value::Integer))
+        .and_then(|value| i32::try_from(value.integer(toward)?).ok())
+        .map(|value| Value::Integer(value.into())))
 }
 
 fn decimal<'a>(call: &Call<'_, 'a>, of: fn(Decimal) -> Option<Decimal>) -> Answer<'a> {

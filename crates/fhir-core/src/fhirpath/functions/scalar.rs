@@ -57,6 +57,9 @@ pub(super) struct Call<'c, 'a> {
 /// Steps of a function that is a series.
 const SERIES: u64 = 1_000;
 
+/// Steps of a function that is several.
+const LONG_SERIES: u64 = 5_000;
+
 /// Steps of a function that converts units.
 const UNITS: u64 = 256;
 
@@ -84,7 +87,8 @@ impl Function {
     /// What it costs beside the length of what it is called on: functions of numbers run through series.
     pub(in crate::fhirpath) fn cost(&self) -> u64 {
         match self.name {
-            "exp" | "ln" | "log" | "power" | "sqrt" => SERIES,
+            "exp" | "sqrt" => SERIES,
+            "ln" | "log" | "power" => LONG_SERIES,
             "toQuantity" | "convertsToQuantity" | "comparable" => UNITS,
             _ => 1,
         }

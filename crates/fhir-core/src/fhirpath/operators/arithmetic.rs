@@ -8,6 +8,7 @@ use crate::fhirpath::{
     eval::Resource,
     expr::Arithmetic,
     functions::bounded,
+    model::Class,
     quantity::Quantity,
     temporal::Temporal,
     value::{Item, Value},
@@ -34,7 +35,10 @@ pub fn arithmetic<'a>(
         };
     };
     match (&x, &y) {
-        (Value::Integer(a), Value::Integer(b)) => Ok(integers(op, *a, *b)),
+        (Value::Integer(x), Value::Integer(y)) => {
+            let range = Range::of(&[(a, *x), (b, *y)]);
+            Ok(integers(op, *x, *y).filter(|result| range.holds(result)))
+        }
         (Value::Text(a), Value::Text(b)) if op == Arithmetic::Add => {
             bounded(a.len() + b.len())?;
             resource.build(a.len() + b.len())?;
@@ -51,6 +55,34 @@ pub fn arithmetic<'a>(
             Some((a, b)) => of_quantities(op, &a, &b),
             None => Err(Fault::Operands(op.symbol())),
         },
+    }
+}
+
+/// What an integer can be: of 32 bits (FHIRPath N1, 4.1.3); of 64 where an operand is an integer64, or has more than 32 already.
+#[derive(PartialEq, Eq)]
+enum Range {
+    Integer,
+    Integer64,
+}
+
+impl Range {
+    fn of(operands: &[(&Item<'_>, i64)]) -> Self {
+        let is_long = |(item, value): &(&Item<'_>, i64)| {
+            let of = item.element().and_then(|element| element.of);
+            of.is_some_and(|of| of.class() == Class::Integer64) || i32::try_from(*value).is_err()
+        };
+        if operands.iter().any(is_long) {
+            Self::Integer64
+        } else {
+            Self::Integer
+        }
+    }
+
+    fn holds(&self, result: &Value<'_>) -> bool {
+        match result {
+            Value::Integer(value) => *self == Self::Integer64 || i32::try_from(*value).is_ok(),
+            _ => true,
+        }
     }
 }
 
@@ -77,7 +109,9 @@ fn decimals<'a>(op: Arithmetic, a: &Value<'_>, b: &Value<'_>) -> Option<Value<'a
         Arithmetic::Modulo => a.remainder(b),
         Arithmetic::WholeDivide => {
             let quotient = a.whole_quotient(b)?;
-            return i64::try_from(quotient).ok().map(Value::Integer);
+            return i32::try_from(quotient)
+                .ok()
+                .map(|value| Value::Integer(value.into()));
         }
     };
     result.map(Value::Decimal)
@@ -111,7 +145,13 @@ fn moved<'a>(op: Arithmetic, at: Temporal, by: &Quantity) -> Result<Option<Value
 pub fn negate<'a>(item: &Item<'a>, resource: &Resource<'a>) -> Result<Option<Value<'a>>, Fault> {
     resource.read(item);
     match item.borrowed_operand() {
-        Some(Value::Integer(value)) => Ok(value.checked_neg().map(Value::Integer)),
+        Some(Value::Integer(value)) => {
+            let range = Range::of(&[(item, value)]);
+            Ok(value
+                .checked_neg()
+                .map(Value::Integer)
+                .filter(|result| range.holds(result)))
+        }
         Some(Value::Decimal(value)) => Ok(value.negated().map(Value::Decimal)),
         Some(Value::Quantity(quantity)) => Ok(quantity
             .negated()

@@ -95,7 +95,7 @@ fn quantities<'v>(
 }
 
 /// Steps that it takes to make out a character of a unit.
-const UNIT: usize = 32;
+const UNIT: usize = 8;
 
 /// Counts the conversion of one unit to another.
 fn conversion(a: &Quantity, b: &Quantity, resource: &Resource<'_>) {
