@@ -14,7 +14,10 @@ use super::{
     types::{TypeTest, of_suffix},
     value::{Element, Item, Value},
 };
-use crate::json::{Kind, Node};
+use crate::{
+    json::{Kind, Node},
+    resource::is_type,
+};
 
 /// A path's first word, capitalised: the focus, if it is of that type.
 pub(super) fn root<'a>(
@@ -376,7 +379,7 @@ pub(super) fn key_of<'r>(
     resource.spend_bytes(reference.len());
     // Most are `Type/id`.
     if let Some((found, id)) = reference.split_at_checked(reference.bytes().position(|b| b == b'/')?)
-        && let Some(id) = id.get(1..).filter(|id| is_id(id))
+        && let Some(id) = id.get(1..).filter(|id| is_key(id))
         && is_type(found)
     {
         return is_wanted(found, of_type).then_some(id);
@@ -396,11 +399,11 @@ fn split_reference(reference: &str) -> Option<(&str, &str)> {
         (before, id) = versioned.rsplit_once('/')?;
     }
     let found = before.rsplit_once('/').map_or(before, |(_, found)| found);
-    (is_id(id) && is_type(found)).then_some((found, id))
+    (is_key(id) && is_type(found)).then_some((found, id))
 }
 
-/// Whether a text is a FHIR `id`, or one with underscores, which servers take too.
-fn is_id(text: &str) -> bool {
+/// Whether a text is a FHIR `id` ([`is_id`](crate::resource::is_id)), or one with underscores, which servers take too.
+fn is_key(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| ID_BYTES[usize::from(byte)])
 }
 
@@ -413,8 +416,3 @@ const ID_BYTES: [bool; 256] = {
     }
     bytes
 };
-
-/// Whether a text has the form of a resource type's name.
-fn is_type(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(|b| b.is_ascii_alphabetic())
-}

@@ -1,5 +1,7 @@
 //! Types as expressions and definitions name them: primitives, and what `ofType`, `is` and `as` ask of an item.
 
+use std::{collections::HashMap, sync::LazyLock};
+
 use super::model::{Class, Namespace, Type};
 
 /// FHIR's primitive types: what a constant can be.
@@ -51,6 +53,22 @@ pub fn of_suffix(name: &str, suffix: &str) -> Option<Type> {
     Type::of_suffix(suffix)
 }
 
+/// The types that specialise a type, without abstract ones and elements of types, by the ends of a choice's property name: looked for once,
+/// since a view can ask for thousands.
+static SPECIAL: LazyLock<HashMap<Type, Vec<(String, Type)>>> = LazyLock::new(|| {
+    let mut special: HashMap<Type, Vec<(String, Type)>> = HashMap::new();
+    for of in Type::all_of_fhir().filter(|of| !of.is_abstract() && !of.name().contains('.')) {
+        let suffix = capitalised(of.name());
+        for base in std::iter::successors(of.base(), |base| base.base()) {
+            special.entry(base).or_default().push((suffix.clone(), of));
+        }
+    }
+    for types in special.values_mut() {
+        types.sort();
+    }
+    special
+});
+
 /// What `ofType`, `is` and `as` ask of an item (FHIRPath N1, section 6.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeTest {
@@ -94,13 +112,7 @@ impl TypeTest {
         let mut suffixes = Vec::new();
         if of.namespace() == Namespace::Fhir && of.class() != Class::Resource {
             suffixes.push((capitalised(name), of));
-            let mut others: Vec<_> = of
-                .specialisations()
-                .filter(|t| *t != of && !t.is_abstract() && !t.name().contains('.'))
-                .map(|t| (capitalised(t.name()), t))
-                .collect();
-            others.sort();
-            suffixes.extend(others);
+            suffixes.extend(SPECIAL.get(&of).into_iter().flatten().cloned());
         }
         Some(Self {
             name: name.to_owned(),

@@ -47,6 +47,9 @@ pub fn whole(expr: &Expr, on: On<'_>, projection: &mut Projection) {
     uses.compared(expr, on);
 }
 
+/// Places of one expression that are told apart.
+const MOST: usize = 64;
+
 struct Uses<'p> {
     projection: &'p mut Projection,
 }
@@ -186,8 +189,7 @@ impl Uses<'_> {
         for of in self.places(base, on) {
             places.extend(names.clone().map(|name| self.projection.want(of, name)));
         }
-        tidy(&mut places);
-        places
+        self.few(places)
     }
 
     /// `$total` is what the step before has made: of the start, of the items, or of what it was made of itself.
@@ -217,13 +219,15 @@ impl Uses<'_> {
         for place in &mut places {
             *place = want(self.projection, *place);
         }
-        tidy(&mut places);
-        places
+        self.few(places)
     }
 
     fn all<'e>(&mut self, operands: impl IntoIterator<Item = &'e Expr>, on: On<'_>) -> Places {
-        let mut places: Places = operands.into_iter().flat_map(|o| self.places(o, on)).collect();
-        tidy(&mut places);
+        let mut places = Places::new();
+        for operand in operands {
+            places.extend(self.places(operand, on));
+            places = self.few(places);
+        }
         places
     }
 
@@ -237,10 +241,22 @@ impl Uses<'_> {
     }
 
     fn compared_all<'e>(&mut self, operands: impl IntoIterator<Item = &'e Expr>, on: On<'_>) -> Places {
-        let mut places: Places = (operands.into_iter())
-            .flat_map(|o| self.compared(o, on))
-            .collect();
+        let mut places = Places::new();
+        for operand in operands {
+            places.extend(self.compared(operand, on));
+            places = self.few(places);
+        }
+        places
+    }
+
+    /// Each place once. More of them than a view of the field has are not told apart: then all of the resource is wanted, or what is wanted of
+    /// each of them would take the square of the expression's length to tell.
+    fn few(&mut self, mut places: Places) -> Places {
         tidy(&mut places);
+        if places.len() > MOST {
+            self.projection.want_whole(Projection::ROOT);
+            return vec![Projection::ROOT];
+        }
         places
     }
 }

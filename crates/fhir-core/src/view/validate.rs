@@ -6,7 +6,7 @@ use super::{
     definition::{ColumnDef, Constant, Definition, Select},
     error::{Errors, Rule},
 };
-use crate::fhirpath::compile::RESERVED_CONSTANTS;
+use crate::{fhirpath::compile::RESERVED_CONSTANTS, resource::is_type};
 
 /// Longest identifier of PostgreSQL, in bytes; it cuts longer ones silently.
 const MAX_NAME: usize = 63;
@@ -27,7 +27,7 @@ pub(super) fn check(definition: &Definition, errors: &mut Errors) {
         }
     }
     let resource = &definition.resource;
-    if !resource.is_empty() && !is_resource_type(resource) {
+    if !resource.is_empty() && !is_type(resource) {
         validator.error(
             "resource".into(),
             Rule::Shape("the name of a resource type, like Patient"),
@@ -37,12 +37,6 @@ pub(super) fn check(definition: &Definition, errors: &mut Errors) {
     for select in &definition.selects {
         validator.select(select);
     }
-}
-
-fn is_resource_type(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_uppercase())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric())
-        && name.len() <= MAX_NAME
 }
 
 /// The invariant sql-name: `^[A-Za-z][A-Za-z0-9_]*$`.

@@ -445,6 +445,13 @@ fn long_definitions_are_told_at_once() {
         .map(|i| json!({"name": format!("c{i}"), "path": format!("id.matches('\\\\w{{{}}}')", 20 + i)}))
         .collect();
     let totals = format!("{}1{}", "name.aggregate(".repeat(60), ")".repeat(60));
+    let names = |of: char| {
+        (0..3_000)
+            .map(|i| format!("{of}{i}"))
+            .collect::<Vec<_>>()
+            .join("|")
+    };
+    let product = format!("({}).select({})", names('a'), names('b'));
     let far = format!("name.where('{}' = 'a')", "x".repeat(60_000));
     let nested = (0..10).fold(
         json!({"column": wide}),
@@ -468,6 +475,10 @@ fn long_definitions_are_told_at_once() {
         (
             "aggregates",
             of(&json!([{"column": [{"name": "x", "path": totals}]}])),
+        ),
+        (
+            "products of names",
+            of(&json!([{"column": [{"name": "x", "path": product}]}])),
         ),
         ("long iterations", of(&json!([nested]))),
     ] {

@@ -26,7 +26,7 @@ const MIN_SHARE: usize = 16 * 1024;
 const STATES: usize = 256 * 1024;
 
 /// Bytes of an expression that a byte of a text is matched against in the time of a step.
-const PER_STEP: usize = 1024;
+const PER_STEP: usize = 2048;
 
 const TOO_BIG: &str = "it is too big";
 

@@ -5,9 +5,10 @@
 
 mod aggregation;
 mod automaton;
-mod coding;
+
 mod combining;
 mod conversion;
+mod encoding;
 mod existence;
 mod fhir;
 mod filtering;
@@ -47,7 +48,7 @@ pub(super) use {
 /// Functions of a single item.
 static TABLES: [&[Function]; 5] = [
     &strings::FUNCTIONS,
-    &coding::FUNCTIONS,
+    &encoding::FUNCTIONS,
     &math::FUNCTIONS,
     &conversion::FUNCTIONS,
     &precision::FUNCTIONS,

@@ -235,9 +235,9 @@ impl Type {
         }
     }
 
-    /// All types that are this one or specialise it.
-    pub fn specialisations(self) -> impl Iterator<Item = Self> {
-        MODEL.fhir.values().copied().filter(move |t| t.is(self))
+    /// All types of FHIR.
+    pub fn all_of_fhir() -> impl Iterator<Item = Self> {
+        MODEL.fhir.values().copied()
     }
 }
 
