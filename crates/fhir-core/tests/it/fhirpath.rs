@@ -6,7 +6,7 @@ use fhir_core::{
 };
 use serde_json::{Value, json};
 
-use crate::run::{items, try_view};
+use crate::run::{check_items, items, try_view};
 
 fn patient() -> Value {
     // A literal in the macro would be a float, without its last zero.
@@ -45,12 +45,8 @@ fn patient() -> Value {
     })
 }
 
-/// Checks expressions against their items.
 fn check(cases: &[(&str, &str)]) {
-    let patient = patient();
-    for (path, expected) in cases {
-        assert_eq!(items(path, &patient).as_deref(), Ok(*expected), "{path}");
-    }
+    check_items(cases, &patient());
 }
 
 #[test]

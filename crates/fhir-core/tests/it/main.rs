@@ -15,3 +15,4 @@ mod rows;
 mod run;
 mod seeds;
 mod typing;
+mod values;
