@@ -7,7 +7,7 @@ use crate::number::Decimal;
 
 /// A node of the tree.
 #[derive(Debug, Clone)]
-pub struct Ast {
+pub(crate) struct Ast {
     /// Characters of the expression before it.
     pub at: usize,
     /// Nodes from here down to the deepest leaf: bounded by the parser, and so every recursion over the tree.
@@ -18,7 +18,7 @@ pub struct Ast {
 
 /// What a node is.
 #[derive(Debug, Clone)]
-pub enum AstKind {
+pub(crate) enum AstKind {
     /// A literal, or a constant's value.
     Literal(Literal),
     /// `{}`
@@ -72,7 +72,7 @@ pub enum AstKind {
 
 /// A value that an expression states.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Literal {
+pub(crate) enum Literal {
     /// `true`, `false`
     Boolean(bool),
     /// An integer

@@ -15,14 +15,14 @@ use super::{
 
 /// What an expression's names mean: the view's constants, and the resource.
 #[derive(Debug, Default)]
-pub struct Scope {
+pub(crate) struct Scope {
     constants: HashMap<String, Literal>,
     resource: Types,
     patterns: RefCell<Patterns>,
 }
 
 /// Names after `%` that the languages define; a view's constant cannot take them.
-pub const RESERVED_CONSTANTS: [&str; 7] = [
+pub(crate) const RESERVED_CONSTANTS: [&str; 7] = [
     "rowIndex",
     "resource",
     "rootResource",
@@ -34,7 +34,7 @@ pub const RESERVED_CONSTANTS: [&str; 7] = [
 
 /// An expression and the types that its items can have.
 #[derive(Debug, Clone)]
-pub struct Typed {
+pub(crate) struct Typed {
     /// What is evaluated.
     pub expr: Expr,
     /// The types of its items.
@@ -53,7 +53,7 @@ pub(super) struct Context<'s> {
 
 impl Scope {
     /// A scope without constants, for resources of a type. A type that FHIR R4 does not have is as if nothing were known.
-    pub fn of(resource_type: &str) -> Self {
+    pub(crate) fn of(resource_type: &str) -> Self {
         Self {
             constants: HashMap::new(),
             resource: Type::fhir(resource_type).map_or(Types::UNKNOWN, Types::one),
@@ -62,12 +62,12 @@ impl Scope {
     }
 
     /// Makes a constant known.
-    pub fn define(&mut self, name: String, value: Literal) {
+    pub(crate) fn define(&mut self, name: String, value: Literal) {
         self.constants.insert(name, value);
     }
 
     /// The types of the resource.
-    pub fn resource(&self) -> &Types {
+    pub(crate) fn resource(&self) -> &Types {
         &self.resource
     }
 }
@@ -96,7 +96,7 @@ impl Context<'_> {
 }
 
 /// Compiles one expression that is evaluated on items of these types.
-pub fn compile_on(text: &str, scope: &Scope, focus: &Types) -> Result<Typed, PathError> {
+pub(crate) fn compile_on(text: &str, scope: &Scope, focus: &Types) -> Result<Typed, PathError> {
     let context = Context {
         scope,
         this: focus.clone(),

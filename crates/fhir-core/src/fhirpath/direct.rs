@@ -43,7 +43,7 @@ enum End {
 
 /// What a path leads to.
 #[derive(Debug, Clone, Copy)]
-pub enum Look<'a> {
+pub(crate) enum Look<'a> {
     /// To no item.
     Nothing,
     /// To the items of a value, which are of that type.

@@ -10,10 +10,10 @@ use super::{
 use crate::number::Decimal;
 
 /// Deepest tree. Evaluation recurses over it, so this bounds the stack; a chain of `and`, `or` or `|` counts as one.
-pub const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// Parses one expression.
-pub fn parse(text: &str) -> Result<Ast, PathError> {
+pub(crate) fn parse(text: &str) -> Result<Ast, PathError> {
     let mut parser = Parser {
         tokens: tokens(text)?,
         next: 0,
@@ -27,7 +27,7 @@ pub fn parse(text: &str) -> Result<Ast, PathError> {
 }
 
 /// A type specifier: the argument of `ofType` and `getReferenceKey` (`Quantity`, `FHIR.Patient`, `System.String`).
-pub fn type_name(ast: &Ast) -> Option<String> {
+pub(crate) fn type_name(ast: &Ast) -> Option<String> {
     match &ast.kind {
         AstKind::Member { base: None, name } => Some(name.clone()),
         AstKind::Member {

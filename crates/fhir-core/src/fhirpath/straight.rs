@@ -22,7 +22,7 @@ use crate::json::{Kind, Node, Place, Projection, Symbol};
 
 /// A straight path from an element on.
 #[derive(Debug)]
-pub struct Straight {
+pub(crate) struct Straight {
     pub(super) steps: Vec<Step>,
     /// The same without a walk, where elements at one place alone are what it is evaluated on.
     direct: Option<Direct>,
@@ -30,7 +30,7 @@ pub struct Straight {
 
 /// A criterion over straight paths: true, or not.
 #[derive(Debug)]
-pub enum Condition {
+pub(crate) enum Condition {
     /// `and`
     All(Vec<Condition>),
     /// `or`
@@ -77,7 +77,7 @@ pub(super) struct Property {
 
 /// The path as steps, if it is straight; what is wanted of it and of all others is in the projection already. `from` is the place of what
 /// it is evaluated on, if that is a single one.
-pub fn path(expr: &Expr, from: Option<Place>, names: &mut Projection) -> Option<Straight> {
+pub(crate) fn path(expr: &Expr, from: Option<Place>, names: &mut Projection) -> Option<Straight> {
     let mut way = Way {
         names,
         steps: Vec::new(),
@@ -90,7 +90,7 @@ pub fn path(expr: &Expr, from: Option<Place>, names: &mut Projection) -> Option<
 }
 
 /// The criterion as one over straight paths, if it is that.
-pub fn condition(expr: &Expr, from: Option<Place>, names: &mut Projection) -> Option<Condition> {
+pub(crate) fn condition(expr: &Expr, from: Option<Place>, names: &mut Projection) -> Option<Condition> {
     let mut each = |operands: &[Expr]| {
         operands
             .iter()
@@ -223,7 +223,7 @@ impl Straight {
     }
 
     /// What the path leads to, where that can be told at once.
-    pub fn look<'a>(&'a self, from: Element<'a>, resource: &Resource<'a>) -> Result<Look<'a>, Fault> {
+    pub(crate) fn look<'a>(&'a self, from: Element<'a>, resource: &Resource<'a>) -> Result<Look<'a>, Fault> {
         let Some(direct) = &self.direct else {
             return Ok(Look::Walk);
         };
@@ -232,7 +232,7 @@ impl Straight {
     }
 
     /// Runs `each` for every item.
-    pub fn for_each<'a>(
+    pub(crate) fn for_each<'a>(
         &'a self,
         from: Element<'a>,
         resource: &Resource<'a>,
@@ -269,7 +269,7 @@ impl Straight {
 
 impl Condition {
     /// Whether it is true of an element; empty is not.
-    pub fn holds<'a>(&'a self, of: Element<'a>, resource: &Resource<'a>) -> Result<bool, Fault> {
+    pub(crate) fn holds<'a>(&'a self, of: Element<'a>, resource: &Resource<'a>) -> Result<bool, Fault> {
         match self {
             Condition::All(conditions) => {
                 for condition in conditions {

@@ -7,11 +7,11 @@ use super::expr::{Expr, Member};
 use crate::json::{Place, Projection};
 
 /// Where the items of an expression lie. Computed values lie nowhere.
-pub type Places = Vec<Place>;
+pub(crate) type Places = Vec<Place>;
 
 /// What an expression is evaluated on.
 #[derive(Debug, Clone, Copy)]
-pub struct On<'p> {
+pub(crate) struct On<'p> {
     /// `$this`
     pub this: &'p [Place],
     /// `%context`
@@ -22,7 +22,7 @@ pub struct On<'p> {
 
 impl<'p> On<'p> {
     /// A whole expression on elements at these places.
-    pub fn elements(places: &'p [Place]) -> Self {
+    pub(crate) fn elements(places: &'p [Place]) -> Self {
         Self {
             this: places,
             context: places,
@@ -36,13 +36,13 @@ impl<'p> On<'p> {
 }
 
 /// Wants what the expression looks up, and returns where its items lie.
-pub fn of(expr: &Expr, on: On<'_>, projection: &mut Projection) -> Places {
+pub(crate) fn of(expr: &Expr, on: On<'_>, projection: &mut Projection) -> Places {
     let mut uses = Uses { projection };
     uses.places(expr, on)
 }
 
 /// Wants all of the items of the expression.
-pub fn whole(expr: &Expr, on: On<'_>, projection: &mut Projection) {
+pub(crate) fn whole(expr: &Expr, on: On<'_>, projection: &mut Projection) {
     let mut uses = Uses { projection };
     uses.compared(expr, on);
 }

@@ -12,7 +12,7 @@ use crate::fhirpath::{
 };
 
 /// A condition by three-valued logic: `None` is empty. A single item that is no boolean counts as true (FHIRPath, section 4.5).
-pub fn truth<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, Fault> {
+pub(crate) fn truth<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, Fault> {
     focus.resource.step()?;
     match expr {
         Expr::And(operands) => chain(operands, focus, false),

@@ -15,10 +15,10 @@ use crate::{
 };
 
 /// Operators that run for one resource and view at most; a resource of 1 MB with a rich view takes some hundred thousand.
-pub const MAX_STEPS: u64 = 50_000_000;
+pub(super) const MAX_STEPS: u64 = 50_000_000;
 
 /// Bytes of text that are built for one resource and view at most, those that were dropped again included.
-pub const MAX_BUILT: u64 = 256 * 1024 * 1024;
+pub(super) const MAX_BUILT: u64 = 256 * 1024 * 1024;
 
 /// Bytes that are compared or copied in the time of a step.
 const BYTES: usize = 32;
@@ -40,7 +40,7 @@ const FEW: u32 = 128;
 
 /// A resource, and what may still be spent on it.
 #[derive(Debug)]
-pub struct Resource<'a> {
+pub(crate) struct Resource<'a> {
     /// The resource.
     pub root: Node<'a>,
     steps: Cell<u64>,
@@ -50,7 +50,7 @@ pub struct Resource<'a> {
 
 impl<'a> Resource<'a> {
     /// A resource that nothing was evaluated on.
-    pub fn new(root: Node<'a>) -> Self {
+    pub(crate) fn new(root: Node<'a>) -> Self {
         Self {
             root,
             steps: Cell::new(MAX_STEPS),

@@ -12,7 +12,7 @@ use crate::fhirpath::{
 
 /// Pushes the expression's items to `receive`, until it stops them. Each operator has its own function, which keeps the frames small of
 /// those that are on the stack together.
-pub fn stream<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, 'a>) -> Flow {
+pub(crate) fn stream<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, 'a>) -> Flow {
     flow(focus.resource.step())?;
     match expr {
         Expr::Literal(value) => receive(Item::Value(literal(value))),
@@ -118,7 +118,7 @@ fn less_common<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, 
 }
 
 /// The value that a literal states.
-pub fn literal(literal: &Literal) -> Value<'_> {
+pub(super) fn literal(literal: &Literal) -> Value<'_> {
     match literal {
         Literal::Boolean(value) => Value::Boolean(*value),
         Literal::Integer(value) => Value::Integer(*value),

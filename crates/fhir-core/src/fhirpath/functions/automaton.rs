@@ -32,7 +32,7 @@ const TOO_BIG: &str = "it is too big";
 
 /// A regular expression that was built.
 #[derive(Debug, Clone)]
-pub struct Automaton {
+pub(crate) struct Automaton {
     pub(super) regex: Regex,
     /// Bytes that it takes, as the power of two that they fit.
     size: usize,
@@ -52,7 +52,7 @@ impl Automaton {
 
 /// The expressions of a view: each built once, however often it is written.
 #[derive(Debug, Default)]
-pub struct Patterns {
+pub(crate) struct Patterns {
     known: HashMap<(String, bool), Automaton>,
     /// What they take together.
     taken: usize,

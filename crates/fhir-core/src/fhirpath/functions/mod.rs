@@ -30,11 +30,11 @@ use super::{
     types::TypeTest,
 };
 
-pub use automaton::{Automaton, Patterns};
-pub use patterns::Pattern;
+pub(crate) use automaton::{Automaton, Patterns};
+pub(crate) use patterns::Pattern;
 pub(super) use patterns::{matches, replace_matches};
+pub(crate) use scalar::Function;
 pub(super) use scalar::bounded;
-pub use scalar::{Function, MAX_TEXT};
 pub(super) use {
     aggregation::{aggregate, reduce},
     combining::{concatenate, join, split, union},
@@ -247,7 +247,7 @@ fn of_table(call: &Compiling<'_>, function: &'static Function) -> Result<Typed, 
 }
 
 /// The names of all functions, in order.
-pub fn supported() -> String {
+pub(crate) fn supported() -> String {
     let mut names: Vec<_> = TABLES
         .into_iter()
         .flatten()

@@ -28,7 +28,7 @@ const CHARACTER: u64 = 64;
 
 /// A regular expression.
 #[derive(Debug, Clone)]
-pub enum Pattern {
+pub(crate) enum Pattern {
     /// Written out, and compiled.
     Compiled(Automaton),
     /// Of each resource.
@@ -37,7 +37,7 @@ pub enum Pattern {
 
 impl Pattern {
     /// The expression that yields it, if it is not written out.
-    pub fn computed(&self) -> Option<&Expr> {
+    pub(crate) fn computed(&self) -> Option<&Expr> {
         match self {
             Self::Compiled(_) => None,
             Self::Computed(expr) => Some(expr),

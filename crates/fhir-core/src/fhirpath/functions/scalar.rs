@@ -13,7 +13,7 @@ use crate::fhirpath::{
 use crate::number::Decimal;
 
 /// A function of one item.
-pub struct Function {
+pub(crate) struct Function {
     /// Its name.
     pub name: &'static str,
     /// As errors show it.
@@ -64,7 +64,7 @@ const LONG_SERIES: u64 = 5_000;
 const UNITS: u64 = 256;
 
 /// Longest string that is built.
-pub const MAX_TEXT: usize = 16 * 1024 * 1024;
+pub(super) const MAX_TEXT: usize = 16 * 1024 * 1024;
 
 impl PartialEq for Function {
     fn eq(&self, other: &Self) -> bool {
@@ -80,7 +80,7 @@ impl std::fmt::Debug for Function {
 
 impl Function {
     /// As errors show it: the name with parentheses.
-    pub fn shown(&self) -> &'static str {
+    pub(crate) fn shown(&self) -> &'static str {
         self.shown
     }
 
@@ -121,7 +121,7 @@ impl Function {
     }
 
     /// Calls it on an item.
-    pub fn call<'a>(&'static self, item: &Item<'a>, arguments: &[Option<Item<'a>>]) -> Answer<'a> {
+    pub(crate) fn call<'a>(&'static self, item: &Item<'a>, arguments: &[Option<Item<'a>>]) -> Answer<'a> {
         (self.run)(&Call {
             function: self,
             item,

@@ -18,7 +18,7 @@ use crate::fhirpath::{
 const STEPS: u64 = 8;
 
 /// Two items and what is between them; empty where the result is out of range, or after a division by zero.
-pub fn arithmetic<'a>(
+pub(crate) fn arithmetic<'a>(
     op: Arithmetic,
     a: &Item<'a>,
     b: &Item<'a>,
@@ -142,7 +142,7 @@ fn moved<'a>(op: Arithmetic, at: Temporal, by: &Quantity) -> Result<Option<Value
 }
 
 /// A number or quantity with the other sign.
-pub fn negate<'a>(item: &Item<'a>, resource: &Resource<'a>) -> Result<Option<Value<'a>>, Fault> {
+pub(crate) fn negate<'a>(item: &Item<'a>, resource: &Resource<'a>) -> Result<Option<Value<'a>>, Fault> {
     resource.read(item);
     match item.borrowed_operand() {
         Some(Value::Integer(value)) => {

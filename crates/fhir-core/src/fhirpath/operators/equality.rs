@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// `=` of two collections: empty where one is, or where partial dates leave it open; false where their lengths differ.
-pub fn equal<'a>(a: &Few<'a>, b: &Few<'a>, resource: &Resource<'a>) -> Option<bool> {
+pub(crate) fn equal<'a>(a: &Few<'a>, b: &Few<'a>, resource: &Resource<'a>) -> Option<bool> {
     let (a, b) = (a.as_slice(), b.as_slice());
     if a.is_empty() || b.is_empty() {
         return None;
@@ -34,7 +34,7 @@ pub fn equal<'a>(a: &Few<'a>, b: &Few<'a>, resource: &Resource<'a>) -> Option<bo
 }
 
 /// `=` of two items; empty where it depends on what is not known.
-pub fn same<'a>(a: &Item<'a>, b: &Item<'a>, resource: &Resource<'a>) -> Option<bool> {
+pub(crate) fn same<'a>(a: &Item<'a>, b: &Item<'a>, resource: &Resource<'a>) -> Option<bool> {
     let untyped = a.is_untyped() || b.is_untyped();
     resource.read(a);
     resource.read(b);

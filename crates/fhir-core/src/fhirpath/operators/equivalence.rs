@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// `~` of two collections: the same items in any order; two empty ones are equivalent.
-pub fn equivalent<'a>(a: &[Item<'a>], b: &[Item<'a>], focus: &Focus<'a, '_>) -> Result<bool, Fault> {
+pub(crate) fn equivalent<'a>(a: &[Item<'a>], b: &[Item<'a>], focus: &Focus<'a, '_>) -> Result<bool, Fault> {
     matched(a, b, focus, &|a, b| items(a, b, focus))
 }
 

@@ -5,10 +5,10 @@ mod equality;
 mod equivalence;
 mod order;
 
-pub use arithmetic::{arithmetic, negate};
-pub use equality::{equal, same};
-pub use equivalence::equivalent;
-pub use order::compare;
+pub(crate) use arithmetic::{arithmetic, negate};
+pub(crate) use equality::{equal, same};
+pub(crate) use equivalence::equivalent;
+pub(crate) use order::compare;
 
 use std::{borrow::Cow, cmp::Ordering};
 

@@ -9,7 +9,7 @@ use crate::fhirpath::{
 };
 
 /// Whether two items are in that order; empty where partial dates, or units, leave it open.
-pub fn compare(
+pub(crate) fn compare(
     op: Comparison,
     a: &Item<'_>,
     b: &Item<'_>,
