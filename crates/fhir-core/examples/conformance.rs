@@ -12,7 +12,8 @@ use std::{
 
 use fhir_core::{
     column::Column,
-    fhirpath::{number::compare_lexical, temporal::Temporal},
+    fhirpath::temporal::Temporal,
+    number::compare_lexical,
     row::{Cell, Rows},
     view::CompiledView,
 };

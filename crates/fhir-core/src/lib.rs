@@ -12,6 +12,7 @@ pub mod column;
 pub mod fhirpath;
 pub mod json;
 pub mod merge;
+pub mod number;
 pub mod resource;
 pub mod row;
 pub mod view;

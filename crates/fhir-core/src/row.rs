@@ -52,6 +52,15 @@ impl RowSink for Rows {
 }
 
 impl Cell<'_> {
+    /// Bytes of its text; of a list also a share for each of its cells.
+    pub(crate) fn text_len(&self) -> usize {
+        match self {
+            Cell::Decimal(text) | Cell::Text(text) | Cell::Json(text) => text.len(),
+            Cell::List(cells) => cells.iter().map(|cell| size_of::<Self>() + cell.text_len()).sum(),
+            _ => 0,
+        }
+    }
+
     /// The same cell, owning its text.
     pub fn to_owned(&self) -> Cell<'static> {
         match self {

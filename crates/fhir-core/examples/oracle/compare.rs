@@ -1,6 +1,6 @@
 //! When two answers are the same.
 
-use fhir_core::fhirpath::number::compare_lexical;
+use fhir_core::number::compare_lexical;
 use serde_json::{Map, Number, Value};
 
 use crate::answer::Answer;

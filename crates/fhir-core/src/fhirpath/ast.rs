@@ -1,10 +1,13 @@
 //! The syntax tree of an expression: what the parser yields and the compiler reads.
 
-use super::{number::Decimal, quantity::Quantity, temporal::Temporal};
+use std::sync::Arc;
+
+use super::{quantity::Quantity, temporal::Temporal};
+use crate::number::Decimal;
 
 /// A node of the tree.
 #[derive(Debug, Clone)]
-pub struct Ast {
+pub(crate) struct Ast {
     /// Characters of the expression before it.
     pub at: usize,
     /// Nodes from here down to the deepest leaf: bounded by the parser, and so every recursion over the tree.
@@ -15,7 +18,7 @@ pub struct Ast {
 
 /// What a node is.
 #[derive(Debug, Clone)]
-pub enum AstKind {
+pub(crate) enum AstKind {
     /// A literal, or a constant's value.
     Literal(Literal),
     /// `{}`
@@ -69,7 +72,7 @@ pub enum AstKind {
 
 /// A value that an expression states.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Literal {
+pub(crate) enum Literal {
     /// `true`, `false`
     Boolean(bool),
     /// An integer
@@ -77,7 +80,7 @@ pub enum Literal {
     /// A decimal, with its scale
     Decimal(Decimal),
     /// A string
-    Text(String),
+    Text(Arc<str>),
     /// A date, `dateTime` or time, and its lexical form
     Temporal(Temporal, String),
     /// A number with a unit

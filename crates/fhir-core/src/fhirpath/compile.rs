@@ -1,12 +1,12 @@
 //! Syntax tree to operators: functions, types and constants resolved, everything unknown refused by name.
 
-use std::collections::HashMap;
+use std::{cell::RefCell, collections::HashMap};
 
 use super::{
     ast::{Ast, AstKind, Literal},
     error::{PathError, PathErrorKind},
     expr::{Arithmetic, Comparison, Expr, Key, Member},
-    functions,
+    functions::{self, Automaton, Patterns},
     model::{self, Class, Type, Types, system},
     parser,
     temporal::Form,
@@ -15,13 +15,14 @@ use super::{
 
 /// What an expression's names mean: the view's constants, and the resource.
 #[derive(Debug, Default)]
-pub struct Scope {
+pub(crate) struct Scope {
     constants: HashMap<String, Literal>,
     resource: Types,
+    patterns: RefCell<Patterns>,
 }
 
 /// Names after `%` that the languages define; a view's constant cannot take them.
-pub const RESERVED_CONSTANTS: [&str; 7] = [
+pub(crate) const RESERVED_CONSTANTS: [&str; 7] = [
     "rowIndex",
     "resource",
     "rootResource",
@@ -33,7 +34,7 @@ pub const RESERVED_CONSTANTS: [&str; 7] = [
 
 /// An expression and the types that its items can have.
 #[derive(Debug, Clone)]
-pub struct Typed {
+pub(crate) struct Typed {
     /// What is evaluated.
     pub expr: Expr,
     /// The types of its items.
@@ -52,20 +53,21 @@ pub(super) struct Context<'s> {
 
 impl Scope {
     /// A scope without constants, for resources of a type. A type that FHIR R4 does not have is as if nothing were known.
-    pub fn of(resource_type: &str) -> Self {
+    pub(crate) fn of(resource_type: &str) -> Self {
         Self {
             constants: HashMap::new(),
             resource: Type::fhir(resource_type).map_or(Types::UNKNOWN, Types::one),
+            patterns: RefCell::default(),
         }
     }
 
     /// Makes a constant known.
-    pub fn define(&mut self, name: String, value: Literal) {
+    pub(crate) fn define(&mut self, name: String, value: Literal) {
         self.constants.insert(name, value);
     }
 
     /// The types of the resource.
-    pub fn resource(&self) -> &Types {
+    pub(crate) fn resource(&self) -> &Types {
         &self.resource
     }
 }
@@ -86,10 +88,15 @@ impl Context<'_> {
     pub(super) fn on(&self, this: Types) -> Self {
         Self { this, ..self.clone() }
     }
+
+    /// A regular expression of the view.
+    pub(super) fn pattern(&self, text: &str, whole: bool) -> Result<Automaton, &'static str> {
+        self.scope.patterns.borrow_mut().get(text, whole)
+    }
 }
 
 /// Compiles one expression that is evaluated on items of these types.
-pub fn compile_on(text: &str, scope: &Scope, focus: &Types) -> Result<Typed, PathError> {
+pub(crate) fn compile_on(text: &str, scope: &Scope, focus: &Types) -> Result<Typed, PathError> {
     let context = Context {
         scope,
         this: focus.clone(),
@@ -245,6 +252,14 @@ fn member(base: &Types, name: &str) -> (Member, Types) {
     let Some(types) = base.known() else {
         return untyped();
     };
+    if let ([system::QUANTITY], "value" | "unit") = (types, name) {
+        let of = if name == "value" {
+            system::DECIMAL
+        } else {
+            system::STRING
+        };
+        return (untyped().0, Types::one(of));
+    }
     let elements: Vec<_> = types.iter().filter_map(|of| of.element(name)).collect();
     // An abstract type's element may be of a type that has more.
     let open = elements.len() < types.len() && types.iter().any(|of| of.is_abstract());
@@ -304,7 +319,7 @@ fn stated(literal: &Literal) -> Typed {
 }
 
 fn constant(name: &str, context: &Context<'_>) -> Option<Typed> {
-    let url = |url: &str| stated(&Literal::Text(url.to_owned()));
+    let url = |url: &str| stated(&Literal::Text(url.into()));
     Some(match name {
         "rowIndex" => Typed::new(Expr::RowIndex, Types::one(system::INTEGER)),
         "resource" | "rootResource" => Typed::new(Expr::Resource, context.scope.resource.clone()),

@@ -43,7 +43,7 @@ enum End {
 
 /// What a path leads to.
 #[derive(Debug, Clone, Copy)]
-pub enum Look<'a> {
+pub(crate) enum Look<'a> {
     /// To no item.
     Nothing,
     /// To the items of a value, which are of that type.
@@ -147,7 +147,7 @@ impl Direct {
             End::ResourceKey(_) => Look::Nothing,
             End::ReferenceKey(of_type) => node
                 .as_str()
-                .and_then(|reference| path::key_of(reference, of_type.as_deref()))
+                .and_then(|reference| path::key_of(reference, of_type.as_deref(), resource))
                 .map_or(Look::Nothing, Look::Key),
         })
     }
@@ -186,10 +186,10 @@ impl On {
 
 impl<'a> Look<'a> {
     /// The items, unless the path has to be walked.
-    pub(super) fn items(self) -> Option<Found<'a>> {
+    pub(super) fn items<'r>(self, resource: &'r Resource<'a>) -> Option<Found<'a, 'r>> {
         Some(match self {
             Look::Nothing => Found::Key(None),
-            Look::Value(node, of) => Found::Elements(node.items(), of),
+            Look::Value(node, of) => Found::Elements(node.items(), of, resource),
             Look::Key(key) => Found::Key(Some(key)),
             Look::Walk => return None,
         })
@@ -197,18 +197,21 @@ impl<'a> Look<'a> {
 }
 
 /// The items that a path leads to.
-pub(super) enum Found<'a> {
-    Elements(Items<'a>, Type),
+pub(super) enum Found<'a, 'r> {
+    Elements(Items<'a>, Type, &'r Resource<'a>),
     Key(Option<&'a str>),
 }
 
-impl<'a> Iterator for Found<'a> {
+impl<'a> Iterator for Found<'a, '_> {
     type Item = Item<'a>;
 
     fn next(&mut self) -> Option<Item<'a>> {
         match self {
-            Found::Elements(nodes, of) => {
-                let node = nodes.find(|node| node.kind() != Kind::Null)?;
+            Found::Elements(nodes, of, resource) => {
+                let node = nodes.find(|node| {
+                    resource.spend(1);
+                    node.kind() != Kind::Null
+                })?;
                 Some(Item::Element(Element::alone(node, *of)))
             }
             Found::Key(key) => key.take().map(|key| Item::Value(Value::Text(key.into()))),

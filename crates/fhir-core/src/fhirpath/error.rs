@@ -95,6 +95,9 @@ pub enum Fault {
     /// A collection with more items than are kept.
     #[error("a collection gets more than {0} items")]
     TooMany(usize),
+    /// More text than is built for one resource.
+    #[error("evaluation builds more than {0} bytes of text")]
+    TooMuch(u64),
     /// More work than one resource is given.
     #[error("evaluation takes more than {0} steps")]
     Steps(u64),

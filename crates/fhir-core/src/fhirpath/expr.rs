@@ -11,7 +11,7 @@ use super::{
 
 /// An operator. Recursion over it is bounded by the parser's depth limit.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Expr {
+pub(crate) enum Expr {
     /// A literal or a constant's value.
     Literal(Literal),
     /// `{}`
@@ -140,7 +140,7 @@ pub enum Expr {
 
 /// An element to be looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub(crate) struct Member {
     /// Its name.
     pub name: String,
     /// Whether it is, or can be, a choice: then any property that begins with the name can be it.
@@ -152,7 +152,7 @@ pub struct Member {
 
 /// A property by its full name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
+pub(crate) struct Key {
     /// Its name.
     pub name: String,
     /// The type of its values.
@@ -161,7 +161,7 @@ pub struct Key {
 
 /// What is asked of booleans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Quantifier {
+pub(crate) enum Quantifier {
     /// `allTrue`
     AllTrue,
     /// `anyTrue`
@@ -174,7 +174,7 @@ pub enum Quantifier {
 
 /// What numbers (and, of the order, whatever has one) are reduced to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reduction {
+pub(crate) enum Reduction {
     /// `sum`
     Sum,
     /// `min`
@@ -187,7 +187,7 @@ pub enum Reduction {
 
 /// Order comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Comparison {
+pub(crate) enum Comparison {
     /// `<`
     Less,
     /// `<=`
@@ -200,7 +200,7 @@ pub enum Comparison {
 
 /// Operators on numbers; `+` also joins strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arithmetic {
+pub(crate) enum Arithmetic {
     /// `+`
     Add,
     /// `-`
@@ -217,7 +217,7 @@ pub enum Arithmetic {
 
 impl Comparison {
     /// As it is written.
-    pub fn symbol(self) -> &'static str {
+    pub(crate) fn symbol(self) -> &'static str {
         match self {
             Self::Less => "<",
             Self::LessOrEqual => "<=",
@@ -227,7 +227,7 @@ impl Comparison {
     }
 
     /// Whether it holds of operands in that order.
-    pub fn holds(self, order: std::cmp::Ordering) -> bool {
+    pub(crate) fn holds(self, order: std::cmp::Ordering) -> bool {
         match self {
             Self::Less => order.is_lt(),
             Self::LessOrEqual => order.is_le(),
@@ -239,7 +239,7 @@ impl Comparison {
 
 impl Arithmetic {
     /// As it is written.
-    pub fn symbol(self) -> &'static str {
+    pub(crate) fn symbol(self) -> &'static str {
         match self {
             Self::Add => "+",
             Self::Subtract => "-",
@@ -253,7 +253,7 @@ impl Arithmetic {
 
 impl Quantifier {
     /// The value that is looked for, and whether all must have it.
-    pub fn asks(self) -> (bool, bool) {
+    pub(crate) fn asks(self) -> (bool, bool) {
         match self {
             Self::AllTrue => (true, true),
             Self::AnyTrue => (true, false),
@@ -263,7 +263,7 @@ impl Quantifier {
     }
 
     /// The function's name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::AllTrue => "allTrue()",
             Self::AnyTrue => "anyTrue()",
@@ -275,7 +275,7 @@ impl Quantifier {
 
 impl Reduction {
     /// The function's name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sum => "sum()",
             Self::Min => "min()",

@@ -3,11 +3,11 @@
 use super::error::{PathError, PathErrorKind};
 
 /// Longest expression, in bytes. Value sets of a few hundred codes are written out in real views.
-pub const MAX_LENGTH: usize = 64 * 1024;
+pub(crate) const MAX_LENGTH: usize = 64 * 1024;
 
 /// A token and where it begins.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Token<'e> {
+pub(crate) struct Token<'e> {
     /// Characters before it.
     pub at: usize,
     /// What it is.
@@ -16,7 +16,7 @@ pub struct Token<'e> {
 
 /// What a token is.
 #[derive(Debug, Clone, PartialEq)]
-pub enum TokenKind<'e> {
+pub(crate) enum TokenKind<'e> {
     /// A word: identifier or keyword.
     Word(&'e str),
     /// An identifier in backticks: never a keyword.
@@ -50,7 +50,7 @@ const SYMBOLS: [&str; 23] = [
 
 impl TokenKind<'_> {
     /// How an error names the token.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self {
             TokenKind::Word(word) => format!("'{word}'"),
             TokenKind::Delimited(name) => format!("'`{name}`'"),
@@ -66,7 +66,7 @@ impl TokenKind<'_> {
 }
 
 /// All tokens of an expression, the last one [`TokenKind::End`].
-pub fn tokens(text: &str) -> Result<Vec<Token<'_>>, PathError> {
+pub(crate) fn tokens(text: &str) -> Result<Vec<Token<'_>>, PathError> {
     if text.len() > MAX_LENGTH {
         return Err(PathError {
             at: 0,

@@ -4,16 +4,16 @@ use super::{
     ast::{Ast, AstKind, Literal},
     error::{PathError, PathErrorKind},
     lexer::{Token, TokenKind, tokens},
-    number::Decimal,
     quantity::{Calendar, Quantity, Unit},
     temporal::Temporal,
 };
+use crate::number::Decimal;
 
 /// Deepest tree. Evaluation recurses over it, so this bounds the stack; a chain of `and`, `or` or `|` counts as one.
-pub const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// Parses one expression.
-pub fn parse(text: &str) -> Result<Ast, PathError> {
+pub(crate) fn parse(text: &str) -> Result<Ast, PathError> {
     let mut parser = Parser {
         tokens: tokens(text)?,
         next: 0,
@@ -27,7 +27,7 @@ pub fn parse(text: &str) -> Result<Ast, PathError> {
 }
 
 /// A type specifier: the argument of `ofType` and `getReferenceKey` (`Quantity`, `FHIR.Patient`, `System.String`).
-pub fn type_name(ast: &Ast) -> Option<String> {
+pub(crate) fn type_name(ast: &Ast) -> Option<String> {
     match &ast.kind {
         AstKind::Member { base: None, name } => Some(name.clone()),
         AstKind::Member {
@@ -258,6 +258,13 @@ impl<'e> Parser<'e> {
             let depth = term.depth;
             if self.takes(".") {
                 let at = self.at();
+                // The grammar has `name.$this`; a variable is what it is, whatever it stands behind.
+                if let TokenKind::Special(word) = self.peek() {
+                    let kind = AstKind::Special((*word).to_owned());
+                    self.take();
+                    term = self.node(at, 0, kind)?;
+                    continue;
+                }
                 let name = self.identifier("an element or function")?;
                 term = self.invocation(at, Some(term), name)?;
             } else if self.takes("[") {
@@ -320,7 +327,7 @@ impl<'e> Parser<'e> {
                 let name = self.identifier("an expression")?;
                 return self.invocation(at, None, name);
             }
-            TokenKind::Text(text) => AstKind::Literal(Literal::Text(text)),
+            TokenKind::Text(text) => AstKind::Literal(Literal::Text(text.into())),
             TokenKind::Number(text) => {
                 self.take();
                 return self.number(at, text);

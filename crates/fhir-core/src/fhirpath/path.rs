@@ -3,20 +3,30 @@
 //! Where the type of what a path stands on is known, the names and types of its properties were looked up when it was compiled. Where it is
 //! not, the element's own type tells them, and where that is not known either, the property's name.
 
-use std::{collections::HashMap, ops::ControlFlow};
+use std::{borrow::Cow, collections::HashMap, ops::ControlFlow};
 
 use super::{
-    eval::{Flow, Receiver},
+    eval::{Flow, Receiver, Resource, flow},
     expr::{Key, Member},
     model::{Class, Namespace, Type},
+    quantity::Quantity,
     temporal::Temporal,
     types::{TypeTest, of_suffix},
     value::{Element, Item, Value},
 };
-use crate::json::{Kind, Node};
+use crate::{
+    json::{Kind, Node},
+    resource::is_type,
+};
 
 /// A path's first word, capitalised: the focus, if it is of that type.
-pub(super) fn root<'a>(this: &Item<'a>, name: &str, receive: Receiver<'_, 'a>) -> Flow {
+pub(super) fn root<'a>(
+    this: &Item<'a>,
+    name: &str,
+    resource: &Resource<'a>,
+    receive: Receiver<'_, 'a>,
+) -> Flow {
+    resource.read(this);
     let is = this.element().is_some_and(|e| {
         e.resource_type() == Some(name)
             || e.type_of()
@@ -32,18 +42,25 @@ pub(super) fn root<'a>(this: &Item<'a>, name: &str, receive: Receiver<'_, 'a>) -
 }
 
 /// `.name`: the items of the element.
-pub(super) fn member<'a>(item: &Item<'a>, member: &Member, receive: Receiver<'_, 'a>) -> Flow {
+pub(super) fn member<'a>(
+    item: &Item<'a>,
+    member: &Member,
+    resource: &Resource<'a>,
+    receive: Receiver<'_, 'a>,
+) -> Flow {
     let element = match item {
         Item::Element(element) => element,
         Item::Value(Value::Type(of)) => return reflection(*of, member, receive),
+        Item::Value(Value::Quantity(quantity)) => return part(quantity, member, receive),
         Item::Value(_) => return ControlFlow::Continue(()),
     };
     let Some(object) = element.object() else {
         return ControlFlow::Continue(());
     };
+    resource.look_through(object);
     if let ([key], false) = (member.keys.as_slice(), member.choice) {
         let (value, extra) = object.property(&key.name);
-        return elements(value, extra, Some(key.of), |element| {
+        return elements(value, extra, Some(key.of), resource, |element| {
             receive(Item::Element(element))
         });
     }
@@ -52,21 +69,29 @@ pub(super) fn member<'a>(item: &Item<'a>, member: &Member, receive: Receiver<'_,
         let known = element.type_of().and_then(|of| of.element(&member.name));
         if let Some(known) = known.filter(|known| !known.choice) {
             let (value, extra) = object.property(&member.name);
-            return elements(value, extra, known.types.first().copied(), |element| {
+            let of = known.types.first().copied();
+            return elements(value, extra, of, resource, |element| {
                 receive(Item::Element(element))
             });
         }
         choice |= known.is_some();
     }
     if choice {
-        return of_choice(object, member, receive);
+        return of_choice(object, member, resource, receive);
     }
     let (value, extra) = object.property(&member.name);
-    elements(value, extra, None, |element| receive(Item::Element(element)))
+    elements(value, extra, None, resource, |element| {
+        receive(Item::Element(element))
+    })
 }
 
 /// The property of a choice: one that the definition names, else the one of the very name, else one that ends in the name of a type.
-fn of_choice<'a>(object: Node<'a>, member: &Member, receive: Receiver<'_, 'a>) -> Flow {
+fn of_choice<'a>(
+    object: Node<'a>,
+    member: &Member,
+    resource: &Resource<'a>,
+    receive: Receiver<'_, 'a>,
+) -> Flow {
     let mut found = None;
     for (key, _) in object.members() {
         let key = key.strip_prefix('_').unwrap_or(key);
@@ -95,7 +120,18 @@ fn of_choice<'a>(object: Node<'a>, member: &Member, receive: Receiver<'_, 'a>) -
         return ControlFlow::Continue(());
     };
     let (value, extra) = object.property(key);
-    elements(value, extra, of, |element| receive(Item::Element(element)))
+    elements(value, extra, of, resource, |element| {
+        receive(Item::Element(element))
+    })
+}
+
+/// `(4 'mg').value`, `(4 'mg').unit`: what FHIRPath's own Quantity has.
+fn part(quantity: &Quantity, member: &Member, receive: Receiver<'_, '_>) -> Flow {
+    match member.name.as_str() {
+        "value" => receive(Item::Value(Value::Decimal(quantity.value))),
+        "unit" => receive(Item::Value(Value::Text(Cow::Owned(quantity.unit.written())))),
+        _ => ControlFlow::Continue(()),
+    }
 }
 
 /// `type().name`, `type().namespace`
@@ -115,21 +151,23 @@ pub(super) fn choice<'a>(
     member: &Member,
     keys: &[Key],
     test: &TypeTest,
+    resource: &Resource<'a>,
     receive: Receiver<'_, 'a>,
 ) -> Flow {
     let Some(object) = item.element().and_then(|e| e.object()) else {
         return ControlFlow::Continue(());
     };
     for key in keys {
+        resource.look_through(object);
         let (value, extra) = object.property(&key.name);
         if value.is_some() || extra.is_some() {
-            return elements(value, extra, Some(key.of), |element| {
+            return elements(value, extra, Some(key.of), resource, |element| {
                 receive(Item::Element(element))
             });
         }
     }
     let (value, extra) = object.property(&member.name);
-    elements(value, extra, None, |element| {
+    elements(value, extra, None, resource, |element| {
         let item = Item::Element(element);
         if is_of_type(&item, test) {
             receive(item)
@@ -139,21 +177,32 @@ pub(super) fn choice<'a>(
     })
 }
 
-/// Pushes the items of a property; an item is what has a value, or something beside it.
+/// Pushes the items of a property; an item is what has a value, or something beside it. Those of a list count.
 pub(super) fn elements<'a>(
     value: Option<Node<'a>>,
     extra: Option<Node<'a>>,
     of: Option<Type>,
+    resource: &Resource<'a>,
     mut receive: impl FnMut(Element<'a>) -> Flow,
 ) -> Flow {
     let present = |node: &Node<'a>| node.kind() != Kind::Null;
     let Some(extra) = extra else {
-        for node in value.into_iter().flat_map(Node::items).filter(present) {
-            receive(Element {
-                node: Some(node),
-                extra: None,
-                of,
-            })?;
+        let Some(value) = value.filter(present) else {
+            return ControlFlow::Continue(());
+        };
+        let alone = |node| Element {
+            node: Some(node),
+            extra: None,
+            of,
+        };
+        if value.kind() != Kind::Array {
+            return receive(alone(value));
+        }
+        for node in value.items() {
+            flow(resource.step())?;
+            if present(&node) {
+                receive(alone(node))?;
+            }
         }
         return ControlFlow::Continue(());
     };
@@ -164,6 +213,7 @@ pub(super) fn elements<'a>(
         if node.is_none() && extra.is_none() {
             return ControlFlow::Continue(());
         }
+        flow(resource.step())?;
         let node = node.filter(present);
         let extra = extra.filter(|e| e.kind() == Kind::Object);
         if node.is_some() || extra.is_some() {
@@ -206,57 +256,62 @@ pub(super) fn is_of_type(item: &Item<'_>, test: &TypeTest) -> bool {
     }
 }
 
+/// Steps that it takes to find the type of a property by its name.
+const PROPERTY: u64 = 8;
+
 /// All elements of an item, in the order of the text (`children()`); of a primitive its id and extensions.
-pub(super) fn children<'a>(item: &Item<'a>, receive: Receiver<'_, 'a>) -> Flow {
-    let Some(element) = item.element() else {
+pub(super) fn children<'a>(item: &Item<'a>, resource: &Resource<'a>, receive: Receiver<'_, 'a>) -> Flow {
+    let Some(object) = item.element().and_then(|element| element.object()) else {
         return ControlFlow::Continue(());
     };
-    let Some(object) = element.object() else {
-        return ControlFlow::Continue(());
-    };
-    let of = element.type_of();
+    let of = item.element().and_then(|element| element.type_of());
+    let members = object.last_members();
+    flow(resource.steps(members.len() as u64 * PROPERTY))?;
     // Looked up by name for each property, they would cost the square of their number.
     let mut beside: HashMap<&str, Node<'a>> = HashMap::new();
-    for (key, node) in object.members() {
+    for (key, node) in &members {
         if let Some(name) = key.strip_prefix('_') {
-            beside.insert(name, node);
+            beside.insert(name, *node);
         }
     }
-    for (key, value) in object.members() {
-        if key != "resourceType" && !key.starts_with('_') {
-            let extra = beside.remove(key);
-            elements(
-                Some(value),
-                extra,
-                of.and_then(|of| of.property(key)),
-                |element| receive(Item::Element(element)),
-            )?;
+    let mut push = |name: &str, value, extra| {
+        let of = of.and_then(|of| of.property(name));
+        elements(value, extra, of, resource, |element| {
+            receive(Item::Element(element))
+        })
+    };
+    for (key, value) in &members {
+        if *key != "resourceType" && !key.starts_with('_') {
+            push(key, Some(*value), beside.remove(key))?;
         }
     }
-    for (key, _) in object.members() {
-        let alone = key
-            .strip_prefix('_')
-            .and_then(|name| Some((name, beside.remove(name)?)));
-        if let Some((name, extra)) = alone {
-            elements(
-                None,
-                Some(extra),
-                of.and_then(|of| of.property(name)),
-                |element| receive(Item::Element(element)),
-            )?;
+    for (key, _) in &members {
+        if let Some(name) = key.strip_prefix('_')
+            && let Some(extra) = beside.remove(name)
+        {
+            push(name, None, Some(extra))?;
         }
     }
     ControlFlow::Continue(())
 }
 
 /// `.extension(url)`
-pub(super) fn extension<'a>(item: &Item<'a>, url: &str, receive: Receiver<'_, 'a>) -> Flow {
-    let extensions = item
-        .element()
-        .and_then(|e| e.object())
-        .and_then(|o| o.member("extension"));
+pub(super) fn extension<'a>(
+    item: &Item<'a>,
+    url: &str,
+    resource: &Resource<'a>,
+    receive: Receiver<'_, 'a>,
+) -> Flow {
+    let Some(object) = item.element().and_then(|e| e.object()) else {
+        return ControlFlow::Continue(());
+    };
+    resource.look_through(object);
+    let extensions = object.member("extension");
     for node in extensions.into_iter().flat_map(Node::items) {
-        if node.member("url").and_then(Node::as_str) == Some(url) {
+        flow(resource.step())?;
+        resource.look_through(node);
+        let found = node.member("url").and_then(Node::as_str);
+        if found.is_some_and(|found| same_text(found, url, resource)) {
             receive(Item::Element(Element {
                 node: Some(node),
                 extra: None,
@@ -267,8 +322,19 @@ pub(super) fn extension<'a>(item: &Item<'a>, url: &str, receive: Receiver<'_, 'a
     ControlFlow::Continue(())
 }
 
+/// Whether two texts are equal; those of other lengths differ at once.
+#[inline]
+pub(super) fn same_text(a: &str, b: &str, resource: &Resource<'_>) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    resource.spend_bytes(a.len());
+    a == b
+}
+
 /// `.getResourceKey()`: the id of a resource; nothing of anything else.
-pub(super) fn resource_key<'a>(item: &Item<'a>, receive: Receiver<'_, 'a>) -> Flow {
+pub(super) fn resource_key<'a>(item: &Item<'a>, resource: &Resource<'a>, receive: Receiver<'_, 'a>) -> Flow {
+    resource.read(item);
     let key = item
         .element()
         .filter(|e| e.resource_type().is_some())
@@ -286,23 +352,34 @@ pub(super) fn resource_key<'a>(item: &Item<'a>, receive: Receiver<'_, 'a>) -> Fl
 }
 
 /// `.getReferenceKey(Type)`: the id that a literal reference ends with, if it is of the type.
-pub(super) fn reference_key<'a>(item: &Item<'a>, of_type: Option<&str>, receive: Receiver<'_, 'a>) -> Flow {
+pub(super) fn reference_key<'a>(
+    item: &Item<'a>,
+    of_type: Option<&str>,
+    resource: &Resource<'a>,
+    receive: Receiver<'_, 'a>,
+) -> Flow {
+    resource.read(item);
     let reference = item
         .element()
         .and_then(|e| e.object())
         .and_then(|o| o.member("reference"))
         .and_then(Node::as_str);
-    match reference.and_then(|reference| key_of(reference, of_type)) {
+    match reference.and_then(|reference| key_of(reference, of_type, resource)) {
         Some(id) => receive(Item::Value(Value::Text(id.into()))),
         None => ControlFlow::Continue(()),
     }
 }
 
 /// The id that a literal reference ends with, if it is of the type.
-pub(super) fn key_of<'r>(reference: &'r str, of_type: Option<&str>) -> Option<&'r str> {
+pub(super) fn key_of<'r>(
+    reference: &'r str,
+    of_type: Option<&str>,
+    resource: &Resource<'_>,
+) -> Option<&'r str> {
+    resource.spend_bytes(reference.len());
     // Most are `Type/id`.
     if let Some((found, id)) = reference.split_at_checked(reference.bytes().position(|b| b == b'/')?)
-        && let Some(id) = id.get(1..).filter(|id| is_id(id))
+        && let Some(id) = id.get(1..).filter(|id| is_key(id))
         && is_type(found)
     {
         return is_wanted(found, of_type).then_some(id);
@@ -322,11 +399,11 @@ fn split_reference(reference: &str) -> Option<(&str, &str)> {
         (before, id) = versioned.rsplit_once('/')?;
     }
     let found = before.rsplit_once('/').map_or(before, |(_, found)| found);
-    (is_id(id) && is_type(found)).then_some((found, id))
+    (is_key(id) && is_type(found)).then_some((found, id))
 }
 
-/// Whether a text is a FHIR `id`, or one with underscores, which servers take too.
-fn is_id(text: &str) -> bool {
+/// Whether a text is a FHIR `id` ([`is_id`](crate::resource::is_id)), or one with underscores, which servers take too.
+fn is_key(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| ID_BYTES[usize::from(byte)])
 }
 
@@ -339,8 +416,3 @@ const ID_BYTES: [bool; 256] = {
     }
     bytes
 };
-
-/// Whether a text has the form of a resource type's name.
-fn is_type(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(|b| b.is_ascii_alphabetic())
-}

@@ -2,11 +2,12 @@
 
 use std::{cmp::Ordering, fmt};
 
-use super::{number::Decimal, ucum};
+use super::ucum;
+use crate::number::Decimal;
 
 /// A number with its unit.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Quantity {
+pub(crate) struct Quantity {
     /// The number.
     pub value: Decimal,
     /// The unit.
@@ -15,7 +16,7 @@ pub struct Quantity {
 
 /// A unit as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unit {
+pub(crate) enum Unit {
     /// `4 days`
     Calendar(Calendar),
     /// `4 'd'`
@@ -94,7 +95,7 @@ impl Unit {
 
     /// The calendar unit that a date can be moved by, and that compares with others. A definite duration is none (FHIRPath N1: `1 year` and
     /// `1 'a'` do not compare), but seconds are.
-    pub fn calendar(&self) -> Option<Calendar> {
+    pub(crate) fn calendar(&self) -> Option<Calendar> {
         match self {
             Self::Calendar(unit) => Some(*unit),
             Self::Fhir(code) => Calendar::of_ucum(code),
@@ -114,8 +115,16 @@ impl Unit {
         Some((Decimal::from(a.row().2), Decimal::from(b.row().2)))
     }
 
+    /// As it is written: a word of calendar time, or a code.
+    pub(crate) fn written(&self) -> String {
+        match self {
+            Self::Calendar(unit) => unit.row().0.to_owned(),
+            Self::Ucum(code) | Self::Fhir(code) => code.clone(),
+        }
+    }
+
     /// UCUM's code; of calendar time that of the definite duration nearest to it.
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         match self {
             Self::Calendar(unit) => unit.row().1,
             Self::Ucum(code) | Self::Fhir(code) => code,
@@ -125,7 +134,7 @@ impl Unit {
 
 impl Quantity {
     /// Without a unit.
-    pub fn plain(value: Decimal) -> Self {
+    pub(crate) fn plain(value: Decimal) -> Self {
         Self {
             value,
             unit: Unit::Ucum("1".into()),
@@ -133,7 +142,7 @@ impl Quantity {
     }
 
     /// Reads `4`, `4 days`, `4 'mg'` (FHIRPath N1, `toQuantity`).
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let end = text
             .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
@@ -151,7 +160,7 @@ impl Quantity {
     }
 
     /// Earlier, equal or later in size; `None` where the units do not compare.
-    pub fn compare(&self, other: &Self) -> Option<Ordering> {
+    pub(crate) fn compare(&self, other: &Self) -> Option<Ordering> {
         if let (Some(a), Some(b)) = (self.unit.ucum(), other.unit.ucum()) {
             return compare_ucum(self.value, a, other.value, b);
         }
@@ -173,7 +182,7 @@ impl Quantity {
     }
 
     /// `~`: calendar durations are UCUM's, and numbers are compared to the digits of the less precise one.
-    pub fn equivalent(&self, other: &Self) -> bool {
+    pub(crate) fn equivalent(&self, other: &Self) -> bool {
         let (a, b) = (self.unit.code(), other.unit.code());
         if a == b {
             return self.value.equivalent(other.value);
@@ -194,7 +203,7 @@ impl Quantity {
     }
 
     /// Sum, in the more granular of the units (FHIRPath N1, 6.6.3); `None` where they do not go together, or out of range.
-    pub fn plus(&self, other: &Self) -> Option<Self> {
+    pub(crate) fn plus(&self, other: &Self) -> Option<Self> {
         let (own, others) = self.unit.factors(&other.unit)?;
         let (value, unit) = if own <= others {
             let other = converted(other.value, others, own)?;
@@ -210,7 +219,7 @@ impl Quantity {
     }
 
     /// With the other sign.
-    pub fn negated(&self) -> Option<Self> {
+    pub(crate) fn negated(&self) -> Option<Self> {
         Some(Self {
             value: self.value.negated()?,
             unit: self.unit.clone(),
@@ -218,7 +227,7 @@ impl Quantity {
     }
 
     /// Product: of units as well, where both have one; `None` where one is composed already, whose product would be another unit than it reads.
-    pub fn times(&self, other: &Self) -> Option<Self> {
+    pub(crate) fn times(&self, other: &Self) -> Option<Self> {
         let unit = match (self.unit.code(), other.unit.code()) {
             (_, "1") => self.unit.clone(),
             ("1", _) => other.unit.clone(),
@@ -233,7 +242,7 @@ impl Quantity {
     }
 
     /// Quotient: of units as well. Comparable ones leave none.
-    pub fn over(&self, other: &Self) -> Option<Self> {
+    pub(crate) fn over(&self, other: &Self) -> Option<Self> {
         let (a, b) = (self.unit.code(), other.unit.code());
         if b == "1" {
             return Some(Self {
@@ -255,7 +264,7 @@ impl Quantity {
     }
 
     /// In another unit, where it converts to it.
-    pub fn to(&self, unit: &str) -> Option<Self> {
+    pub(crate) fn to(&self, unit: &str) -> Option<Self> {
         let unit = match Calendar::of_word(unit) {
             Some(unit) => Unit::Calendar(unit),
             None => Unit::Ucum(unit.to_owned()),
@@ -376,5 +385,26 @@ mod tests {
             Some("0.003 '1'")
         );
         assert_eq!(text(quantity("2 'h'").to("min")).as_deref(), Some("120 'min'"));
+    }
+
+    /// `g/L.L` would read as another unit than the product has.
+    #[test]
+    fn composed_units_have_no_product() {
+        for (a, b, times, over) in [
+            ("2 'g/L'", "3 'L'", None, None),
+            ("2 'g'", "3 'L.m'", None, None),
+            ("2 'm2'", "3 's'", None, None),
+            ("2 'g/L'", "4 'g/L'", None, Some("0.5 '1'")),
+            ("2 'g/L'", "4 'mg/dL'", None, Some("50 '1'")),
+            ("2 'g/L'", "4", Some("8 'g/L'"), Some("0.5 'g/L'")),
+            ("2", "4 'g/L'", Some("8 'g/L'"), None),
+            ("2 'cm'", "4 'm'", Some("8 'cm.m'"), Some("0.005 '1'")),
+            ("2 'g'", "4 'g'", Some("8 'g2'"), Some("0.5 '1'")),
+        ] {
+            let (x, y) = (quantity(a), quantity(b));
+            let text = |q: Option<Quantity>| q.map(|q| q.to_string());
+            assert_eq!(text(x.times(&y)).as_deref(), times, "{a} * {b}");
+            assert_eq!(text(x.over(&y)).as_deref(), over, "{a} / {b}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! What is not of this kind is evaluated by [`eval`](super::eval), which a straight path never differs from; both look elements up by
 //! the steps of `path.rs`. Names are symbols of the [`Projection`] that the resource was read with.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 use super::{
     ast::Literal,
@@ -22,7 +22,7 @@ use crate::json::{Kind, Node, Place, Projection, Symbol};
 
 /// A straight path from an element on.
 #[derive(Debug)]
-pub struct Straight {
+pub(crate) struct Straight {
     pub(super) steps: Vec<Step>,
     /// The same without a walk, where elements at one place alone are what it is evaluated on.
     direct: Option<Direct>,
@@ -30,7 +30,7 @@ pub struct Straight {
 
 /// A criterion over straight paths: true, or not.
 #[derive(Debug)]
-pub enum Condition {
+pub(crate) enum Condition {
     /// `and`
     All(Vec<Condition>),
     /// `or`
@@ -38,7 +38,7 @@ pub enum Condition {
     /// `path.exists()`
     Exists(Straight),
     /// `path = 'text'`
-    Equal(Straight, String),
+    Equal(Straight, Arc<str>),
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(super) enum Step {
     Extension {
         name: Symbol,
         key: Symbol,
-        url: String,
+        url: Arc<str>,
         of: Type,
     },
     /// What comes so far is enough.
@@ -77,7 +77,7 @@ pub(super) struct Property {
 
 /// The path as steps, if it is straight; what is wanted of it and of all others is in the projection already. `from` is the place of what
 /// it is evaluated on, if that is a single one.
-pub fn path(expr: &Expr, from: Option<Place>, names: &mut Projection) -> Option<Straight> {
+pub(crate) fn path(expr: &Expr, from: Option<Place>, names: &mut Projection) -> Option<Straight> {
     let mut way = Way {
         names,
         steps: Vec::new(),
@@ -90,7 +90,7 @@ pub fn path(expr: &Expr, from: Option<Place>, names: &mut Projection) -> Option<
 }
 
 /// The criterion as one over straight paths, if it is that.
-pub fn condition(expr: &Expr, from: Option<Place>, names: &mut Projection) -> Option<Condition> {
+pub(crate) fn condition(expr: &Expr, from: Option<Place>, names: &mut Projection) -> Option<Condition> {
     let mut each = |operands: &[Expr]| {
         operands
             .iter()
@@ -223,7 +223,7 @@ impl Straight {
     }
 
     /// What the path leads to, where that can be told at once.
-    pub fn look<'a>(&'a self, from: Element<'a>, resource: &Resource<'a>) -> Result<Look<'a>, Fault> {
+    pub(crate) fn look<'a>(&'a self, from: Element<'a>, resource: &Resource<'a>) -> Result<Look<'a>, Fault> {
         let Some(direct) = &self.direct else {
             return Ok(Look::Walk);
         };
@@ -232,13 +232,13 @@ impl Straight {
     }
 
     /// Runs `each` for every item.
-    pub fn for_each<'a>(
+    pub(crate) fn for_each<'a>(
         &'a self,
         from: Element<'a>,
         resource: &Resource<'a>,
         mut each: impl FnMut(Item<'a>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        if let Some(items) = self.look(from, resource)?.items() {
+        if let Some(items) = self.look(from, resource)?.items(resource) {
             return items.into_iter().try_for_each(each);
         }
         let mut receive = |item| match each(item) {
@@ -252,7 +252,7 @@ impl Straight {
     }
 
     fn any<'a>(&'a self, of: Element<'a>, resource: &Resource<'a>) -> Result<bool, Fault> {
-        if let Some(mut items) = self.look(of, resource)?.items() {
+        if let Some(mut items) = self.look(of, resource)?.items(resource) {
             return Ok(items.next().is_some());
         }
         let mut any = false;
@@ -269,7 +269,7 @@ impl Straight {
 
 impl Condition {
     /// Whether it is true of an element; empty is not.
-    pub fn holds<'a>(&'a self, of: Element<'a>, resource: &Resource<'a>) -> Result<bool, Fault> {
+    pub(crate) fn holds<'a>(&'a self, of: Element<'a>, resource: &Resource<'a>) -> Result<bool, Fault> {
         match self {
             Condition::All(conditions) => {
                 for condition in conditions {
@@ -294,7 +294,9 @@ impl Condition {
                 path.for_each(of, resource, |item| {
                     count += 1;
                     let node = item.element().and_then(|e| e.node);
-                    equal = node.is_some_and(|n| n.kind() == Kind::String && n.text() == text);
+                    equal = node.is_some_and(|n| {
+                        n.kind() == Kind::String && path::same_text(n.text(), text, resource)
+                    });
                     Ok(())
                 })?;
                 Ok(count == 1 && equal)
@@ -315,6 +317,7 @@ fn walk<'a>(steps: &'a [Step], at: Element<'a>, resource: &Resource<'a>, receive
             let Some(object) = at.object() else {
                 return ControlFlow::Continue(());
             };
+            resource.look_through(object);
             let (value, beside) = object.find(property.name);
             onward(value, beside, property.of, rest, resource, receive)
         }
@@ -323,13 +326,14 @@ fn walk<'a>(steps: &'a [Step], at: Element<'a>, resource: &Resource<'a>, receive
                 return ControlFlow::Continue(());
             };
             for property in keys {
+                resource.look_through(object);
                 let (value, beside) = object.find(property.name);
                 if value.is_some() || beside.is_some() {
                     return onward(value, beside, property.of, rest, resource, receive);
                 }
             }
             let (value, beside) = object.find(*name);
-            path::elements(value, beside, None, |element| {
+            path::elements(value, beside, None, resource, |element| {
                 if path::is_of_type(&Item::Element(element), test) {
                     walk(rest, element, resource, receive)
                 } else {
@@ -338,9 +342,16 @@ fn walk<'a>(steps: &'a [Step], at: Element<'a>, resource: &Resource<'a>, receive
             })
         }
         Step::Extension { name, key, url, of } => {
-            let extensions = at.object().and_then(|object| object.find(*name).0);
+            let Some(object) = at.object() else {
+                return ControlFlow::Continue(());
+            };
+            resource.look_through(object);
+            let extensions = object.find(*name).0;
             for node in extensions.into_iter().flat_map(Node::items) {
-                if node.find(*key).0.and_then(Node::as_str) == Some(url) {
+                resource.spend(1);
+                resource.look_through(node);
+                let found = node.find(*key).0.and_then(Node::as_str);
+                if found.is_some_and(|found| path::same_text(found, url, resource)) {
                     let extension = Element {
                         node: Some(node),
                         extra: None,
@@ -361,13 +372,16 @@ fn walk<'a>(steps: &'a [Step], at: Element<'a>, resource: &Resource<'a>, receive
             Err(fault) => ControlFlow::Break(Stop::Fault(fault)),
         },
         Step::ResourceKey { .. } => {
-            path::resource_key(&Item::Element(at), &mut |key| last(key, rest, receive))
+            path::resource_key(&Item::Element(at), resource, &mut |key| last(key, rest, receive))
         }
         Step::ReferenceKey { reference, of_type } => {
-            let reference = at.object().and_then(|object| object.find(reference.name).0);
+            let reference = at.object().and_then(|object| {
+                resource.look_through(object);
+                object.find(reference.name).0
+            });
             match reference
                 .and_then(Node::as_str)
-                .and_then(|r| path::key_of(r, of_type.as_deref()))
+                .and_then(|r| path::key_of(r, of_type.as_deref(), resource))
             {
                 Some(key) => last(Item::Value(Value::Text(key.into())), rest, receive),
                 None => ControlFlow::Continue(()),
@@ -395,7 +409,7 @@ fn onward<'a>(
     resource: &Resource<'a>,
     receive: Receiver<'_, 'a>,
 ) -> Flow {
-    path::elements(value, beside, Some(of), |element| {
+    path::elements(value, beside, Some(of), resource, |element| {
         walk(rest, element, resource, receive)
     })
 }

@@ -1,9 +1,11 @@
 //! Types as expressions and definitions name them: primitives, and what `ofType`, `is` and `as` ask of an item.
 
+use std::{collections::HashMap, sync::LazyLock};
+
 use super::model::{Class, Namespace, Type};
 
 /// FHIR's primitive types: what a constant can be.
-pub const PRIMITIVES: [&str; 20] = [
+pub(crate) const PRIMITIVES: [&str; 20] = [
     "base64Binary",
     "boolean",
     "canonical",
@@ -27,7 +29,7 @@ pub const PRIMITIVES: [&str; 20] = [
 ];
 
 /// A name with its first letter as a choice's property has it.
-pub fn capitalised(name: &str) -> String {
+pub(crate) fn capitalised(name: &str) -> String {
     let mut chars = name.chars();
     chars
         .next()
@@ -38,22 +40,38 @@ pub fn capitalised(name: &str) -> String {
 }
 
 /// Whether the type, given by its name, is one of FHIR's primitives.
-pub fn is_primitive(name: &str) -> bool {
+pub(crate) fn is_primitive(name: &str) -> bool {
     PRIMITIVES.contains(&name) || name == "xhtml"
 }
 
 /// The type that ends the property name of a choice `name` whose types are not known. Only an open choice can be a `code`: `locationCode`
 /// is an element of its own.
-pub fn of_suffix(name: &str, suffix: &str) -> Option<Type> {
+pub(crate) fn of_suffix(name: &str, suffix: &str) -> Option<Type> {
     if suffix == "Code" && !matches!(name, "value" | "defaultValue" | "fixed" | "pattern") {
         return None;
     }
     Type::of_suffix(suffix)
 }
 
+/// The types that specialise a type, without abstract ones and elements of types, by the ends of a choice's property name: looked for once,
+/// since a view can ask for thousands.
+static SPECIAL: LazyLock<HashMap<Type, Vec<(String, Type)>>> = LazyLock::new(|| {
+    let mut special: HashMap<Type, Vec<(String, Type)>> = HashMap::new();
+    for of in Type::all_of_fhir().filter(|of| !of.is_abstract() && !of.name().contains('.')) {
+        let suffix = capitalised(of.name());
+        for base in std::iter::successors(of.base(), |base| base.base()) {
+            special.entry(base).or_default().push((suffix.clone(), of));
+        }
+    }
+    for types in special.values_mut() {
+        types.sort();
+    }
+    special
+});
+
 /// What `ofType`, `is` and `as` ask of an item (FHIRPath N1, section 6.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TypeTest {
+pub(crate) struct TypeTest {
     /// The type's name, without namespace.
     pub name: String,
     /// The type; none for a resource type that R4 does not have.
@@ -69,7 +87,7 @@ pub struct TypeTest {
 impl TypeTest {
     /// The test for a type by its name (`Quantity`, `FHIR.code`, `System.String`); `None` if no type is named like that. A name without
     /// namespace is FHIR's where FHIR has it. Any capitalised name may be the resource type of another version.
-    pub fn of(written: &str) -> Option<Self> {
+    pub(crate) fn of(written: &str) -> Option<Self> {
         let (namespace, name) = match written.split_once('.') {
             Some(("System", name)) => (Some(Namespace::System), name),
             Some(("FHIR", name)) => (Some(Namespace::Fhir), name),
@@ -94,13 +112,7 @@ impl TypeTest {
         let mut suffixes = Vec::new();
         if of.namespace() == Namespace::Fhir && of.class() != Class::Resource {
             suffixes.push((capitalised(name), of));
-            let mut others: Vec<_> = of
-                .specialisations()
-                .filter(|t| *t != of && !t.is_abstract() && !t.name().contains('.'))
-                .map(|t| (capitalised(t.name()), t))
-                .collect();
-            others.sort();
-            suffixes.extend(others);
+            suffixes.extend(SPECIAL.get(&of).into_iter().flatten().cloned());
         }
         Some(Self {
             name: name.to_owned(),
@@ -112,7 +124,7 @@ impl TypeTest {
     }
 
     /// Whether a type is the one that is asked for, or specialises it.
-    pub fn takes(&self, of: Type) -> bool {
+    pub(crate) fn takes(&self, of: Type) -> bool {
         self.of.is_some_and(|test| of.is(test)) || self.also == Some(of)
     }
 }

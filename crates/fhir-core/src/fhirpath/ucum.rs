@@ -1,6 +1,6 @@
 //! UCUM units as far as laboratories and clocks use them: enough to tell that `g/L` and `mg/dL` are the same. Others compare by their code.
 
-use super::number::Decimal;
+use crate::number::Decimal;
 
 /// Exponents of what is not made of anything else here: gram, metre, second, mole, kelvin, international unit.
 type Dimensions = [i8; 6];

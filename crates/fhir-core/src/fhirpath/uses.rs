@@ -7,11 +7,11 @@ use super::expr::{Expr, Member};
 use crate::json::{Place, Projection};
 
 /// Where the items of an expression lie. Computed values lie nowhere.
-pub type Places = Vec<Place>;
+pub(crate) type Places = Vec<Place>;
 
 /// What an expression is evaluated on.
 #[derive(Debug, Clone, Copy)]
-pub struct On<'p> {
+pub(crate) struct On<'p> {
     /// `$this`
     pub this: &'p [Place],
     /// `%context`
@@ -22,7 +22,7 @@ pub struct On<'p> {
 
 impl<'p> On<'p> {
     /// A whole expression on elements at these places.
-    pub fn elements(places: &'p [Place]) -> Self {
+    pub(crate) fn elements(places: &'p [Place]) -> Self {
         Self {
             this: places,
             context: places,
@@ -36,16 +36,19 @@ impl<'p> On<'p> {
 }
 
 /// Wants what the expression looks up, and returns where its items lie.
-pub fn of(expr: &Expr, on: On<'_>, projection: &mut Projection) -> Places {
+pub(crate) fn of(expr: &Expr, on: On<'_>, projection: &mut Projection) -> Places {
     let mut uses = Uses { projection };
     uses.places(expr, on)
 }
 
 /// Wants all of the items of the expression.
-pub fn whole(expr: &Expr, on: On<'_>, projection: &mut Projection) {
+pub(crate) fn whole(expr: &Expr, on: On<'_>, projection: &mut Projection) {
     let mut uses = Uses { projection };
     uses.compared(expr, on);
 }
+
+/// Places of one expression that are told apart.
+const MOST: usize = 64;
 
 struct Uses<'p> {
     projection: &'p mut Projection,
@@ -186,8 +189,7 @@ impl Uses<'_> {
         for of in self.places(base, on) {
             places.extend(names.clone().map(|name| self.projection.want(of, name)));
         }
-        tidy(&mut places);
-        places
+        self.few(places)
     }
 
     /// `$total` is what the step before has made: of the start, of the items, or of what it was made of itself.
@@ -195,16 +197,15 @@ impl Uses<'_> {
         let places = self.compared(base, on);
         let mut totals = places.clone();
         totals.extend(start.map_or_else(Places::new, |start| self.compared(start, on)));
-        for _ in 0..2 {
-            let on = On {
-                this: &places,
-                total: &totals,
-                ..on
-            };
-            let made = self.compared(step, on);
-            totals.extend(made);
-            tidy(&mut totals);
-        }
+        let on = On {
+            this: &places,
+            total: &totals,
+            ..on
+        };
+        // All that it makes is wanted whole, so that there is no more to want of it where it is the total of the next step.
+        let made = self.compared(step, on);
+        totals.extend(made);
+        tidy(&mut totals);
         totals
     }
 
@@ -218,13 +219,15 @@ impl Uses<'_> {
         for place in &mut places {
             *place = want(self.projection, *place);
         }
-        tidy(&mut places);
-        places
+        self.few(places)
     }
 
     fn all<'e>(&mut self, operands: impl IntoIterator<Item = &'e Expr>, on: On<'_>) -> Places {
-        let mut places: Places = operands.into_iter().flat_map(|o| self.places(o, on)).collect();
-        tidy(&mut places);
+        let mut places = Places::new();
+        for operand in operands {
+            places.extend(self.places(operand, on));
+            places = self.few(places);
+        }
         places
     }
 
@@ -238,10 +241,22 @@ impl Uses<'_> {
     }
 
     fn compared_all<'e>(&mut self, operands: impl IntoIterator<Item = &'e Expr>, on: On<'_>) -> Places {
-        let mut places: Places = (operands.into_iter())
-            .flat_map(|o| self.compared(o, on))
-            .collect();
+        let mut places = Places::new();
+        for operand in operands {
+            places.extend(self.compared(operand, on));
+            places = self.few(places);
+        }
+        places
+    }
+
+    /// Each place once. More of them than a view of the field has are not told apart: then all of the resource is wanted, or what is wanted of
+    /// each of them would take the square of the expression's length to tell.
+    fn few(&mut self, mut places: Places) -> Places {
         tidy(&mut places);
+        if places.len() > MOST {
+            self.projection.want_whole(Projection::ROOT);
+            return vec![Projection::ROOT];
+        }
         places
     }
 }

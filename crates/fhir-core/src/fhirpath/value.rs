@@ -4,15 +4,17 @@ use std::borrow::Cow;
 
 use super::{
     model::{Class, Type, system},
-    number::Decimal,
     quantity::{Quantity, Unit},
     temporal::{Form, Temporal},
 };
-use crate::json::{Kind, Node};
+use crate::{
+    json::{Kind, Node},
+    number::Decimal,
+};
 
 /// One item of a FHIRPath collection.
 #[derive(Debug, Clone)]
-pub enum Item<'a> {
+pub(crate) enum Item<'a> {
     /// An element of the resource.
     Element(Element<'a>),
     /// A literal, a constant or a result.
@@ -21,7 +23,7 @@ pub enum Item<'a> {
 
 /// An element: its value, and for a primitive what hangs on it beside the value.
 #[derive(Debug, Clone, Copy)]
-pub struct Element<'a> {
+pub(crate) struct Element<'a> {
     /// The JSON value; none for a primitive that has only an id or extensions.
     pub node: Option<Node<'a>>,
     /// Id and extensions of a primitive: the object of the property with the leading underscore.
@@ -32,7 +34,7 @@ pub struct Element<'a> {
 
 /// A System value.
 #[derive(Clone)]
-pub enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// Boolean
     Boolean(bool),
     /// Integer
@@ -51,9 +53,15 @@ pub enum Value<'a> {
     Type(Type),
 }
 
+/// Longest form of an integer64.
+const INTEGER64: usize = 20;
+
+/// Longest unit, in bytes, of a quantity that is computed with or compared.
+const MAX_UNIT: usize = 256;
+
 impl<'a> Element<'a> {
     /// An element without anything beside its value.
-    pub fn of(node: Node<'a>) -> Self {
+    pub(crate) fn of(node: Node<'a>) -> Self {
         Self {
             node: Some(node),
             extra: None,
@@ -62,7 +70,7 @@ impl<'a> Element<'a> {
     }
 
     /// An element of a known type without anything beside its value.
-    pub fn alone(node: Node<'a>, of: Type) -> Self {
+    pub(crate) fn alone(node: Node<'a>, of: Type) -> Self {
         Self {
             node: Some(node),
             extra: None,
@@ -71,19 +79,19 @@ impl<'a> Element<'a> {
     }
 
     /// Where the element's own members are: the object, or what stands beside a primitive.
-    pub fn object(&self) -> Option<Node<'a>> {
+    pub(crate) fn object(&self) -> Option<Node<'a>> {
         self.node.filter(|n| n.kind() == Kind::Object).or(self.extra)
     }
 
     /// `resourceType`, if the element is a resource.
-    pub fn resource_type(&self) -> Option<&'a str> {
+    pub(crate) fn resource_type(&self) -> Option<&'a str> {
         self.node
             .and_then(|n| n.member("resourceType"))
             .and_then(Node::as_str)
     }
 
     /// The type that it is of now: of a resource the one that it says.
-    pub fn type_of(&self) -> Option<Type> {
+    pub(crate) fn type_of(&self) -> Option<Type> {
         match self.of {
             Some(of) if of.class() != Class::Resource => Some(of),
             // A resource type that the table does not have is none.
@@ -92,7 +100,7 @@ impl<'a> Element<'a> {
     }
 
     /// The value of a primitive; a date or time only where the type is known to be one.
-    pub fn value(&self) -> Option<Value<'a>> {
+    pub(crate) fn value(&self) -> Option<Value<'a>> {
         let node = self.node?;
         let class = self.of.map(Type::class);
         Some(match node.kind() {
@@ -108,7 +116,9 @@ impl<'a> Element<'a> {
                         Temporal::date_time(text).map(|t| Value::Temporal(t, text.into()))
                     }
                     Some(Class::Time) => Temporal::time(text).map(|t| Value::Temporal(t, text.into())),
-                    Some(Class::Integer64) => text.parse().ok().map(Value::Integer),
+                    Some(Class::Integer64) if text.len() <= INTEGER64 => {
+                        text.parse().ok().map(Value::Integer)
+                    }
                     _ => None,
                 };
                 read.unwrap_or(Value::Text(Cow::Borrowed(text)))
@@ -118,7 +128,7 @@ impl<'a> Element<'a> {
     }
 
     /// A FHIR Quantity as a number with its unit: UCUM's code, or the unit as it is shown. One with a comparator is none.
-    pub fn quantity(&self) -> Option<Quantity> {
+    pub(crate) fn quantity(&self) -> Option<Quantity> {
         if self.of.is_some_and(|of| of.class() != Class::Quantity) {
             return None;
         }
@@ -130,6 +140,9 @@ impl<'a> Element<'a> {
         let text = |name| node.member(name).and_then(Node::as_str);
         let ucum = text("system").is_none_or(|system| system == "http://unitsofmeasure.org");
         let code = text("code").filter(|_| ucum).or_else(|| text("unit"));
+        if code.is_some_and(|code| code.len() > MAX_UNIT) {
+            return None;
+        }
         Some(Quantity {
             value: Decimal::parse(value.text())?,
             unit: Unit::Fhir(code.unwrap_or("1").to_owned()),
@@ -139,15 +152,41 @@ impl<'a> Element<'a> {
 
 impl<'a> Item<'a> {
     /// The System value, if the item has one.
-    pub fn value(&self) -> Option<Value<'a>> {
+    pub(crate) fn value(&self) -> Option<Value<'a>> {
         match self {
             Item::Element(element) => element.value(),
             Item::Value(value) => Some(value.clone()),
         }
     }
 
+    /// The same, borrowed: a text that was built is not copied.
+    pub(crate) fn borrowed(&self) -> Option<Value<'_>> {
+        match self {
+            Item::Value(Value::Text(text)) => Some(Value::Text(Cow::Borrowed(text))),
+            Item::Value(Value::Temporal(value, text)) => Some(Value::Temporal(*value, Cow::Borrowed(text))),
+            other => other.value(),
+        }
+    }
+
+    /// [`Item::operand`], borrowed.
+    pub(crate) fn borrowed_operand(&self) -> Option<Value<'_>> {
+        match self {
+            Item::Value(_) => self.borrowed(),
+            Item::Element(_) => self.operand(),
+        }
+    }
+
+    /// How many bytes of text it is, if it is a string.
+    pub(crate) fn text_len(&self) -> usize {
+        match self {
+            Item::Value(Value::Text(text) | Value::Temporal(_, text)) => text.len(),
+            Item::Element(element) => element.node.and_then(Node::as_str).map_or(0, str::len),
+            Item::Value(_) => 0,
+        }
+    }
+
     /// What operators work with: the value, or the quantity.
-    pub fn operand(&self) -> Option<Value<'a>> {
+    pub(crate) fn operand(&self) -> Option<Value<'a>> {
         self.value().or_else(|| {
             let quantity = self.element()?.quantity()?;
             Some(Value::Quantity(Box::new(quantity)))
@@ -155,17 +194,17 @@ impl<'a> Item<'a> {
     }
 
     /// Whether it is an element with elements of its own.
-    pub fn is_complex(&self) -> bool {
+    pub(crate) fn is_complex(&self) -> bool {
         matches!(self, Item::Element(Element { node: Some(node), .. }) if !node.is_primitive())
     }
 
     /// Whether it is an element whose type is not known: a string may be meant as a date.
-    pub fn is_untyped(&self) -> bool {
+    pub(crate) fn is_untyped(&self) -> bool {
         matches!(self, Item::Element(Element { of: None, .. }))
     }
 
     /// The boolean, if it is one.
-    pub fn boolean(&self) -> Option<bool> {
+    pub(crate) fn boolean(&self) -> Option<bool> {
         match self {
             Item::Value(Value::Boolean(value)) => Some(*value),
             Item::Element(element) => match element.node?.kind() {
@@ -178,7 +217,7 @@ impl<'a> Item<'a> {
     }
 
     /// The string, if it is one.
-    pub fn text(&self) -> Option<Cow<'a, str>> {
+    pub(crate) fn text(&self) -> Option<Cow<'a, str>> {
         match self {
             Item::Value(Value::Text(text) | Value::Temporal(_, text)) => Some(text.clone()),
             Item::Element(element) => element.node.and_then(Node::as_str).map(Cow::Borrowed),
@@ -187,7 +226,7 @@ impl<'a> Item<'a> {
     }
 
     /// The element, if it is one.
-    pub fn element(&self) -> Option<Element<'a>> {
+    pub(crate) fn element(&self) -> Option<Element<'a>> {
         match self {
             Item::Element(element) => Some(*element),
             Item::Value(_) => None,
@@ -197,7 +236,7 @@ impl<'a> Item<'a> {
 
 impl<'a> Value<'a> {
     /// A number in its lexical form.
-    pub fn number(lexical: &'a str) -> Self {
+    pub(crate) fn number(lexical: &'a str) -> Self {
         if !lexical.contains(['.', 'e', 'E'])
             && let Ok(value) = lexical.parse()
         {
@@ -207,17 +246,17 @@ impl<'a> Value<'a> {
     }
 
     /// A decimal in its lexical form, even if nothing is after its point.
-    pub fn fraction(lexical: &'a str) -> Self {
+    pub(crate) fn fraction(lexical: &'a str) -> Self {
         Decimal::parse(lexical).map_or(Value::Huge(lexical), Value::Decimal)
     }
 
     /// A date or time that was computed.
-    pub fn temporal(value: Temporal) -> Self {
+    pub(crate) fn temporal(value: Temporal) -> Self {
         Value::Temporal(value, Cow::Owned(value.to_string()))
     }
 
     /// Its type.
-    pub fn type_of(&self) -> Type {
+    pub(crate) fn type_of(&self) -> Type {
         match self {
             Value::Boolean(_) => system::BOOLEAN,
             Value::Integer(_) => system::INTEGER,
@@ -234,7 +273,7 @@ impl<'a> Value<'a> {
     }
 
     /// The number to compute with.
-    pub fn decimal(&self) -> Option<Decimal> {
+    pub(crate) fn decimal(&self) -> Option<Decimal> {
         match self {
             Value::Integer(value) => Some(Decimal::from(*value)),
             Value::Decimal(value) => Some(*value),
@@ -243,12 +282,12 @@ impl<'a> Value<'a> {
     }
 
     /// Whether it is a number.
-    pub fn is_number(&self) -> bool {
+    pub(crate) fn is_number(&self) -> bool {
         matches!(self, Value::Integer(_) | Value::Decimal(_) | Value::Huge(_))
     }
 
     /// The lexical form.
-    pub fn lexical(&self) -> Cow<'a, str> {
+    pub(crate) fn lexical(&self) -> Cow<'a, str> {
         match self {
             Value::Boolean(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
             Value::Integer(value) => Cow::Owned(value.to_string()),

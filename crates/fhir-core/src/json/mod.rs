@@ -13,6 +13,7 @@ mod bitmap;
 mod node;
 mod parse;
 mod projection;
+mod same;
 mod shape;
 mod tape;
 pub(crate) mod write;

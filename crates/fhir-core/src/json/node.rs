@@ -1,5 +1,7 @@
 //! A place on the tape, and the walks from it.
 
+use std::collections::HashMap;
+
 use super::{Doc, Entry, Place, Seen, Symbol};
 
 /// Members of one place that are looked at in search of one; a walk along the path looks at no more.
@@ -67,6 +69,12 @@ impl<'a> Node<'a> {
     /// Whether a string of the text may hold NUL.
     pub(crate) fn may_hold_nul(self) -> bool {
         self.doc.irregular
+    }
+
+    /// How many values and keys are within it: at least as many as it has members.
+    #[inline]
+    pub(crate) fn extent(self) -> u32 {
+        self.entry().next - self.index
     }
 
     /// What the value is.
@@ -232,30 +240,22 @@ impl<'a> Node<'a> {
         items.next().is_none()
     }
 
-    /// Whether both are the same JSON value: numbers by value, members in any order.
-    pub fn same(self, other: Node<'_>) -> bool {
-        match (self.kind(), other.kind()) {
-            (Kind::Array, Kind::Array) => {
-                let (mut a, mut b) = (self.items(), other.items());
-                loop {
-                    match (a.next(), b.next()) {
-                        (None, None) => return true,
-                        (Some(a), Some(b)) if a.same(b) => {}
-                        _ => return false,
-                    }
-                }
-            }
-            (Kind::Object, Kind::Object) => {
-                self.members().count() == other.members().count()
-                    && self
-                        .members()
-                        .all(|(key, value)| other.member(key).is_some_and(|v| value.same(v)))
-            }
-            (Kind::Number, Kind::Number) => {
-                crate::fhirpath::number::compare_lexical(self.text(), other.text()).is_eq()
-            }
-            (a, b) => a == b && self.text() == other.text(),
+    /// The members of an object, of duplicates the last only.
+    pub(crate) fn last_members(self) -> Vec<(&'a str, Node<'a>)> {
+        let mut members: Vec<_> = self.members().collect();
+        let mut last = HashMap::new();
+        for (key, value) in &members {
+            last.insert(*key, value.index);
         }
+        if last.len() < members.len() {
+            members.retain(|(key, value)| last.get(key) == Some(&value.index));
+        }
+        members
+    }
+
+    /// Whether the member is what its name means: no other of the name comes after it.
+    pub(super) fn is_last(self, name: &str, value: Node<'a>) -> bool {
+        self.member(name).is_some_and(|last| last.index == value.index)
     }
 }
 

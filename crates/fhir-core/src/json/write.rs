@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Kind, Node};
-use crate::fhirpath::number::fits_numeric;
+use crate::number::fits_numeric;
 
 impl<'a> Node<'a> {
     /// The value as JSON text for PostgreSQL's `jsonb`: as written where that is possible. `None` if `jsonb` cannot hold it (NUL in a

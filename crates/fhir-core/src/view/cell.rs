@@ -7,11 +7,11 @@ use chrono::{DateTime, NaiveDateTime, NaiveTime, SubsecRound, Utc};
 use crate::{
     column::{Column, ColumnKind},
     fhirpath::{
-        number::{fits_numeric, round_to},
         temporal::Temporal,
         value::{Element, Item, Value},
     },
     json::{Kind, Node, write::quoted},
+    number::{fits_numeric, round_to},
     row::Cell,
     view::error::EvalError,
 };

@@ -1,8 +1,9 @@
 //! Definition to plan: expressions compiled, constants bound, columns typed and placed.
 
 use super::{
+    constant,
     definition::{ColumnDef, Constant, Definition, IterationKind, Path, Select as SelectDef},
-    error::{Rule, ViewError, ViewErrors},
+    error::{Errors, Rule, ViewErrors},
     plan::{Expression, Iterate, Part, Select},
     types, validate,
     warning::ViewWarning,
@@ -14,9 +15,7 @@ use crate::{
         compile::{Scope, Typed, compile_on},
         expr::Expr,
         model::Types,
-        number::Decimal,
-        temporal::{Form, Temporal},
-        types::{PRIMITIVES, capitalised},
+        types::capitalised,
     },
 };
 
@@ -25,6 +24,12 @@ const MAX_PARTS: usize = 100;
 
 /// PostgreSQL's limit is 1,600 columns, of which the hidden ones take some.
 const MAX_COLUMNS: usize = 1_500;
+
+/// Longest path of a column that is told.
+const MAX_PATH: usize = 4_096;
+
+/// What stands for a longer one.
+const LONG: &str = "…";
 
 /// A definition, ready to run.
 #[derive(Debug)]
@@ -36,7 +41,7 @@ pub(super) struct Compiled {
 }
 
 /// A column and where the definition has it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Slot {
     column: Column,
     at: String,
@@ -44,8 +49,29 @@ struct Slot {
     known: bool,
 }
 
+/// Columns that come one after the other, from a place of the row on.
+#[derive(Debug, Default)]
+struct Slots {
+    first: usize,
+    slots: Vec<Slot>,
+}
+
+impl Slots {
+    fn from(first: usize) -> Self {
+        Self {
+            first,
+            slots: Vec::new(),
+        }
+    }
+
+    /// The place of the next one.
+    fn len(&self) -> usize {
+        self.first + self.slots.len()
+    }
+}
+
 /// Validates and compiles; `errors` are those of the shape, and all of them are told together.
-pub(super) fn run(definition: &Definition, mut errors: Vec<ViewError>) -> Result<Compiled, ViewErrors> {
+pub(super) fn run(definition: &Definition, mut errors: Errors) -> Result<Compiled, ViewErrors> {
     validate::check(definition, &mut errors);
     let mut compiler = Compiler {
         scope: Scope::of(&definition.resource),
@@ -53,6 +79,7 @@ pub(super) fn run(definition: &Definition, mut errors: Vec<ViewError>) -> Result
         warnings: Vec::new(),
         parts: 0,
         expressions: 0,
+        too_big: None,
     };
     let resource = compiler.scope.resource().clone();
     for constant in &definition.constants {
@@ -63,7 +90,7 @@ pub(super) fn run(definition: &Definition, mut errors: Vec<ViewError>) -> Result
         .iter()
         .map(|path| compiler.expression(path, &resource).expr)
         .collect();
-    let mut slots = Vec::new();
+    let mut slots = Slots::default();
     let mut root = Select {
         at: String::new(),
         iterate: Iterate::Once,
@@ -77,25 +104,16 @@ pub(super) fn run(definition: &Definition, mut errors: Vec<ViewError>) -> Result
         merge(&mut root, inner);
     }
     root.range = 0..slots.len();
-    if compiler.parts > MAX_PARTS {
-        compiler.error(
-            "select",
-            Rule::TooBig("more than 100 selects iterate or branch; split the view"),
-        );
-    }
-    if slots.len() > MAX_COLUMNS {
-        compiler.error("select", Rule::TooBig("more than 1,500 columns; split the view"));
-    }
-    compiler.duplicates(&slots);
-    if compiler.errors.is_empty() {
+    compiler.duplicates(&slots.slots);
+    if compiler.errors.found() == 0 {
         return Ok(Compiled {
-            columns: slots.into_iter().map(|s| s.column).collect(),
+            columns: slots.slots.into_iter().map(|s| s.column).collect(),
             wheres,
             root,
             warnings: compiler.warnings,
         });
     }
-    Err(ViewErrors(compiler.errors))
+    Err(compiler.errors.into())
 }
 
 /// Takes a nested select into its parent: a plain one yields one row for the same node, so its columns and parts are the parent's.
@@ -112,6 +130,10 @@ fn merge(parent: &mut Select, inner: Select) {
 /// The path of what is selected from what an iteration yields, as search parameters know it.
 fn join(prefix: &str, path: &str) -> String {
     let path = path.trim();
+    // No search parameter is that long, and each column would have the text of all iterations around it.
+    if prefix.len() + path.len() > MAX_PATH {
+        return LONG.to_owned();
+    }
     if prefix.is_empty() {
         return path.to_owned();
     }
@@ -145,15 +167,32 @@ const MAX_ROUNDS: usize = 8;
 
 struct Compiler {
     scope: Scope,
-    errors: Vec<ViewError>,
+    errors: Errors,
     warnings: Vec<ViewWarning>,
     parts: usize,
     expressions: usize,
+    /// The limit that was met first: what is left is not compiled.
+    too_big: Option<&'static str>,
 }
 
 impl Compiler {
     fn error(&mut self, at: impl Into<String>, rule: Rule) {
-        self.errors.push(ViewError { at: at.into(), rule });
+        self.errors.push(at, rule);
+    }
+
+    fn too_big(&mut self, why: &'static str) {
+        if self.too_big.is_none() {
+            self.too_big = Some(why);
+            self.error("select", Rule::TooBig(why));
+        }
+    }
+
+    /// Counts a select that iterates or branches.
+    fn part(&mut self) {
+        self.parts += 1;
+        if self.parts > MAX_PARTS {
+            self.too_big("more than 100 selects iterate or branch; split the view");
+        }
     }
 
     /// The expression; what is refused is noted, and reads as empty until the errors are told.
@@ -194,14 +233,15 @@ impl Compiler {
 
     fn constant(&mut self, constant: &Constant) {
         let value = match constant.values.as_slice() {
-            [(of_type, value)] => match literal(of_type, value) {
-                Some(value) => value,
-                None if PRIMITIVES.contains(&of_type.as_str()) => {
+            [(of_type, value)] => match constant::literal(of_type, value) {
+                Ok(value) => value,
+                Err(Some(write)) => {
                     let at = format!("{}.value{}", constant.at, capitalised(of_type));
-                    self.error(at, Rule::ConstantForm(of_type.clone()));
+                    let of_type = of_type.clone();
+                    self.error(at, Rule::ConstantForm { of_type, write });
                     Literal::Boolean(false)
                 }
-                None => {
+                Err(None) => {
                     self.error(
                         &constant.at,
                         Rule::ConstantValue("a value of a type that constants do not have"),
@@ -222,12 +262,22 @@ impl Compiler {
     }
 
     /// Compiles a select; its columns are added to `slots` in output order: its own, those of nested selects, those of `unionAll`.
-    fn select(&mut self, def: &SelectDef, on: &Place, slots: &mut Vec<Slot>) -> Select {
+    fn select(&mut self, def: &SelectDef, on: &Place, slots: &mut Slots) -> Select {
         let start = slots.len();
-        let errors = self.errors.len();
+        let errors = self.errors.found();
+        if self.too_big.is_some() {
+            return Select {
+                at: String::new(),
+                iterate: Iterate::Once,
+                columns: Vec::new(),
+                parts: Vec::new(),
+                range: start..start,
+                row_indexes: Vec::new(),
+            };
+        }
         let (iterate, on) = self.iterate(def, on);
         if !matches!(iterate, Iterate::Once) {
-            self.parts += 1;
+            self.part();
         }
         let mut select = Select {
             at: def
@@ -242,20 +292,24 @@ impl Compiler {
             row_indexes: Vec::new(),
         };
         for column in &def.columns {
+            if slots.len() == MAX_COLUMNS {
+                self.too_big("more than 1,500 columns; split the view");
+                break;
+            }
             let typed = self.expression(&column.path, &on.types);
             if typed.expr == Expr::RowIndex {
                 select.row_indexes.push(slots.len());
             }
             let slot = self.slot(column, &typed.types, &on.path);
             select.columns.push((slots.len(), self.numbered(typed.expr)));
-            slots.push(slot);
+            slots.slots.push(slot);
         }
         for inner in &def.selects {
             let inner = self.select(inner, &on, slots);
             merge(&mut select, inner);
         }
         if !def.union_all.is_empty() {
-            self.parts += 1;
+            self.part();
             let branches = self.union(&def.union_all, &on, slots);
             select.row_indexes.extend(
                 branches
@@ -267,7 +321,7 @@ impl Compiler {
         }
         select.range = start..slots.len();
         let empty = def.columns.is_empty() && def.selects.is_empty() && def.union_all.is_empty();
-        if empty && self.errors.len() == errors && !self.errors.iter().any(|e| e.at.starts_with(&def.at)) {
+        if empty && self.errors.found() == errors && !self.errors.within(&def.at) {
             self.error(&def.at, Rule::Empty);
         }
         select
@@ -308,7 +362,7 @@ impl Compiler {
     }
 
     /// Compiles the branches: all of them write the same places of the row.
-    fn union(&mut self, defs: &[SelectDef], on: &Place, slots: &mut Vec<Slot>) -> Vec<Select> {
+    fn union(&mut self, defs: &[SelectDef], on: &Place, slots: &mut Slots) -> Vec<Select> {
         let start = slots.len();
         let mut branches = Vec::new();
         for (i, def) in defs.iter().enumerate() {
@@ -316,9 +370,12 @@ impl Compiler {
                 branches.push(self.select(def, on, slots));
                 continue;
             }
-            let mut own = slots[..start].to_vec();
+            let mut own = Slots::from(start);
             branches.push(self.select(def, on, &mut own));
-            self.same_columns(&def.at, &mut slots[start..], &own[start..]);
+            let first = start - slots.first;
+            if self.too_big.is_none() {
+                self.same_columns(&def.at, &mut slots.slots[first..], &own.slots);
+            }
         }
         branches
     }
@@ -326,11 +383,11 @@ impl Compiler {
     /// Names, order and types of a branch's columns against the first branch's.
     fn same_columns(&mut self, at: &str, first: &mut [Slot], branch: &[Slot]) {
         let names = |slots: &[Slot]| slots.iter().map(|s| s.column.name.clone()).collect::<Vec<_>>();
-        let (expected, found) = (names(first), names(branch));
-        if expected != found {
+        let alike = |(a, b): (&Slot, &Slot)| a.column.name == b.column.name;
+        if first.len() != branch.len() || !first.iter().zip(branch).all(alike) {
             let rule = Rule::UnionColumns {
-                found: found.join(", "),
-                expected: expected.join(", "),
+                found: names(branch).join(", "),
+                expected: names(first).join(", "),
             };
             self.error(at, rule);
             return;
@@ -444,37 +501,4 @@ fn describe(column: &Column) -> String {
     } else {
         of_type
     }
-}
-
-/// A constant's value: `valueCode: "a"` → the literal.
-fn literal(of_type: &str, value: &serde_json::Value) -> Option<Literal> {
-    Some(match of_type {
-        "boolean" => Literal::Boolean(value.as_bool()?),
-        "integer" => Literal::Integer(i32::try_from(value.as_i64()?).ok()?.into()),
-        "unsignedInt" => Literal::Integer(i32::try_from(value.as_u64()?).ok()?.into()),
-        "positiveInt" => Literal::Integer(i32::try_from(value.as_u64()?).ok().filter(|v| *v > 0)?.into()),
-        // JSON has it as a string.
-        "integer64" => Literal::Integer(value.as_i64().or_else(|| value.as_str()?.parse().ok())?),
-        "decimal" => Literal::Decimal(Decimal::parse(&value.as_number()?.to_string())?),
-        "date" => {
-            let text = value.as_str()?;
-            let date = Temporal::date(text).filter(|date| date.form() == Form::Date)?;
-            Literal::Temporal(date, text.to_owned())
-        }
-        "dateTime" => {
-            let text = value.as_str()?;
-            Literal::Temporal(Temporal::date_time(text)?, text.to_owned())
-        }
-        "instant" => {
-            let text = value.as_str()?;
-            let instant = Temporal::date_time(text).filter(|at| at.moment().is_some())?;
-            Literal::Temporal(instant, text.to_owned())
-        }
-        "time" => {
-            let text = value.as_str()?;
-            Literal::Temporal(Temporal::time(text)?, text.to_owned())
-        }
-        _ if PRIMITIVES.contains(&of_type) => Literal::Text(value.as_str()?.to_owned()),
-        _ => return None,
-    })
 }

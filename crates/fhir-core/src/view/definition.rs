@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::error::{Rule, ViewError};
+use super::error::{Errors, Rule, ViewError};
 
 /// A ViewDefinition (SQL on FHIR 3.0.0-ballot; 2.0.0 reads the same).
 #[derive(Debug, Default)]
@@ -71,8 +71,11 @@ pub(super) struct ColumnDef {
 /// Selects within each other; a definition deeper than this is a mistake.
 const MAX_NESTING: usize = 32;
 
+/// Paths of a `repeat`: each is looked for from each node.
+const MAX_PATHS: usize = 100;
+
 /// Reads the definition and notes all that is wrong with its shape. What is wrong is left out.
-pub(super) fn read(json: &str) -> Result<(Definition, Vec<ViewError>), ViewError> {
+pub(super) fn read(json: &str) -> Result<(Definition, Errors), ViewError> {
     let value: Value = serde_json::from_str(json).map_err(|e| ViewError {
         at: String::new(),
         rule: Rule::Json {
@@ -86,13 +89,15 @@ pub(super) fn read(json: &str) -> Result<(Definition, Vec<ViewError>), ViewError
             rule: Rule::Shape("an object"),
         });
     };
-    let mut reader = Reader { errors: Vec::new() };
+    let mut reader = Reader {
+        errors: Errors::default(),
+    };
     let definition = reader.definition(root);
     Ok((definition, reader.errors))
 }
 
 struct Reader {
-    errors: Vec<ViewError>,
+    errors: Errors,
 }
 
 fn join(at: &str, member: &str) -> String {
@@ -105,7 +110,7 @@ fn join(at: &str, member: &str) -> String {
 
 impl Reader {
     fn error(&mut self, at: String, rule: Rule) {
-        self.errors.push(ViewError { at, rule });
+        self.errors.push(at, rule);
     }
 
     fn definition(&mut self, root: &Map<String, Value>) -> Definition {
@@ -165,7 +170,7 @@ impl Reader {
         }
         if root.contains_key("select") {
             definition.selects = self.selects(root, "", "select", 0);
-            if definition.selects.is_empty() && self.errors.is_empty() {
+            if definition.selects.is_empty() && self.errors.found() == 0 {
                 self.error("select".into(), Rule::Empty);
             }
         } else {
@@ -217,6 +222,12 @@ impl Reader {
                 paths.iter().enumerate().map(path).collect()
             });
             match read {
+                Some(paths) if paths.len() > MAX_PATHS => {
+                    self.error(
+                        here,
+                        Rule::TooBig("more than 100 paths; name a path that leads to all of them"),
+                    );
+                }
                 Some(paths) => iterations.push(Iteration {
                     kind: IterationKind::Repeat,
                     paths,

@@ -7,7 +7,7 @@ use crate::{
     json::JsonError,
 };
 
-/// All the rules that a definition breaks, each with its place; never empty.
+/// All the rules that a definition breaks, each with its place; never empty. Of more than a hundred the last one tells the number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ViewErrors(pub Vec<ViewError>);
 
@@ -22,6 +22,53 @@ impl fmt::Display for ViewErrors {
             write!(f, "{error}")?;
         }
         Ok(())
+    }
+}
+
+/// Errors that are told; of more there is only the number.
+const MAX_TOLD: usize = 100;
+
+/// Errors while they are found.
+#[derive(Debug, Default)]
+pub(super) struct Errors {
+    told: Vec<ViewError>,
+    found: usize,
+}
+
+impl Errors {
+    pub(super) fn push(&mut self, at: impl Into<String>, rule: Rule) {
+        self.found += 1;
+        if self.told.len() < MAX_TOLD {
+            self.told.push(ViewError { at: at.into(), rule });
+        }
+    }
+
+    /// How many were found.
+    pub(super) fn found(&self) -> usize {
+        self.found
+    }
+
+    /// Whether one that is told is at a place or within it.
+    pub(super) fn within(&self, at: &str) -> bool {
+        self.told.iter().any(|error| {
+            error
+                .at
+                .strip_prefix(at)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    }
+}
+
+impl From<Errors> for ViewErrors {
+    fn from(Errors { mut told, found }: Errors) -> Self {
+        if found > told.len() {
+            let rule = Rule::More(found - told.len());
+            told.push(ViewError {
+                at: String::new(),
+                rule,
+            });
+        }
+        Self(told)
     }
 }
 
@@ -113,8 +160,13 @@ pub enum Rule {
     #[error("has {0}; give exactly one value[x] of a primitive type")]
     ConstantValue(&'static str),
     /// A constant's value that is not of its type.
-    #[error("is no {0}")]
-    ConstantForm(String),
+    #[error("is no {of_type}; {write}")]
+    ConstantForm {
+        /// The type.
+        of_type: String,
+        /// What to do.
+        write: &'static str,
+    },
     /// An expression that is refused.
     #[error("{0}")]
     Path(PathError),
@@ -123,6 +175,9 @@ pub enum Rule {
         "unknown ansi/type; use BOOLEAN, INTEGER, BIGINT, NUMERIC, NUMERIC(p,s), DOUBLE PRECISION, CHARACTER VARYING, DATE, TIME, TIMESTAMP or TIMESTAMP WITH TIME ZONE"
     )]
     AnsiType,
+    /// More errors than are told.
+    #[error("{0} more errors; correct these first")]
+    More(usize),
     /// More selects or columns than are evaluated, or deeper ones.
     #[error("{0}")]
     TooBig(&'static str),
@@ -204,6 +259,12 @@ pub enum EvalError {
     /// More rows than one resource may have.
     #[error("more than {limit} rows of one resource")]
     TooManyRows {
+        /// The limit.
+        limit: usize,
+    },
+    /// Rows of more bytes than one resource may have.
+    #[error("more than {limit} bytes of rows of one resource")]
+    TooLarge {
         /// The limit.
         limit: usize,
     },

@@ -35,8 +35,14 @@ pub const MAX_ROWS: usize = 100_000;
 /// Nodes visited on the way to rows: bounds products whose last factor is empty.
 const MAX_NODES: usize = 1_000_000;
 
+/// Bytes of the rows of one resource: what is written to them is a multiple of what the resource has, if it is in many of them.
+pub const MAX_BYTES: usize = 256 * 1024 * 1024;
+
 /// Columns of a row that needs no memory of its own.
 const FEW_COLUMNS: usize = 16;
+
+/// Cells that are set to null in the time of a step.
+const CELLS: u64 = 16;
 
 /// A node that rows are made of, and its place in the iteration that found it.
 #[derive(Clone, Copy)]
@@ -56,6 +62,7 @@ pub(super) struct Evaluation<'a, 'r> {
     row: &'r mut [Cell<'a>],
     sink: &'r mut dyn RowSink,
     rows: usize,
+    bytes: usize,
     nodes: usize,
 }
 
@@ -97,6 +104,7 @@ pub(super) fn run<'a, 'r>(
         row,
         sink,
         rows: 0,
+        bytes: 0,
         nodes: 0,
     };
     evaluation.process(&view.root, at, &mut Evaluation::emit)?;
@@ -117,6 +125,11 @@ impl<'a, 'r> Evaluation<'a, 'r> {
     fn emit(&mut self) -> Result<(), EvalError> {
         if self.rows == MAX_ROWS {
             return Err(EvalError::TooManyRows { limit: MAX_ROWS });
+        }
+        let texts: usize = self.row.iter().map(Cell::text_len).sum();
+        self.bytes += size_of_val(self.row) + texts;
+        if self.bytes > MAX_BYTES {
+            return Err(EvalError::TooLarge { limit: MAX_BYTES });
         }
         self.rows += 1;
         self.sink.row(self.row);
@@ -175,7 +188,7 @@ impl<'a, 'r> Evaluation<'a, 'r> {
 
     fn items(&self, select: &Select, path: &'a Expression, at: At<'a>) -> Result<Few<'a>, EvalError> {
         let mut items = Few::None;
-        let end = self.each_item(path, at, |item| items.push(item));
+        let end = self.each_item(path, at, |item| items.keep(item, self.resource));
         end.map(|()| items).map_err(|fault| EvalError::Iteration {
             at: select.at.clone(),
             fault,
@@ -248,6 +261,7 @@ impl<'a, 'r> Evaluation<'a, 'r> {
 
     /// The row of a `forEachOrNull` without items: null in every column of the subtree, 0 for `%rowIndex`.
     fn null_row(&mut self, select: &Select) {
+        self.resource.spend(select.range.len() as u64 / CELLS);
         for place in select.range.clone() {
             self.row[place] = Cell::Null;
         }
@@ -307,6 +321,7 @@ impl<'a, 'r> Evaluation<'a, 'r> {
                         return Ok(Cell::Text(node.text().into()));
                     }
                     let cell = cell(&Item::Element(Element::alone(node, of)), column)?;
+                    self.resource.spend_bytes(node.text().len());
                     return Ok(cell.unwrap_or(Cell::Null));
                 }
                 _ => {}
@@ -316,9 +331,16 @@ impl<'a, 'r> Evaluation<'a, 'r> {
         let mut list = Vec::new();
         let mut failure = None;
         let end = self.each_item(path, at, |item| {
-            match cell(&item, column) {
+            let made = cell(&item, column);
+            if let Ok(Some(cell)) = &made {
+                self.resource.characters(cell.text_len())?;
+            }
+            match made {
                 Ok(None) => {}
-                Ok(Some(cell)) if column.collection => list.push(cell),
+                Ok(Some(cell)) if column.collection => {
+                    self.resource.keep()?;
+                    list.push(cell);
+                }
                 Ok(Some(cell)) if one.is_none() => one = Some(cell),
                 Ok(Some(_)) => {
                     failure.get_or_insert_with(|| EvalError::SeveralValues {

@@ -8,8 +8,11 @@
 //! A definition is refused with all its errors at once, each with its JSON path. A resource that cannot be evaluated yields an
 //! [`EvalError`] and no rows; neither says what the resource holds.
 
+#[cfg(test)]
+mod bounded;
 mod cell;
 mod compile;
+mod constant;
 mod definition;
 mod error;
 mod eval;
@@ -22,7 +25,7 @@ mod validate;
 mod warning;
 
 pub use error::{EvalError, Rule, ViewError, ViewErrors};
-pub use eval::{MAX_REPEAT_DEPTH, MAX_ROWS};
+pub use eval::{MAX_BYTES, MAX_REPEAT_DEPTH, MAX_ROWS};
 pub use set::{Reading, ViewSet};
 pub use warning::ViewWarning;
 

@@ -54,6 +54,11 @@ impl Reader {
         tape.read(json, &self.projection)
     }
 
+    #[cfg(test)]
+    pub(super) fn straights(&self, view: usize) -> &Straights {
+        &self.views[view]
+    }
+
     /// The rows of a resource in one of the views: `compiled` is that at the place `view`.
     pub(super) fn rows(
         &self,

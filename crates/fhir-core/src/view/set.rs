@@ -293,6 +293,9 @@ mod tests {
     fn what_one_expression_wants_whole_is_found_by_the_others() {
         let column = |name: &str, path: &str| json!({"name": name, "path": path, "collection": true, "type": "string"});
         let whole = |name: &str, path: &str| json!({"name": name, "path": path, "collection": true, "type": "Element"});
+        // More places than are told apart.
+        let names: Vec<_> = (0..100).map(|i| format!("a{i}")).collect();
+        let many = format!("{} | contact", names.join(" | "));
         let names = || json!({"forEach": "contact.name", "column": [column("family", "family")]});
         let views = [
             json!([{"forEach": "item.item", "column": [column("a", "linkId")]}, {"repeat": ["item"], "column": [column("b", "linkId")]}]),
@@ -304,6 +307,7 @@ mod tests {
             json!([{"column": [column("x", "birthDate.extension('u').value.ofType(string)"), column("y", "_birthDate.exists()")]}]),
             json!([{"column": [column("x", "value.ofType(Quantity).where(unit = 'mg').value")]}]),
             json!([{"forEach": "contact.name.given", "column": [column("g", "$this")]}]),
+            json!([{"forEach": format!("combine({many})"), "column": [column("f", "name.family"), column("id", "id"), column("k", "getResourceKey()")]}]),
         ];
         let views: Vec<_> = views
             .into_iter()

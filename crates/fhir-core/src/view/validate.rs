@@ -1,10 +1,12 @@
 //! The rules that need no expression: names, reserved words, iteration directives.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use super::{
     definition::{ColumnDef, Constant, Definition, Select},
-    error::{Rule, ViewError},
+    error::{Errors, Rule},
 };
-use crate::fhirpath::compile::RESERVED_CONSTANTS;
+use crate::{fhirpath::compile::RESERVED_CONSTANTS, resource::is_type};
 
 /// Longest identifier of PostgreSQL, in bytes; it cuts longer ones silently.
 const MAX_NAME: usize = 63;
@@ -16,7 +18,7 @@ const RESERVED_VIEWS: [&str; 2] = ["freshness", "errors"];
 const RESERVED_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
 
 /// Checks the definition, adding what it finds.
-pub(super) fn check(definition: &Definition, errors: &mut Vec<ViewError>) {
+pub(super) fn check(definition: &Definition, errors: &mut Errors) {
     let mut validator = Validator { errors };
     if let Some(name) = &definition.name {
         validator.name("name".into(), name);
@@ -25,7 +27,7 @@ pub(super) fn check(definition: &Definition, errors: &mut Vec<ViewError>) {
         }
     }
     let resource = &definition.resource;
-    if !resource.is_empty() && !is_resource_type(resource) {
+    if !resource.is_empty() && !is_type(resource) {
         validator.error(
             "resource".into(),
             Rule::Shape("the name of a resource type, like Patient"),
@@ -37,12 +39,6 @@ pub(super) fn check(definition: &Definition, errors: &mut Vec<ViewError>) {
     }
 }
 
-fn is_resource_type(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_uppercase())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric())
-        && name.len() <= MAX_NAME
-}
-
 /// The invariant sql-name: `^[A-Za-z][A-Za-z0-9_]*$`.
 fn is_sql_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -50,12 +46,12 @@ fn is_sql_name(name: &str) -> bool {
 }
 
 struct Validator<'e> {
-    errors: &'e mut Vec<ViewError>,
+    errors: &'e mut Errors,
 }
 
 impl Validator<'_> {
     fn error(&mut self, at: String, rule: Rule) {
-        self.errors.push(ViewError { at, rule });
+        self.errors.push(at, rule);
     }
 
     fn name(&mut self, at: String, name: &str) {
@@ -67,7 +63,8 @@ impl Validator<'_> {
     }
 
     fn constants(&mut self, constants: &[Constant]) {
-        for (i, constant) in constants.iter().enumerate() {
+        let mut seen: HashMap<&str, &Constant> = HashMap::new();
+        for constant in constants {
             let at = format!("{}.name", constant.at);
             if !is_sql_name(&constant.name) {
                 self.error(at.clone(), Rule::Name);
@@ -75,14 +72,15 @@ impl Validator<'_> {
             if RESERVED_CONSTANTS.contains(&constant.name.as_str()) {
                 self.error(at.clone(), Rule::Reserved(constant.name.clone()));
             }
-            if let Some(first) = constants[..i].iter().find(|c| c.name == constant.name) {
-                self.error(
+            match seen.entry(&constant.name) {
+                Entry::Occupied(first) => self.error(
                     at,
                     Rule::Duplicate {
                         name: constant.name.clone(),
-                        first: first.at.clone(),
+                        first: first.get().at.clone(),
                     },
-                );
+                ),
+                Entry::Vacant(free) => drop(free.insert(constant)),
             }
         }
     }

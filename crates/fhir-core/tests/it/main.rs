@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a test's set-up fails the test")]
 
 mod anything;
+mod bounded;
 mod columns;
 mod deployed_views;
+mod duplicates;
 mod fhirpath;
 mod functions;
 mod never_panics;
@@ -13,3 +15,4 @@ mod rows;
 mod run;
 mod seeds;
 mod typing;
+mod values;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What expressions begin with.
-const LEAVES: [&str; 41] = [
+const LEAVES: [&str; 49] = [
     "$this",
     "$index",
     "$total",
@@ -56,10 +56,18 @@ const LEAVES: [&str; 41] = [
     "managingOrganization.reference",
     "name.where(use = 'old')",
     "children()",
+    "%rootResource",
+    "%ucum",
+    "%sct",
+    "%loinc",
+    "name.select($this | $index)",
+    "2147483647",
+    "3000000000",
+    "`name`",
 ];
 
 /// What is put around them: `_` is where.
-const AROUND: [&str; 92] = [
+const AROUND: [&str; 125] = [
     "_.where(_)",
     "_.select(_)",
     "_.all(_)",
@@ -152,6 +160,39 @@ const AROUND: [&str; 92] = [
     "(_ implies _)",
     "(-_)",
     "(_ is string)",
+    "(_ or _)",
+    "(_ xor _)",
+    "(_ as string)",
+    "(_ contains _)",
+    "_.trace('t', _)",
+    "_.supersetOf(_)",
+    "(_ != _)",
+    "(_ !~ _)",
+    "(_ <= _)",
+    "(_ > _)",
+    "(_ >= _)",
+    "_.ofType(string)",
+    "_.as(Quantity)",
+    "_.is(code)",
+    "_.empty()",
+    "_.allFalse()",
+    "_.anyTrue()",
+    "_.contains(_)",
+    "_.endsWith(_)",
+    "_.lower()",
+    "_.floor()",
+    "_.max()",
+    "_.convertsToBoolean()",
+    "_.convertsToInteger()",
+    "_.convertsToDecimal()",
+    "_.convertsToString()",
+    "_.convertsToDate()",
+    "_.convertsToDateTime()",
+    "_.convertsToTime()",
+    "_.getReferenceKey(Patient)",
+    "_.value",
+    "_.unit",
+    "_.$this",
 ];
 
 /// An expression of a few operators around leaves.

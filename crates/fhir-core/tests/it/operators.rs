@@ -1,9 +1,9 @@
 //! Operators: equivalence, quantities, dates with amounts, whole division, types; each with nothing, several items and what does not fit.
 
-use fhir_core::{fhirpath::error::Fault, view::EvalError};
+use fhir_core::fhirpath::error::Fault;
 use serde_json::{Value, json};
 
-use crate::run::items;
+use crate::run::{check_faults, check_items};
 
 fn observation() -> Value {
     let quantity = |value: i64, unit: &str, code: &str| json!({"value": value, "unit": unit, "system": "http://unitsofmeasure.org", "code": code});
@@ -28,25 +28,15 @@ fn observation() -> Value {
 }
 
 fn check(cases: &[(&str, &str)]) {
-    let resource = observation();
-    let wrong: Vec<_> = cases
-        .iter()
-        .filter_map(|(path, expected)| {
-            let found = items(path, &resource);
-            (found.as_deref() != Ok(*expected)).then(|| format!("{path}: {found:?}, not {expected}"))
-        })
-        .collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    check_items(cases, &observation());
 }
 
 fn check_operands(cases: &[(&str, &'static str)]) {
-    for (path, operator) in cases {
-        let expected = EvalError::Column {
-            column: "x".into(),
-            fault: Fault::Operands(operator),
-        };
-        assert_eq!(items(path, &observation()), Err(expected), "{path}");
-    }
+    let cases: Vec<_> = cases
+        .iter()
+        .map(|(path, operator)| (*path, Fault::Operands(operator)))
+        .collect();
+    check_faults(&cases, &observation());
 }
 
 #[test]

@@ -259,10 +259,44 @@ fn constants() {
         ("valuePositiveInt", json!(0), "is no positiveInt"),
         ("valueUnsignedInt", json!(-1), "is no unsignedInt"),
         ("valueInteger", json!(3_000_000_000_i64), "is no integer"),
+        ("valueDateTime", json!("2020-01-01T10:00"), "with an offset"),
+        ("valueDateTime", json!("2020-01-01T10:00:00"), "is no dateTime"),
+        ("valueTime", json!("10:30"), "write hh:mm:ss"),
+        ("valueId", json!("a b"), "1 to 64 letters"),
+        ("valueCode", json!("a  b"), "single spaces"),
+        ("valueCode", json!(" a"), "is no code"),
+        ("valueUri", json!("a b"), "without spaces"),
+        ("valueUrl", json!(""), "is no url"),
+        ("valueCanonical", json!("a\tb"), "is no canonical"),
+        ("valueOid", json!("1.2.3"), "urn:oid:"),
+        ("valueOid", json!("urn:oid:1.02"), "is no oid"),
+        ("valueUuid", json!("urn:uuid:0C3151BD"), "urn:uuid:"),
+        ("valueBase64Binary", json!("a"), "padding"),
     ] {
         let mut constant = json!({"name": "c"});
         constant[member] = value;
         check(&with(constant), &format!("constant[0].{member}"), told);
+    }
+    check(
+        &with(json!({"name": "c", "valueMarkdown": "a"})),
+        "constant[0]",
+        "type that constants do not have",
+    );
+    for (member, value) in [
+        ("valueDateTime", "2020-01"),
+        ("valueDateTime", "2020-01-01T10:00:00.5+01:00"),
+        ("valueTime", "10:30:00.123"),
+        ("valueId", "a-1.B"),
+        ("valueCode", "a b"),
+        ("valueUri", "urn:a"),
+        ("valueOid", "urn:oid:1.2.0.34"),
+        ("valueUuid", "urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0"),
+        ("valueBase64Binary", "dGVz\ndA=="),
+        ("valueInteger64", "9007199254740993"),
+    ] {
+        let mut constant = json!({"name": "c"});
+        constant[member] = json!(value);
+        assert!(try_view(&with(constant)).is_ok(), "{member} {value}");
     }
     check(
         &with(json!({"name": "1c", "valueString": "a"})),
@@ -383,4 +417,87 @@ fn size_is_bounded() {
     );
     let wide: Vec<_> = (0..1501).map(|i| column(&format!("c{i}"))).collect();
     check(&select(&json!({"column": wide})), "select", "1,500 columns");
+}
+
+/// However many parts a definition has, it is compiled or refused at once.
+#[test]
+fn long_definitions_are_told_at_once() {
+    const MANY: usize = 20_000;
+    let of = |select: &Value| json!({"resource": "Patient", "select": select});
+    let selects: Vec<_> = (0..MANY).map(|_| json!({})).collect();
+    let columns: Vec<_> = (0..MANY).map(|i| column(&format!("c{i}"))).collect();
+    let wide: Vec<_> = columns[..1_000].to_vec();
+    let branches: Vec<_> = (0..MANY).map(|_| json!({"column": [column("z")]})).collect();
+    let iterated: Vec<_> = (0..MANY)
+        .map(|_| json!({"forEach": "name", "column": [column("z")]}))
+        .collect();
+    let constants: Vec<_> = (0..MANY)
+        .map(|i| json!({"name": format!("c{i}"), "valueString": "x"}))
+        .collect();
+    let misspelt: Vec<_> = (0..MANY)
+        .map(|i| json!({"name": format!("c{i}"), "path": "f("}))
+        .collect();
+    let long = json!({"name": "c", "valueString": "x".repeat(400_000)});
+    let uses: Vec<_> = (0..1_000)
+        .map(|i| json!({"name": format!("c{i}"), "path": vec!["%c"; 100].join("&")}))
+        .collect();
+    let patterns: Vec<_> = (0..1_000)
+        .map(|i| json!({"name": format!("c{i}"), "path": format!("id.matches('\\\\w{{{}}}')", 20 + i)}))
+        .collect();
+    let totals = format!("{}1{}", "name.aggregate(".repeat(60), ")".repeat(60));
+    let names = |of: char| {
+        (0..3_000)
+            .map(|i| format!("{of}{i}"))
+            .collect::<Vec<_>>()
+            .join("|")
+    };
+    let product = format!("({}).select({})", names('a'), names('b'));
+    let far = format!("name.where('{}' = 'a')", "x".repeat(60_000));
+    let nested = (0..10).fold(
+        json!({"column": wide}),
+        |inner, _| json!({"forEach": far, "select": [inner]}),
+    );
+    for (what, definition) in [
+        ("selects", of(&json!(selects))),
+        ("columns", of(&json!([{"column": columns}]))),
+        ("branches", of(&json!([{"column": wide}, {"unionAll": branches}]))),
+        ("iterations", of(&json!(iterated))),
+        (
+            "constants",
+            json!({"resource": "Patient", "constant": constants, "select": [{"column": [column("a")]}]}),
+        ),
+        ("errors", of(&json!([{"column": misspelt}]))),
+        (
+            "uses of a constant",
+            json!({"resource": "Patient", "constant": [long], "select": [{"column": uses}]}),
+        ),
+        ("patterns", of(&json!([{"column": patterns}]))),
+        (
+            "aggregates",
+            of(&json!([{"column": [{"name": "x", "path": totals}]}])),
+        ),
+        (
+            "products of names",
+            of(&json!([{"column": [{"name": "x", "path": product}]}])),
+        ),
+        ("long iterations", of(&json!([nested]))),
+    ] {
+        let begun = std::time::Instant::now();
+        let compiled = try_view(&definition);
+        assert!(
+            begun.elapsed() < std::time::Duration::from_secs(10),
+            "{what}: {:?}",
+            begun.elapsed()
+        );
+        if let Err(errors) = compiled {
+            assert!(errors.0.len() <= 101, "{what}: {} errors", errors.0.len());
+        }
+    }
+    let definition = of(&json!(selects));
+    let told = try_view(&definition).unwrap_err().to_string();
+    assert!(
+        told.ends_with("19900 more errors; correct these first"),
+        "{}",
+        &told[told.len() - 100..]
+    );
 }

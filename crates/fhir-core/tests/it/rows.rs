@@ -190,13 +190,17 @@ fn where_keeps_only_what_is_true_and_the_type_comes_first() {
 
 #[test]
 fn constants_of_every_type() {
-    let patient = json!({"resourceType": "Patient", "a": "x", "n": 3, "d": 1.0, "b": true, "at": "2020-01-01T00:00:00Z", "t": "10:30:00", "day": "2020-01-01"});
+    let patient = json!({"resourceType": "Patient", "a": "x", "u": "urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0", "b64": "aGk=", "n": 3, "d": 1.0, "b": true, "at": "2020-01-01T00:00:00Z", "t": "10:30:00", "day": "2020-01-01"});
     for (value, json, path) in [
         ("valueString", json!("x"), "a = %c"),
         ("valueCode", json!("x"), "a = %c"),
         ("valueUri", json!("x"), "a = %c"),
-        ("valueUuid", json!("x"), "a = %c"),
-        ("valueBase64Binary", json!("x"), "a = %c"),
+        (
+            "valueUuid",
+            json!("urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0"),
+            "u = %c",
+        ),
+        ("valueBase64Binary", json!("aGk="), "b64 = %c"),
         ("valueCanonical", json!("x"), "a = %c"),
         ("valueInteger", json!(3), "n = %c"),
         ("valueInteger64", json!("3"), "n = %c"),

@@ -1,6 +1,7 @@
 //! Short forms: a view, a resource, and rows as text.
 
 use fhir_core::{
+    fhirpath::error::Fault,
     row::{Cell, Rows},
     view::{CompiledView, EvalError, ViewErrors},
 };
@@ -50,4 +51,27 @@ pub(crate) fn text(cell: &Cell<'_>) -> String {
 pub(crate) fn items(path: &str, resource: &Value) -> Result<String, EvalError> {
     let view = view(&json!([{"column": [{"name": "x", "path": path, "collection": true}]}]));
     Ok(text(&try_rows(&view, resource)?[0][0]))
+}
+
+/// Checks paths over a resource against their items; tells all that differ.
+pub(crate) fn check_items(cases: &[(&str, &str)], resource: &Value) {
+    let wrong: Vec<_> = cases
+        .iter()
+        .filter_map(|(path, expected)| {
+            let found = items(path, resource);
+            (found.as_deref() != Ok(*expected)).then(|| format!("{path}: {found:?}, not {expected}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Checks paths over a resource against what fails.
+pub(crate) fn check_faults(cases: &[(&str, Fault)], resource: &Value) {
+    for (path, fault) in cases {
+        let expected = EvalError::Column {
+            column: "x".into(),
+            fault: *fault,
+        };
+        assert_eq!(items(path, resource), Err(expected), "{path}");
+    }
 }

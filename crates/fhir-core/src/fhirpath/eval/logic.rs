@@ -12,7 +12,7 @@ use crate::fhirpath::{
 };
 
 /// A condition by three-valued logic: `None` is empty. A single item that is no boolean counts as true (FHIRPath, section 4.5).
-pub fn truth<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, Fault> {
+pub(crate) fn truth<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, Fault> {
     focus.resource.step()?;
     match expr {
         Expr::And(operands) => chain(operands, focus, false),
@@ -75,7 +75,7 @@ fn chain<'a>(operands: &'a [Expr], focus: &Focus<'a, '_>, decides: bool) -> Resu
 }
 
 fn equal<'a>(a: &'a Expr, b: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, Fault> {
-    Ok(operators::equal(&all(a, focus)?, &all(b, focus)?))
+    Ok(operators::equal(&all(a, focus)?, &all(b, focus)?, focus.resource))
 }
 
 fn equivalent<'a>(a: &'a Expr, b: &'a Expr, focus: &Focus<'a, '_>) -> Result<bool, Fault> {
@@ -86,13 +86,16 @@ fn equivalent<'a>(a: &'a Expr, b: &'a Expr, focus: &Focus<'a, '_>) -> Result<boo
 fn order<'a>(op: Comparison, a: &'a Expr, b: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<bool>, Fault> {
     let symbol = op.symbol();
     match (single(a, focus, symbol)?, single(b, focus, symbol)?) {
-        (Some(a), Some(b)) => operators::compare(op, &a, &b),
+        (Some(a), Some(b)) => operators::compare(op, &a, &b, focus.resource),
         _ => Ok(None),
     }
 }
 
 fn is_of_type<'a>(operand: &'a Expr, test: &TypeTest, focus: &Focus<'a, '_>) -> Result<Option<bool>, Fault> {
-    Ok(single(operand, focus, "is")?.map(|item| path::is_of_type(&item, test)))
+    Ok(single(operand, focus, "is")?.map(|item| {
+        focus.resource.read(&item);
+        path::is_of_type(&item, test)
+    }))
 }
 
 /// `hasValue()`: whether there is just one item, and it is a primitive with a value (FHIR R4, fhirpath.html).
@@ -113,7 +116,7 @@ fn among<'a>(item: &'a Expr, collection: &'a Expr, focus: &Focus<'a, '_>) -> Res
     };
     let mut found = false;
     for_each(collection, focus, |other| {
-        found |= operators::same(&item, &other) == Some(true);
+        found |= operators::same(&item, &other, focus.resource) == Some(true);
         Ok(())
     })?;
     Ok(Some(found))

@@ -1,24 +1,25 @@
 //! Operators over a focus: items are pushed to a receiver, which can stop them.
 
 mod logic;
+mod resource;
 mod single;
 mod stream;
 
-use std::{cell::Cell, ops::ControlFlow};
+use std::ops::ControlFlow;
 
 use super::{
     error::Fault,
     expr::Expr,
     value::{Element, Item},
 };
-use crate::json::Node;
 
-pub use logic::truth;
-pub use stream::{literal, stream};
+pub(crate) use logic::truth;
+pub(crate) use resource::Resource;
+pub(crate) use stream::stream;
 
 /// Why no more items come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// The receiver has what it wants.
     Done,
     /// It failed.
@@ -26,63 +27,17 @@ pub enum Stop {
 }
 
 /// Whether more items are wanted.
-pub type Flow = ControlFlow<Stop>;
+pub(crate) type Flow = ControlFlow<Stop>;
 
 /// Takes the items of an expression, one by one.
-pub type Receiver<'r, 'a> = &'r mut dyn FnMut(Item<'a>) -> Flow;
-
-/// What all expressions of one resource share.
-#[derive(Debug)]
-pub struct Resource<'a> {
-    /// The resource.
-    pub root: Node<'a>,
-    /// Operators that may still run: criteria within criteria over long arrays are bounded by it.
-    steps: Cell<u64>,
-}
-
-/// Operators that run for one resource and view at most; a resource of 1 MB with a rich view takes some hundred thousand.
-pub const MAX_STEPS: u64 = 50_000_000;
+pub(crate) type Receiver<'r, 'a> = &'r mut dyn FnMut(Item<'a>) -> Flow;
 
 /// Items of one collection that is kept; a larger one only passes through.
-pub const MAX_ITEMS: usize = 1_000_000;
-
-/// Bytes of text that are worked on in the time of a step.
-const BYTES: u64 = 32;
-
-impl<'a> Resource<'a> {
-    /// A resource that nothing was evaluated on.
-    pub fn new(root: Node<'a>) -> Self {
-        Self {
-            root,
-            steps: Cell::new(MAX_STEPS),
-        }
-    }
-
-    /// Counts an operator that runs, or a comparison.
-    pub(super) fn step(&self) -> Result<(), Fault> {
-        self.steps(1)
-    }
-
-    /// Counts what takes so many steps.
-    pub(super) fn steps(&self, steps: u64) -> Result<(), Fault> {
-        let left = self
-            .steps
-            .get()
-            .checked_sub(steps)
-            .ok_or(Fault::Steps(MAX_STEPS))?;
-        self.steps.set(left);
-        Ok(())
-    }
-
-    /// Counts work on so many bytes of text.
-    pub(super) fn charge(&self, bytes: usize) -> Result<(), Fault> {
-        self.steps(bytes as u64 / BYTES)
-    }
-}
+pub(crate) const MAX_ITEMS: usize = 1_000_000;
 
 /// What an expression is evaluated on.
 #[derive(Debug, Clone)]
-pub struct Focus<'a, 'r> {
+pub(crate) struct Focus<'a, 'r> {
     /// `$this`; none where `iif` is called on nothing.
     pub this: Option<Item<'a>>,
     /// `$index`
@@ -99,7 +54,7 @@ pub struct Focus<'a, 'r> {
 
 impl<'a, 'r> Focus<'a, 'r> {
     /// The focus that a whole expression begins with.
-    pub fn on(element: Element<'a>, row_index: i64, resource: &'r Resource<'a>) -> Self {
+    pub(crate) fn on(element: Element<'a>, row_index: i64, resource: &'r Resource<'a>) -> Self {
         Self {
             this: Some(Item::Element(element)),
             index: 0,
@@ -130,7 +85,7 @@ impl<'a, 'r> Focus<'a, 'r> {
 
 /// One item, none, or several.
 #[derive(Debug, Clone)]
-pub enum Few<'a> {
+pub(crate) enum Few<'a> {
     /// Empty.
     None,
     /// A single item.
@@ -141,7 +96,7 @@ pub enum Few<'a> {
 
 impl<'a> Few<'a> {
     /// Adds an item at the end.
-    pub fn push(&mut self, item: Item<'a>) -> Result<(), Fault> {
+    pub(crate) fn push(&mut self, item: Item<'a>) -> Result<(), Fault> {
         *self = match std::mem::replace(self, Few::None) {
             Few::None => Few::One(item),
             Few::One(first) => Few::Many(vec![first, item]),
@@ -154,8 +109,16 @@ impl<'a> Few<'a> {
         Ok(())
     }
 
+    /// Adds an item, which counts unless it is the only one.
+    pub(crate) fn keep(&mut self, item: Item<'a>, resource: &Resource<'a>) -> Result<(), Fault> {
+        if !matches!(self, Few::None) {
+            resource.keep()?;
+        }
+        self.push(item)
+    }
+
     /// All items, as a slice.
-    pub fn as_slice(&self) -> &[Item<'a>] {
+    pub(crate) fn as_slice(&self) -> &[Item<'a>] {
         match self {
             Few::None => &[],
             Few::One(item) => std::slice::from_ref(item),
@@ -177,7 +140,7 @@ pub(super) fn flow<T>(result: Result<T, Fault>) -> ControlFlow<Stop, T> {
 }
 
 /// Runs `each` for every item, each of which counts.
-pub fn for_each<'a>(
+pub(crate) fn for_each<'a>(
     expr: &'a Expr,
     focus: &Focus<'a, '_>,
     mut each: impl FnMut(Item<'a>) -> Result<(), Fault>,
@@ -193,14 +156,14 @@ pub fn for_each<'a>(
 }
 
 /// All items.
-pub fn all<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Few<'a>, Fault> {
+pub(crate) fn all<'a>(expr: &'a Expr, focus: &Focus<'a, '_>) -> Result<Few<'a>, Fault> {
     let mut items = Few::None;
-    for_each(expr, focus, |item| items.push(item))?;
+    for_each(expr, focus, |item| items.keep(item, focus.resource))?;
     Ok(items)
 }
 
 /// The only item; a fault in `what` if there are several.
-pub fn single<'a>(
+pub(crate) fn single<'a>(
     expr: &'a Expr,
     focus: &Focus<'a, '_>,
     what: &'static str,

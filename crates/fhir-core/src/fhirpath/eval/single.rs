@@ -33,7 +33,10 @@ fn decided<'a>(condition: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<Item
 }
 
 fn as_type<'a>(base: &'a Expr, test: &TypeTest, focus: &Focus<'a, '_>) -> Result<Option<Item<'a>>, Fault> {
-    Ok(single(base, focus, "as")?.filter(|item| path::is_of_type(item, test)))
+    Ok(single(base, focus, "as")?.filter(|item| {
+        focus.resource.read(item);
+        path::is_of_type(item, test)
+    }))
 }
 
 fn arithmetic<'a>(
@@ -44,14 +47,14 @@ fn arithmetic<'a>(
 ) -> Result<Option<Item<'a>>, Fault> {
     let symbol = op.symbol();
     match (single(a, focus, symbol)?, single(b, focus, symbol)?) {
-        (Some(a), Some(b)) => Ok(operators::arithmetic(op, &a, &b)?.map(Item::Value)),
+        (Some(a), Some(b)) => Ok(operators::arithmetic(op, &a, &b, focus.resource)?.map(Item::Value)),
         _ => Ok(None),
     }
 }
 
 fn negate<'a>(operand: &'a Expr, focus: &Focus<'a, '_>) -> Result<Option<Item<'a>>, Fault> {
     match single(operand, focus, "-")? {
-        Some(item) => Ok(operators::negate(&item)?.map(Item::Value)),
+        Some(item) => Ok(operators::negate(&item, focus.resource)?.map(Item::Value)),
         None => Ok(None),
     }
 }
@@ -70,12 +73,14 @@ fn call<'a>(
         .iter()
         .map(|argument| single(argument, focus, function.shown()))
         .collect::<Result<Vec<_>, _>>()?;
-    if let Some(text) = item.text() {
-        focus.resource.charge(text.len())?;
+    focus.resource.steps(function.cost())?;
+    for item in arguments.iter().flatten().chain([&item]) {
+        focus.resource.read(item);
+        focus.resource.characters(item.text_len())?;
     }
     let result = function.call(&item, &arguments)?;
     if let Some(Value::Text(text)) = &result {
-        focus.resource.charge(text.len())?;
+        focus.resource.build(text.len())?;
     }
     Ok(result.map(Item::Value))
 }

@@ -12,12 +12,15 @@ use crate::fhirpath::{
 
 /// Pushes the expression's items to `receive`, until it stops them. Each operator has its own function, which keeps the frames small of
 /// those that are on the stack together.
-pub fn stream<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, 'a>) -> Flow {
+pub(crate) fn stream<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, 'a>) -> Flow {
     flow(focus.resource.step())?;
     match expr {
         Expr::Literal(value) => receive(Item::Value(literal(value))),
         Expr::This => match &focus.this {
-            Some(this) => receive(this.clone()),
+            Some(this) => {
+                flow(focus.resource.copied(this))?;
+                receive(this.clone())
+            }
             None => ControlFlow::Continue(()),
         },
         Expr::Index => receive(Item::Value(Value::Integer(focus.index))),
@@ -25,24 +28,30 @@ pub fn stream<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, '
         Expr::Resource => receive(Item::Element(Element::of(focus.resource.root))),
         Expr::Context => receive(Item::Element(focus.context)),
         Expr::Root(name) => match &focus.this {
-            Some(this) => path::root(this, name, receive),
+            Some(this) => path::root(this, name, focus.resource, receive),
             None => ControlFlow::Continue(()),
         },
         Expr::Empty => ControlFlow::Continue(()),
-        Expr::Member(base, member) => stream(base, focus, &mut |item| path::member(&item, member, receive)),
+        Expr::Member(base, member) => stream(base, focus, &mut |item| {
+            path::member(&item, member, focus.resource, receive)
+        }),
         Expr::Choice(base, member, keys, test) => stream(base, focus, &mut |item| {
-            path::choice(&item, member, keys, test, receive)
+            path::choice(&item, member, keys, test, focus.resource, receive)
         }),
         Expr::OfType(base, test) => stream(base, focus, &mut |item| {
+            flow(focus.resource.step())?;
+            focus.resource.read(&item);
             if path::is_of_type(&item, test) {
                 receive(item)
             } else {
                 ControlFlow::Continue(())
             }
         }),
-        Expr::ResourceKey(base) => stream(base, focus, &mut |item| path::resource_key(&item, receive)),
+        Expr::ResourceKey(base) => stream(base, focus, &mut |item| {
+            path::resource_key(&item, focus.resource, receive)
+        }),
         Expr::ReferenceKey(base, of_type) => stream(base, focus, &mut |item| {
-            path::reference_key(&item, of_type.as_deref(), receive)
+            path::reference_key(&item, of_type.as_deref(), focus.resource, receive)
         }),
         Expr::Where(base, criteria) => functions::filter(base, criteria, focus, receive),
         Expr::Select(base, projection) => functions::project(base, projection, focus, receive),
@@ -84,7 +93,9 @@ fn less_common<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, 
         Expr::Intersect(a, b) => functions::intersect(a, b, focus, receive),
         Expr::Exclude(a, b) => functions::exclude(a, b, focus, receive),
         Expr::Split(base, separator) => functions::split(base, separator.as_deref(), focus, receive),
-        Expr::Children(base) => stream(base, focus, &mut |item| path::children(&item, receive)),
+        Expr::Children(base) => stream(base, focus, &mut |item| {
+            path::children(&item, focus.resource, receive)
+        }),
         Expr::Descendants(base) => functions::descendants(base, focus, receive),
         Expr::Repeat(base, projection) => functions::repeat(base, projection, focus, receive),
         Expr::Aggregate(base, step, start) => {
@@ -94,8 +105,11 @@ fn less_common<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, 
             .total
             .into_iter()
             .flat_map(Few::as_slice)
-            .cloned()
-            .try_for_each(receive),
+            .try_for_each(|item| {
+                flow(focus.resource.step())?;
+                flow(focus.resource.copied(item))?;
+                receive(item.clone())
+            }),
         _ => match flow(computed(expr, focus))? {
             Some(item) => receive(item),
             None => ControlFlow::Continue(()),
@@ -104,7 +118,7 @@ fn less_common<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, 
 }
 
 /// The value that a literal states.
-pub fn literal(literal: &Literal) -> Value<'_> {
+pub(super) fn literal(literal: &Literal) -> Value<'_> {
     match literal {
         Literal::Boolean(value) => Value::Boolean(*value),
         Literal::Integer(value) => Value::Integer(*value),

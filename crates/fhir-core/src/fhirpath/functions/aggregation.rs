@@ -4,13 +4,13 @@ use super::Compiling;
 use crate::fhirpath::{
     compile::Typed,
     error::{Fault, PathError},
-    eval::{Few, Flow, Focus, Receiver, all, flow, for_each},
+    eval::{Few, Flow, Focus, Receiver, Resource, all, flow, for_each},
     expr::{Arithmetic, Comparison, Expr, Reduction},
     model::{Types, system},
-    number::Decimal,
     operators,
     value::{Item, Value},
 };
+use crate::number::Decimal;
 
 pub(super) fn compile(call: &Compiling<'_>) -> Option<Result<Typed, PathError>> {
     build(call, call.args.len()).transpose()
@@ -83,8 +83,8 @@ pub(in crate::fhirpath) fn reduce<'a>(
         count: 0,
         known: true,
     };
-    for_each(base, focus, |item| reduced.add(reduction, &item))?;
-    reduced.finish(reduction)
+    for_each(base, focus, |item| reduced.add(reduction, &item, focus.resource))?;
+    reduced.finish(reduction, focus.resource)
 }
 
 /// What was reduced so far.
@@ -96,7 +96,9 @@ struct Reduced<'a> {
 }
 
 impl<'a> Reduced<'a> {
-    fn add(&mut self, reduction: Reduction, item: &Item<'a>) -> Result<(), Fault> {
+    fn add(&mut self, reduction: Reduction, item: &Item<'a>, resource: &Resource<'a>) -> Result<(), Fault> {
+        resource.read(item);
+        resource.copied(item)?;
         let Some(value) = item.operand() else {
             return if item.is_complex() {
                 Err(Fault::Argument(reduction.name()))
@@ -110,10 +112,10 @@ impl<'a> Reduced<'a> {
             self.value = Some(next);
             return Ok(());
         };
-        let less = || operators::compare(Comparison::Less, &next, &before);
+        let less = || operators::compare(Comparison::Less, &next, &before, resource);
         self.value = match reduction {
             Reduction::Sum | Reduction::Average => {
-                operators::arithmetic(Arithmetic::Add, &before, &next)?.map(Item::Value)
+                operators::arithmetic(Arithmetic::Add, &before, item, resource)?.map(Item::Value)
             }
             Reduction::Min => less()?.map(|less| if less { next } else { before }),
             Reduction::Max => less()?.map(|less| if less { before } else { next }),
@@ -122,11 +124,11 @@ impl<'a> Reduced<'a> {
         Ok(())
     }
 
-    fn finish(self, reduction: Reduction) -> Result<Option<Item<'a>>, Fault> {
+    fn finish(self, reduction: Reduction, resource: &Resource<'a>) -> Result<Option<Item<'a>>, Fault> {
         match self.value.filter(|_| self.known) {
             Some(sum) if reduction == Reduction::Average => {
                 let count = Item::Value(Value::Decimal(Decimal::from(self.count)));
-                Ok(operators::arithmetic(Arithmetic::Divide, &sum, &count)?.map(Item::Value))
+                Ok(operators::arithmetic(Arithmetic::Divide, &sum, &count, resource)?.map(Item::Value))
             }
             value => Ok(value),
         }

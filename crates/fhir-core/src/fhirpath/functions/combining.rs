@@ -84,6 +84,7 @@ pub(in crate::fhirpath) fn join<'a>(
             return Ok(());
         }
         let text = item.text().ok_or(Fault::Argument("join()"))?;
+        focus.resource.build(text.len() + separator.len())?;
         joined = Some(match joined.take() {
             None => text,
             Some(mut before) => {
@@ -128,6 +129,7 @@ pub(in crate::fhirpath) fn split<'a>(
             None => return ControlFlow::Continue(()),
         },
     };
+    flow(focus.resource.build(subject.len()))?;
     let mut push = |start: usize, end: usize| {
         flow(focus.resource.step())?;
         receive(Item::Value(Value::Text(match &subject {
@@ -163,7 +165,7 @@ pub(in crate::fhirpath) fn concatenate<'a>(
     };
     let (mut a, b) = (text(a)?, text(b)?);
     bounded(a.len() + b.len())?;
-    focus.resource.charge(a.len() + b.len())?;
+    focus.resource.build(a.len() + b.len())?;
     if !b.is_empty() {
         a.to_mut().push_str(&b);
     }

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use super::scalar::{Answer, Call, Function, Yields, plain};
 use crate::fhirpath::{
     error::Fault,
-    number::{Decimal, Toward},
     quantity::Quantity,
     temporal::{Form, Temporal},
     value::Value,
 };
+use crate::number::{Decimal, Toward};
 
 type Conversion = for<'a> fn(Value<'a>) -> Option<Value<'a>>;
 
@@ -107,7 +107,11 @@ fn integer(value: Value<'_>) -> Option<Value<'_>> {
     let value = match value {
         Value::Boolean(value) => i64::from(value),
         Value::Integer(value) => value,
-        Value::Text(text) if !text.contains('.') => Decimal::read(&text)?.integer(Toward::Zero)?,
+        Value::Text(text) if !text.contains('.') => {
+            i32::try_from(Decimal::read(&text)?.integer(Toward::Zero)?)
+                .ok()?
+                .into()
+        }
         _ => return None,
     };
     Some(Value::Integer(value))

@@ -150,7 +150,7 @@ pub(in crate::fhirpath) fn is_among<'a>(
 ) -> Result<bool, Fault> {
     for other in list {
         focus.resource.step()?;
-        if operators::same(item, other) == Some(true) {
+        if operators::same(item, other, focus.resource) == Some(true) {
             return Ok(true);
         }
     }
@@ -181,6 +181,7 @@ pub(in crate::fhirpath) fn keep_new<'a>(
     if is_among(item, seen, focus)? {
         return Ok(false);
     }
+    focus.resource.copied(item)?;
     seen.push(item.clone());
     Ok(true)
 }

@@ -51,5 +51,7 @@ pub(in crate::fhirpath) fn extension<'a>(
     let Some(url) = flow(single(url, focus, "extension()"))?.and_then(|u| u.text()) else {
         return ControlFlow::Continue(());
     };
-    stream(base, focus, &mut |item| path::extension(&item, &url, receive))
+    stream(base, focus, &mut |item| {
+        path::extension(&item, &url, focus.resource, receive)
+    })
 }

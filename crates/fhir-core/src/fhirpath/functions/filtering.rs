@@ -100,6 +100,7 @@ pub(in crate::fhirpath) fn filter<'a>(
     let mut index = -1;
     stream(base, focus, &mut |item| {
         index += 1;
+        flow(focus.resource.copied(&item))?;
         match flow(truth(criteria, &focus.at(item.clone(), index)))? {
             Some(true) => receive(item),
             _ => ControlFlow::Continue(()),
@@ -137,6 +138,7 @@ pub(in crate::fhirpath) fn repeat<'a>(
     while let Some(item) = waiting.pop_front() {
         stream(projection, &focus.at(item, 0), &mut |found| {
             if flow(keep_new(&mut seen, &found, focus))? {
+                flow(focus.resource.copied(&found))?;
                 waiting.push_back(found.clone());
                 receive(found)?;
             }

@@ -1,12 +1,8 @@
 //! Functions of a number (FHIRPath N1, section 5.7). Empty where there is no result, or none in range.
 
 use super::scalar::{Answer, Call, Function, Yields, plain};
-use crate::fhirpath::{
-    error::Fault,
-    number::{Decimal, Toward},
-    quantity::Quantity,
-    value::Value,
-};
+use crate::fhirpath::{error::Fault, quantity::Quantity, value::Value};
+use crate::number::{Decimal, Toward};
 
 pub(super) static FUNCTIONS: [Function; 10] = [
     plain("abs", "abs()", Yields::Same, absolute),
@@ -74,9 +70,13 @@ fn absolute<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
 }
 
 fn to_integer<'a>(call: &Call<'_, 'a>, toward: Toward) -> Answer<'a> {
+    // An integer64 stays what it is.
+    if let Some(value @ Value::Integer(_)) = call.item.value() {
+        return Ok(Some(value));
+    }
     Ok(number(call)?
-        .and_then(|value| value.integer(toward))
-        .map(Value::Integer))
+        .and_then(|value| i32::try_from(value.integer(toward)?).ok())
+        .map(|value| Value::Integer(value.into())))
 }
 
 fn decimal<'a>(call: &Call<'_, 'a>, of: fn(Decimal) -> Option<Decimal>) -> Answer<'a> {

@@ -4,9 +4,11 @@
 //! ([`Expr`]), and its family's `compile` makes it.
 
 mod aggregation;
-mod coding;
+mod automaton;
+
 mod combining;
 mod conversion;
+mod encoding;
 mod existence;
 mod fhir;
 mod filtering;
@@ -28,10 +30,11 @@ use super::{
     types::TypeTest,
 };
 
-pub use patterns::Pattern;
+pub(crate) use automaton::{Automaton, Patterns};
+pub(crate) use patterns::Pattern;
 pub(super) use patterns::{matches, replace_matches};
+pub(crate) use scalar::Function;
 pub(super) use scalar::bounded;
-pub use scalar::{Function, MAX_TEXT};
 pub(super) use {
     aggregation::{aggregate, reduce},
     combining::{concatenate, join, split, union},
@@ -45,7 +48,7 @@ pub(super) use {
 /// Functions of a single item.
 static TABLES: [&[Function]; 5] = [
     &strings::FUNCTIONS,
-    &coding::FUNCTIONS,
+    &encoding::FUNCTIONS,
     &math::FUNCTIONS,
     &conversion::FUNCTIONS,
     &precision::FUNCTIONS,
@@ -244,7 +247,7 @@ fn of_table(call: &Compiling<'_>, function: &'static Function) -> Result<Typed, 
 }
 
 /// The names of all functions, in order.
-pub fn supported() -> String {
+pub(crate) fn supported() -> String {
     let mut names: Vec<_> = TABLES
         .into_iter()
         .flatten()

@@ -39,7 +39,7 @@ pub(in crate::fhirpath) fn descendants<'a>(
         within(waiting.len())
     })?;
     while let Some(item) = waiting.pop_front() {
-        path::children(&item, &mut |child| {
+        path::children(&item, focus.resource, &mut |child| {
             flow(focus.resource.step())?;
             waiting.push_back(child.clone());
             within(waiting.len())?;

@@ -3,10 +3,11 @@
 
 use std::borrow::Cow;
 
-use regex::{Captures, Regex, RegexBuilder};
+use regex::{Captures, Regex};
 
 use super::{
     Compiling,
+    automaton::{self, Automaton},
     scalar::{MAX_TEXT, bounded},
 };
 use crate::fhirpath::{
@@ -19,24 +20,24 @@ use crate::fhirpath::{
     value::{Item, Value},
 };
 
-/// Bytes that a compiled expression may take.
-const MAX_SIZE: usize = 1024 * 1024;
-
 /// What a computed expression costs beside those that were compiled with the view.
 const STEPS: u64 = 10_000;
 
+/// And each of its characters.
+const CHARACTER: u64 = 64;
+
 /// A regular expression.
 #[derive(Debug, Clone)]
-pub enum Pattern {
+pub(crate) enum Pattern {
     /// Written out, and compiled.
-    Compiled(Regex),
+    Compiled(Automaton),
     /// Of each resource.
     Computed(Box<Expr>),
 }
 
 impl Pattern {
     /// The expression that yields it, if it is not written out.
-    pub fn computed(&self) -> Option<&Expr> {
+    pub(crate) fn computed(&self) -> Option<&Expr> {
         match self {
             Self::Compiled(_) => None,
             Self::Computed(expr) => Some(expr),
@@ -47,34 +48,11 @@ impl Pattern {
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Compiled(a), Self::Compiled(b)) => a.as_str() == b.as_str(),
+            (Self::Compiled(a), Self::Compiled(b)) => a.regex.as_str() == b.regex.as_str(),
             (Self::Computed(a), Self::Computed(b)) => a == b,
             _ => false,
         }
     }
-}
-
-/// A pattern, or one for the whole of a text. It is built alone first: `a)|(b` is none, whatever is put around it.
-fn pattern_of(text: &str, whole: bool) -> Result<Regex, &'static str> {
-    let alone = regex(text)?;
-    if whole {
-        regex(&format!(r"\A(?:{text})\z"))
-    } else {
-        Ok(alone)
-    }
-}
-
-/// A point stands for the end of a line, too (FHIRPath's single-line mode).
-fn regex(text: &str) -> Result<Regex, &'static str> {
-    let built = RegexBuilder::new(text)
-        .dot_matches_new_line(true)
-        .size_limit(MAX_SIZE)
-        .dfa_size_limit(MAX_SIZE)
-        .build();
-    built.map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => "it is too big",
-        _ => "its syntax is not known (look-around and back-references are not supported)",
-    })
 }
 
 pub(super) fn compile(call: &Compiling<'_>) -> Option<Result<Typed, PathError>> {
@@ -99,11 +77,11 @@ fn build(call: &Compiling<'_>) -> Result<Typed, PathError> {
     let whole = call.name == "matchesFull";
     let pattern = match call.argument(0)?.expr {
         Expr::Literal(Literal::Text(text)) => {
-            let compiled = pattern_of(&text, whole).map_err(|why| PathError {
+            let compiled = call.context.pattern(&text, whole);
+            Pattern::Compiled(compiled.map_err(|why| PathError {
                 at: call.args[0].at,
                 kind: PathErrorKind::Pattern(why),
-            })?;
-            Pattern::Compiled(compiled)
+            })?)
         }
         other => Pattern::Computed(Box::new(other)),
     };
@@ -144,8 +122,9 @@ pub(in crate::fhirpath) fn matches<'a>(
     let Some(subject) = text(on, focus, name)? else {
         return Ok(None);
     };
-    focus.resource.charge(subject.len())?;
-    with_regex(pattern, whole, name, focus, |regex| regex.is_match(&subject))
+    with_regex(pattern, whole, name, subject.len(), focus, |regex| {
+        regex.is_match(&subject)
+    })
 }
 
 /// `.replaceMatches(pattern, substitution)`
@@ -159,10 +138,10 @@ pub(in crate::fhirpath) fn replace_matches<'a>(
     let (Some(subject), Some(with)) = (text(on, focus, name)?, text(with, focus, name)?) else {
         return Ok(None);
     };
-    focus.resource.charge(subject.len())?;
+    focus.resource.characters(with.len())?;
     let with = named(&with);
     let mut length = subject.len();
-    let replaced = with_regex(pattern, false, name, focus, |regex| {
+    let replaced = with_regex(pattern, false, name, subject.len(), focus, |regex| {
         // Counted once: a substitution can be long, and the matches many.
         let groups = with.matches('$').count();
         let replaced = regex.replace_all(&subject, |captures: &Captures<'_>| {
@@ -172,9 +151,11 @@ pub(in crate::fhirpath) fn replace_matches<'a>(
                 .len()
                 .saturating_mul(groups)
                 .saturating_add(with.len());
+            // The substitution is read again for each match.
+            focus.resource.spend((1 + with.len()) as u64);
             if most.saturating_add(length) > MAX_TEXT {
                 length = MAX_TEXT + 1;
-            } else {
+            } else if !focus.resource.is_spent() {
                 captures.expand(&with, &mut out);
                 length += out.len();
             }
@@ -183,6 +164,7 @@ pub(in crate::fhirpath) fn replace_matches<'a>(
         replaced.into_owned()
     })?;
     bounded(length)?;
+    focus.resource.build(length)?;
     Ok(replaced.map(|text| Item::Value(Value::Text(Cow::Owned(text)))))
 }
 
@@ -205,22 +187,29 @@ fn named(with: &str) -> String {
     out
 }
 
+/// Runs what matches a text of so many bytes; each of its bytes counts.
 fn with_regex<'a, T>(
     pattern: &'a Pattern,
     whole: bool,
     name: &'static str,
+    bytes: usize,
     focus: &Focus<'a, '_>,
     run: impl FnOnce(&Regex) -> T,
 ) -> Result<Option<T>, Fault> {
     match pattern {
-        Pattern::Compiled(regex) => Ok(Some(run(regex))),
+        Pattern::Compiled(compiled) => {
+            focus.resource.steps(compiled.cost(bytes))?;
+            Ok(Some(run(&compiled.regex)))
+        }
         Pattern::Computed(expr) => {
             let Some(text) = text(expr, focus, name)? else {
                 return Ok(None);
             };
-            focus.resource.steps(STEPS)?;
-            let compiled = pattern_of(&text, whole).map_err(|_| Fault::Pattern(name))?;
-            Ok(Some(run(&compiled)))
+            focus.resource.steps(STEPS + text.len() as u64 * CHARACTER)?;
+            let compiled = automaton::computed(&text, whole).map_err(|_| Fault::Pattern(name))?;
+            focus.resource.steps(compiled.building())?;
+            focus.resource.steps(compiled.cost(bytes))?;
+            Ok(Some(run(&compiled.regex)))
         }
     }
 }

@@ -8,12 +8,12 @@ use std::borrow::Cow;
 use crate::fhirpath::{
     error::Fault,
     model::{Type, Types, system},
-    number::Decimal,
     value::{Item, Value},
 };
+use crate::number::Decimal;
 
 /// A function of one item.
-pub struct Function {
+pub(crate) struct Function {
     /// Its name.
     pub name: &'static str,
     /// As errors show it.
@@ -54,8 +54,17 @@ pub(super) struct Call<'c, 'a> {
     arguments: &'c [Option<Item<'a>>],
 }
 
+/// Steps of a function that is a series.
+const SERIES: u64 = 1_000;
+
+/// Steps of a function that is several.
+const LONG_SERIES: u64 = 5_000;
+
+/// Steps of a function that converts units.
+const UNITS: u64 = 256;
+
 /// Longest string that is built.
-pub const MAX_TEXT: usize = 16 * 1024 * 1024;
+pub(super) const MAX_TEXT: usize = 16 * 1024 * 1024;
 
 impl PartialEq for Function {
     fn eq(&self, other: &Self) -> bool {
@@ -71,8 +80,18 @@ impl std::fmt::Debug for Function {
 
 impl Function {
     /// As errors show it: the name with parentheses.
-    pub fn shown(&self) -> &'static str {
+    pub(crate) fn shown(&self) -> &'static str {
         self.shown
+    }
+
+    /// What it costs beside the length of what it is called on: functions of numbers run through series.
+    pub(in crate::fhirpath) fn cost(&self) -> u64 {
+        match self.name {
+            "exp" | "sqrt" => SERIES,
+            "ln" | "log" | "power" => LONG_SERIES,
+            "toQuantity" | "convertsToQuantity" | "comparable" => UNITS,
+            _ => 1,
+        }
     }
 
     /// The types of what it yields on items of those types.
@@ -102,7 +121,7 @@ impl Function {
     }
 
     /// Calls it on an item.
-    pub fn call<'a>(&'static self, item: &Item<'a>, arguments: &[Option<Item<'a>>]) -> Answer<'a> {
+    pub(crate) fn call<'a>(&'static self, item: &Item<'a>, arguments: &[Option<Item<'a>>]) -> Answer<'a> {
         (self.run)(&Call {
             function: self,
             item,

@@ -16,11 +16,11 @@ use std::{
     sync::LazyLock,
 };
 
-pub use set::Types;
+pub(crate) use set::Types;
 
 /// A type of FHIR or of FHIRPath's `System`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Type {
+pub(crate) struct Type {
     /// Place in the table, from 1.
     id: NonZeroU16,
     class: Class,
@@ -28,7 +28,7 @@ pub struct Type {
 
 /// How a type's values are read from JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Class {
+pub(crate) enum Class {
     /// boolean
     Boolean,
     /// integer and its specialisations
@@ -55,7 +55,7 @@ pub enum Class {
 
 /// Where a type is defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Namespace {
+pub(crate) enum Namespace {
     /// FHIR
     Fhir,
     /// FHIRPath
@@ -73,7 +73,7 @@ struct Info {
 
 /// An element of a type.
 #[derive(Debug)]
-pub struct Element {
+pub(crate) struct Element {
     /// Its name, without `[x]`.
     pub name: &'static str,
     /// Whether its property is named after its type, too.
@@ -100,12 +100,12 @@ struct Model {
 static MODEL: LazyLock<Model> = LazyLock::new(load::model);
 
 /// The System types, in the order that the table has them: their places are known without a look-up.
-pub mod system {
+pub(crate) mod system {
     use super::{Class, Type};
 
     macro_rules! system {
         ($($(#[$doc:meta])* $name:ident $class:ident $id:literal),* $(,)?) => {
-            $($(#[$doc])* pub const $name: Type = Type {
+            $($(#[$doc])* pub(crate) const $name: Type = Type {
                 id: match std::num::NonZeroU16::new($id) { Some(id) => id, None => unreachable!() },
                 class: Class::$class,
             };)*
@@ -136,27 +136,27 @@ pub mod system {
 
 impl Type {
     /// FHIR's type of that name (`Patient`, `code`, `Patient.contact`).
-    pub fn fhir(name: &str) -> Option<Self> {
+    pub(crate) fn fhir(name: &str) -> Option<Self> {
         MODEL.fhir.get(name).copied()
     }
 
     /// FHIRPath's own type of that name (`Boolean`).
-    pub fn system(name: &str) -> Option<Self> {
+    pub(crate) fn system(name: &str) -> Option<Self> {
         MODEL.system.get(name).copied()
     }
 
     /// The type that ends a choice's property name (`DateTime` in `onsetDateTime`).
-    pub fn of_suffix(suffix: &str) -> Option<Self> {
+    pub(crate) fn of_suffix(suffix: &str) -> Option<Self> {
         MODEL.suffixes.get(suffix).copied()
     }
 
     /// Extension
-    pub fn extension() -> Option<Self> {
+    pub(crate) fn extension() -> Option<Self> {
         MODEL.extension
     }
 
     /// id
-    pub fn id() -> Option<Self> {
+    pub(crate) fn id() -> Option<Self> {
         MODEL.id
     }
 
@@ -165,32 +165,32 @@ impl Type {
     }
 
     /// How its values are read.
-    pub fn class(self) -> Class {
+    pub(crate) fn class(self) -> Class {
         self.class
     }
 
     /// Its name, without namespace.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.info().name
     }
 
     /// Where it is defined.
-    pub fn namespace(self) -> Namespace {
+    pub(crate) fn namespace(self) -> Namespace {
         self.info().namespace
     }
 
     /// What it specialises.
-    pub fn base(self) -> Option<Self> {
+    pub(crate) fn base(self) -> Option<Self> {
         self.info().base
     }
 
     /// Whether it is `other` or specialises it.
-    pub fn is(self, other: Self) -> bool {
+    pub(crate) fn is(self, other: Self) -> bool {
         std::iter::successors(Some(self), |t| t.base()).any(|t| t == other)
     }
 
     /// Whether an element of this type can be of a type that specialises it, as the resource in a bundle is.
-    pub fn is_abstract(self) -> bool {
+    pub(crate) fn is_abstract(self) -> bool {
         matches!(
             self.name(),
             "Resource" | "DomainResource" | "Element" | "BackboneElement"
@@ -198,13 +198,13 @@ impl Type {
     }
 
     /// The element of that name: the type's own or its base's.
-    pub fn element(self, name: &str) -> Option<&'static Element> {
+    pub(crate) fn element(self, name: &str) -> Option<&'static Element> {
         std::iter::successors(Some(self), |t| t.base())
             .find_map(|t| t.info().elements.iter().find(|e| e.name == name))
     }
 
     /// The type of the property of that name in JSON: an element's, or a choice's with its type (`valueQuantity`).
-    pub fn property(self, name: &str) -> Option<Self> {
+    pub(crate) fn property(self, name: &str) -> Option<Self> {
         if let Some(element) = self.element(name) {
             return element.types.first().copied().filter(|_| !element.choice);
         }
@@ -215,13 +215,13 @@ impl Type {
     }
 
     /// Whether it is a primitive (FHIR's) or a value of FHIRPath's.
-    pub fn is_primitive(self) -> bool {
+    pub(crate) fn is_primitive(self) -> bool {
         !matches!(self.class, Class::Quantity | Class::Complex | Class::Resource)
     }
 
     /// The System type that operators and functions read a primitive as; others as they are.
     #[must_use]
-    pub fn computed(self) -> Self {
+    pub(crate) fn computed(self) -> Self {
         match self.class {
             Class::Boolean => system::BOOLEAN,
             Class::Integer | Class::Integer64 => system::INTEGER,
@@ -235,13 +235,13 @@ impl Type {
         }
     }
 
-    /// All types that are this one or specialise it.
-    pub fn specialisations(self) -> impl Iterator<Item = Self> {
-        MODEL.fhir.values().copied().filter(move |t| t.is(self))
+    /// All types of FHIR.
+    pub(crate) fn all_of_fhir() -> impl Iterator<Item = Self> {
+        MODEL.fhir.values().copied()
     }
 }
 
 /// Whether an element of that name is a choice in some type: where the type is not known, its property may be named after one.
-pub fn is_choice(name: &str) -> bool {
+pub(crate) fn is_choice(name: &str) -> bool {
     MODEL.choices.contains(name)
 }

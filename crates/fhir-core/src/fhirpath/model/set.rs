@@ -7,24 +7,24 @@ const MOST: usize = 64;
 
 /// A set of types; or nothing is known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Types(Option<Vec<Type>>);
+pub(crate) struct Types(Option<Vec<Type>>);
 
 impl Types {
     /// Nothing is known.
-    pub const UNKNOWN: Self = Self(None);
+    pub(crate) const UNKNOWN: Self = Self(None);
 
     /// No item can come.
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self(Some(Vec::new()))
     }
 
     /// All items are of this type.
-    pub fn one(of: Type) -> Self {
+    pub(crate) fn one(of: Type) -> Self {
         Self(Some(vec![of]))
     }
 
     /// Any of these.
-    pub fn of(types: impl IntoIterator<Item = Type>) -> Self {
+    pub(crate) fn of(types: impl IntoIterator<Item = Type>) -> Self {
         let mut types: Vec<_> = types.into_iter().collect();
         types.sort_unstable();
         types.dedup();
@@ -35,13 +35,13 @@ impl Types {
     }
 
     /// The types, if they are known.
-    pub fn known(&self) -> Option<&[Type]> {
+    pub(crate) fn known(&self) -> Option<&[Type]> {
         self.0.as_deref()
     }
 
     /// Those of either.
     #[must_use]
-    pub fn or(&self, other: &Self) -> Self {
+    pub(crate) fn or(&self, other: &Self) -> Self {
         match (&self.0, &other.0) {
             (Some(a), Some(b)) => Self::of(a.iter().chain(b).copied()),
             _ => Self::UNKNOWN,
@@ -50,7 +50,7 @@ impl Types {
 
     /// What `ofType(of)` leaves: types that are `of`, and `of` itself where it specialises one of these.
     #[must_use]
-    pub fn narrowed(&self, of: Type) -> Self {
+    pub(crate) fn narrowed(&self, of: Type) -> Self {
         match &self.0 {
             None => Self::one(of),
             Some(types) => Self::of(
@@ -63,14 +63,14 @@ impl Types {
 
     /// The System types that operators and functions read them as.
     #[must_use]
-    pub fn computed(&self) -> Self {
+    pub(crate) fn computed(&self) -> Self {
         self.known().map_or(Self::UNKNOWN, |types| {
             Self::of(types.iter().map(|of| of.computed()))
         })
     }
 
     /// The one type, if all items have it.
-    pub fn single(&self) -> Option<Type> {
+    pub(crate) fn single(&self) -> Option<Type> {
         match self.known()? {
             [of] => Some(*of),
             _ => None,

@@ -5,16 +5,29 @@ use std::borrow::Cow;
 use super::{has_no_order, quantities};
 use crate::fhirpath::{
     error::Fault,
+    eval::Resource,
     expr::Arithmetic,
     functions::bounded,
+    model::Class,
     quantity::Quantity,
     temporal::Temporal,
     value::{Item, Value},
 };
 
+/// What it takes to compute with decimals: a quotient is tried at many scales.
+const STEPS: u64 = 8;
+
 /// Two items and what is between them; empty where the result is out of range, or after a division by zero.
-pub fn arithmetic<'a>(op: Arithmetic, a: &Item<'a>, b: &Item<'a>) -> Result<Option<Value<'a>>, Fault> {
-    let (Some(x), Some(y)) = (a.operand(), b.operand()) else {
+pub(crate) fn arithmetic<'a>(
+    op: Arithmetic,
+    a: &Item<'a>,
+    b: &Item<'a>,
+    resource: &Resource<'a>,
+) -> Result<Option<Value<'a>>, Fault> {
+    resource.steps(STEPS)?;
+    resource.read(a);
+    resource.read(b);
+    let (Some(x), Some(y)) = (a.borrowed_operand(), b.borrowed_operand()) else {
         return if has_no_order(a) || has_no_order(b) {
             Err(Fault::Operands(op.symbol()))
         } else {
@@ -22,9 +35,13 @@ pub fn arithmetic<'a>(op: Arithmetic, a: &Item<'a>, b: &Item<'a>) -> Result<Opti
         };
     };
     match (&x, &y) {
-        (Value::Integer(a), Value::Integer(b)) => Ok(integers(op, *a, *b)),
+        (Value::Integer(x), Value::Integer(y)) => {
+            let range = Range::of(&[(a, *x), (b, *y)]);
+            Ok(integers(op, *x, *y).filter(|result| range.holds(result)))
+        }
         (Value::Text(a), Value::Text(b)) if op == Arithmetic::Add => {
             bounded(a.len() + b.len())?;
+            resource.build(a.len() + b.len())?;
             Ok(Some(Value::Text(Cow::Owned(format!("{a}{b}")))))
         }
         (Value::Temporal(at, _), Value::Quantity(by)) => moved(op, *at, by),
@@ -34,10 +51,38 @@ pub fn arithmetic<'a>(op: Arithmetic, a: &Item<'a>, b: &Item<'a>) -> Result<Opti
             None => Err(Fault::Operands(op.symbol())),
         },
         _ if x.is_number() && y.is_number() => Ok(decimals(op, &x, &y)),
-        _ => match quantities(&x, &y) {
+        _ => match quantities(&x, &y, resource) {
             Some((a, b)) => of_quantities(op, &a, &b),
             None => Err(Fault::Operands(op.symbol())),
         },
+    }
+}
+
+/// What an integer can be: of 32 bits (FHIRPath N1, 4.1.3); of 64 where an operand is an integer64, or has more than 32 already.
+#[derive(PartialEq, Eq)]
+enum Range {
+    Integer,
+    Integer64,
+}
+
+impl Range {
+    fn of(operands: &[(&Item<'_>, i64)]) -> Self {
+        let is_long = |(item, value): &(&Item<'_>, i64)| {
+            let of = item.element().and_then(|element| element.of);
+            of.is_some_and(|of| of.class() == Class::Integer64) || i32::try_from(*value).is_err()
+        };
+        if operands.iter().any(is_long) {
+            Self::Integer64
+        } else {
+            Self::Integer
+        }
+    }
+
+    fn holds(&self, result: &Value<'_>) -> bool {
+        match result {
+            Value::Integer(value) => *self == Self::Integer64 || i32::try_from(*value).is_ok(),
+            _ => true,
+        }
     }
 }
 
@@ -64,7 +109,9 @@ fn decimals<'a>(op: Arithmetic, a: &Value<'_>, b: &Value<'_>) -> Option<Value<'a
         Arithmetic::Modulo => a.remainder(b),
         Arithmetic::WholeDivide => {
             let quotient = a.whole_quotient(b)?;
-            return i64::try_from(quotient).ok().map(Value::Integer);
+            return i32::try_from(quotient)
+                .ok()
+                .map(|value| Value::Integer(value.into()));
         }
     };
     result.map(Value::Decimal)
@@ -95,9 +142,16 @@ fn moved<'a>(op: Arithmetic, at: Temporal, by: &Quantity) -> Result<Option<Value
 }
 
 /// A number or quantity with the other sign.
-pub fn negate<'a>(item: &Item<'a>) -> Result<Option<Value<'a>>, Fault> {
-    match item.operand() {
-        Some(Value::Integer(value)) => Ok(value.checked_neg().map(Value::Integer)),
+pub(crate) fn negate<'a>(item: &Item<'a>, resource: &Resource<'a>) -> Result<Option<Value<'a>>, Fault> {
+    resource.read(item);
+    match item.borrowed_operand() {
+        Some(Value::Integer(value)) => {
+            let range = Range::of(&[(item, value)]);
+            Ok(value
+                .checked_neg()
+                .map(Value::Integer)
+                .filter(|result| range.holds(result)))
+        }
         Some(Value::Decimal(value)) => Ok(value.negated().map(Value::Decimal)),
         Some(Value::Quantity(quantity)) => Ok(quantity
             .negated()

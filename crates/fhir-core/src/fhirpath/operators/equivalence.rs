@@ -5,14 +5,15 @@ use crate::{
     fhirpath::{
         error::Fault,
         eval::Focus,
-        number::{Decimal, compare_lexical},
+        path,
         value::{Item, Value},
     },
     json::{Kind, Node},
+    number::{Decimal, compare_lexical},
 };
 
 /// `~` of two collections: the same items in any order; two empty ones are equivalent.
-pub fn equivalent(a: &[Item<'_>], b: &[Item<'_>], focus: &Focus<'_, '_>) -> Result<bool, Fault> {
+pub(crate) fn equivalent<'a>(a: &[Item<'a>], b: &[Item<'a>], focus: &Focus<'a, '_>) -> Result<bool, Fault> {
     matched(a, b, focus, &|a, b| items(a, b, focus))
 }
 
@@ -40,10 +41,12 @@ fn matched<T>(
     Ok(true)
 }
 
-fn items(a: &Item<'_>, b: &Item<'_>, focus: &Focus<'_, '_>) -> Result<bool, Fault> {
+fn items<'a>(a: &Item<'a>, b: &Item<'a>, focus: &Focus<'a, '_>) -> Result<bool, Fault> {
     let untyped = a.is_untyped() || b.is_untyped();
-    if let (Some(a), Some(b)) = (a.operand(), b.operand()) {
-        return Ok(values(&a, &b, untyped));
+    focus.resource.read(a);
+    focus.resource.read(b);
+    if let (Some(a), Some(b)) = (a.borrowed_operand(), b.borrowed_operand()) {
+        return values(&a, &b, untyped, focus);
     }
     let (Some(a), Some(b)) = (a.element(), b.element()) else {
         return Ok(false);
@@ -59,8 +62,8 @@ fn items(a: &Item<'_>, b: &Item<'_>, focus: &Focus<'_, '_>) -> Result<bool, Faul
     }
 }
 
-fn values(a: &Value<'_>, b: &Value<'_>, untyped: bool) -> bool {
-    match (a, b) {
+fn values(a: &Value<'_>, b: &Value<'_>, untyped: bool, focus: &Focus<'_, '_>) -> Result<bool, Fault> {
+    Ok(match (a, b) {
         (Value::Boolean(a), Value::Boolean(b)) => a == b,
         (Value::Type(a), Value::Type(b)) => a == b,
         _ if a.is_number() && b.is_number() => numbers(&a.lexical(), &b.lexical()),
@@ -68,10 +71,10 @@ fn values(a: &Value<'_>, b: &Value<'_>, untyped: bool) -> bool {
             (Pair::Temporal(a, b), ..) => {
                 a.is_time() == b.is_time() && a.compare(b).is_some_and(std::cmp::Ordering::is_eq)
             }
-            (Pair::Other, Value::Text(a), Value::Text(b)) => folded(a).eq(folded(b)),
-            _ => quantities(a, b).is_some_and(|(a, b)| a.equivalent(&b)),
+            (Pair::Other, Value::Text(a), Value::Text(b)) => texts(a, b, focus)?,
+            _ => quantities(a, b, focus.resource).is_some_and(|(a, b)| a.equivalent(&b)),
         },
-    }
+    })
 }
 
 /// To the digits of the less precise one; those with more digits than are computed with, by all of them.
@@ -82,6 +85,15 @@ fn numbers(a: &str, b: &str) -> bool {
     }
 }
 
+fn texts(a: &str, b: &str, focus: &Focus<'_, '_>) -> Result<bool, Fault> {
+    if path::same_text(a, b, focus.resource) {
+        return Ok(true);
+    }
+    // Each character is looked up in Unicode's tables.
+    focus.resource.steps(a.len().min(b.len()) as u64)?;
+    Ok(folded(a).eq(folded(b)))
+}
+
 /// The characters of a string without regard to case, and any white space as a space.
 fn folded(text: &str) -> impl Iterator<Item = char> {
     text.chars()
@@ -90,7 +102,7 @@ fn folded(text: &str) -> impl Iterator<Item = char> {
 }
 
 /// Elements by their JSON: members of the same names, lists in any order. The depth is the text's, which is bounded.
-fn nodes(a: Node<'_>, b: Node<'_>, focus: &Focus<'_, '_>) -> Result<bool, Fault> {
+fn nodes<'a>(a: Node<'a>, b: Node<'a>, focus: &Focus<'a, '_>) -> Result<bool, Fault> {
     focus.resource.step()?;
     match (a.kind(), b.kind()) {
         (Kind::Array, Kind::Array) => {
@@ -98,21 +110,22 @@ fn nodes(a: Node<'_>, b: Node<'_>, focus: &Focus<'_, '_>) -> Result<bool, Fault>
             matched(&a, &b, focus, &|a, b| nodes(*a, *b, focus))
         }
         (Kind::Object, Kind::Object) => {
-            if a.members().count() != b.members().count() {
-                return Ok(false);
-            }
-            for (name, value) in a.members() {
-                let Some(other) = b.member(name) else {
-                    return Ok(false);
-                };
-                if !nodes(value, other, focus)? {
+            let mut work = 0;
+            let pairs = a.pairs(b, &mut work);
+            focus.resource.steps(work)?;
+            for (a, b) in pairs.iter().flatten() {
+                if !nodes(*a, *b, focus)? {
                     return Ok(false);
                 }
             }
-            Ok(true)
+            Ok(pairs.is_some())
         }
-        (Kind::String, Kind::String) => Ok(folded(a.text()).eq(folded(b.text()))),
-        (Kind::Number, Kind::Number) => Ok(numbers(a.text(), b.text())),
+        (Kind::String, Kind::String) => texts(a.text(), b.text(), focus),
+        (Kind::Number, Kind::Number) => {
+            focus.resource.spend_digits(a.text().len());
+            focus.resource.spend_digits(b.text().len());
+            Ok(numbers(a.text(), b.text()))
+        }
         (a_kind, b_kind) => Ok(a_kind == b_kind && a.text() == b.text()),
     }
 }

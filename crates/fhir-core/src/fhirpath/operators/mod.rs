@@ -5,20 +5,21 @@ mod equality;
 mod equivalence;
 mod order;
 
-pub use arithmetic::{arithmetic, negate};
-pub use equality::{equal, same};
-pub use equivalence::equivalent;
-pub use order::compare;
+pub(crate) use arithmetic::{arithmetic, negate};
+pub(crate) use equality::{equal, same};
+pub(crate) use equivalence::equivalent;
+pub(crate) use order::compare;
 
 use std::{borrow::Cow, cmp::Ordering};
 
 use super::{
+    eval::Resource,
     model::Class,
-    number::compare_lexical,
     quantity::Quantity,
     temporal::Temporal,
     value::{Item, Value},
 };
+use crate::number::compare_lexical;
 
 /// Two numbers of any length.
 fn numbers(a: &Value<'_>, b: &Value<'_>) -> Ordering {
@@ -79,12 +80,29 @@ fn quantity<'v>(value: &'v Value<'_>) -> Option<Cow<'v, Quantity>> {
 }
 
 /// Two quantities, or one and a number.
-fn quantities<'v>(a: &'v Value<'_>, b: &'v Value<'_>) -> Option<(Cow<'v, Quantity>, Cow<'v, Quantity>)> {
+fn quantities<'v>(
+    a: &'v Value<'_>,
+    b: &'v Value<'_>,
+    resource: &Resource<'_>,
+) -> Option<(Cow<'v, Quantity>, Cow<'v, Quantity>)> {
     let one = matches!(a, Value::Quantity(_)) || matches!(b, Value::Quantity(_));
     if !one {
         return None;
     }
-    Some((quantity(a)?, quantity(b)?))
+    let (a, b) = (quantity(a)?, quantity(b)?);
+    conversion(&a, &b, resource);
+    Some((a, b))
+}
+
+/// Steps that it takes to make out a character of a unit.
+const UNIT: usize = 8;
+
+/// Counts the conversion of one unit to another.
+fn conversion(a: &Quantity, b: &Quantity, resource: &Resource<'_>) {
+    let (a, b) = (a.unit.code(), b.unit.code());
+    if a != b {
+        resource.spend((UNIT * (a.len() + b.len())) as u64);
+    }
 }
 
 /// Whether an item has elements, and is not a quantity whose value is only not known (one with a comparator).

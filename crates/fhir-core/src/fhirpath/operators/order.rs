@@ -3,14 +3,22 @@
 use super::{Pair, has_no_order, numbers, quantities, temporals};
 use crate::fhirpath::{
     error::Fault,
+    eval::Resource,
     expr::Comparison,
     value::{Item, Value},
 };
 
 /// Whether two items are in that order; empty where partial dates, or units, leave it open.
-pub fn compare(op: Comparison, a: &Item<'_>, b: &Item<'_>) -> Result<Option<bool>, Fault> {
+pub(crate) fn compare(
+    op: Comparison,
+    a: &Item<'_>,
+    b: &Item<'_>,
+    resource: &Resource<'_>,
+) -> Result<Option<bool>, Fault> {
+    resource.read(a);
+    resource.read(b);
     let untyped = a.is_untyped() || b.is_untyped();
-    let (Some(x), Some(y)) = (a.operand(), b.operand()) else {
+    let (Some(x), Some(y)) = (a.borrowed_operand(), b.borrowed_operand()) else {
         return if has_no_order(a) || has_no_order(b) {
             Err(Fault::Operands(op.symbol()))
         } else {
@@ -25,8 +33,11 @@ pub fn compare(op: Comparison, a: &Item<'_>, b: &Item<'_>) -> Result<Option<bool
         (Pair::Temporal(a, b), ..) if a.is_time() != b.is_time() => Err(Fault::Operands(op.symbol())),
         (Pair::Temporal(a, b), ..) => Ok(a.compare(b).map(|order| op.holds(order))),
         (Pair::Unreadable, ..) => Ok(None),
-        (Pair::Other, Value::Text(a), Value::Text(b)) => Ok(Some(op.holds(a.cmp(b)))),
-        _ => match quantities(&a, &b) {
+        (Pair::Other, Value::Text(a), Value::Text(b)) => {
+            resource.spend_bytes(a.len().min(b.len()));
+            Ok(Some(op.holds(a.cmp(b))))
+        }
+        _ => match quantities(&a, &b, resource) {
             Some((a, b)) => Ok(a.compare(&b).map(|order| op.holds(order))),
             None => Err(Fault::Operands(op.symbol())),
         },

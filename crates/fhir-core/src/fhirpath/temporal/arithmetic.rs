@@ -3,7 +3,7 @@
 use chrono::{Datelike, NaiveDate, NaiveDateTime, TimeDelta, Timelike};
 
 use super::{Precision, Temporal};
-use crate::fhirpath::{number::Decimal, quantity::Calendar};
+use crate::{fhirpath::quantity::Calendar, number::Decimal};
 
 /// The only years that FHIR can write.
 const YEARS: std::ops::RangeInclusive<i32> = 1..=9999;

@@ -49,10 +49,16 @@ pub enum Precision {
     Second,
 }
 
+/// Longest form that is read: a fraction of some forty digits.
+const MAX_LENGTH: usize = 64;
+
 impl Temporal {
     /// Reads `YYYY[-MM[-DD[Thh[:mm[:ss[.f]]][Z|±hh:mm]]]]`.
     pub fn date(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
+        if bytes.len() > MAX_LENGTH {
+            return None;
+        }
         let end = match bytes.get(10) {
             Some(b'T') => 10,
             _ => bytes.iter().position(|b| *b == b'T').unwrap_or(bytes.len()),
@@ -105,6 +111,9 @@ impl Temporal {
 
     /// Reads `hh[:mm[:ss[.f]]]`.
     pub fn time(text: &str) -> Option<Self> {
+        if text.len() > MAX_LENGTH {
+            return None;
+        }
         let (time, precision, digits) = time_of_day(text.as_bytes())?;
         Some(Self {
             local: NaiveDate::default().and_time(time),

@@ -19,12 +19,19 @@ pub struct Decimal {
     scale: u32,
 }
 
+/// Longest form of a number that is computed with: one of more characters has more zeros than anybody writes.
+const MAX_LEXICAL: usize = 1024;
+
 /// Digits after the point of a quotient that does not end: more than FHIRPath asks for (8), few enough for any operand.
 const QUOTIENT_SCALE: u32 = 18;
 
 impl Decimal {
-    /// Reads a JSON or FHIRPath number; `None` where it has more than 38 digits, zeros behind its point included.
+    /// Reads a JSON or FHIRPath number; `None` where it has more than 38 digits, zeros behind its point included, or is
+    /// longer than a number is written.
     pub fn parse(lexical: &str) -> Option<Self> {
+        if lexical.len() > MAX_LEXICAL {
+            return None;
+        }
         let number = Lexical::read(lexical);
         let mut mantissa = number.digits().try_fold(0_i128, |sum, digit| {
             sum.checked_mul(10)?.checked_add(i128::from(digit - b'0'))
