@@ -197,7 +197,7 @@ impl Writer {
             .text(&hash(res_id / 100)[..16])
             .text(&stored.text);
         for tag in stored.tags {
-            let next = self.tags.len() as i64 + 1;
+            let next = (self.tags.len() as u64 + 1).cast_signed();
             let tag_id = *self.tags.entry(tag).or_insert(next);
             self.tag_pid += 1;
             self.resource_tags

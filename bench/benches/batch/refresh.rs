@@ -78,7 +78,10 @@ pub(crate) async fn obey(order: &Order) -> anyhow::Result<()> {
     let refreshed = Refreshed {
         time,
         read: marks.last().copied().unwrap_or_default(),
-        tenths: marks.windows(2).map(|pair| pair[1] - pair[0]).collect(),
+        tenths: marks
+            .windows(2)
+            .map(|pair| pair[1].saturating_sub(pair[0]))
+            .collect(),
         peak: peak_memory()?,
     };
     println!("{}", serde_json::to_string(&refreshed)?);
