@@ -47,7 +47,7 @@ async fn finish(mut run: RefreshRun) -> anyhow::Result<()> {
 }
 
 /// Loads, ranges that are done, and tables of the staging area.
-async fn left(played: &Played) -> anyhow::Result<String> {
+pub(crate) async fn left(played: &Played) -> anyhow::Result<String> {
     let counts = "SELECT (SELECT count(*) FROM sqlonfhir_meta.load) AS loads, (SELECT count(*) FROM sqlonfhir_meta.load_range WHERE done) AS done, \
                   (SELECT count(*) FROM pg_class WHERE relnamespace = 'sqlonfhir_stage'::regnamespace) AS tables";
     Ok(played.shown(counts).await?.concat())

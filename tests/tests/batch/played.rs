@@ -65,13 +65,7 @@ impl Played {
     }
 
     pub(crate) fn settings(&self) -> HapiSettings {
-        HapiSettings {
-            url: self.server.url_as("source", "", "hapi"),
-            zone: Zone::UTC,
-            margin: TimeDelta::seconds(90),
-            partition: Partition::Only,
-            max_connections: 8,
-        }
+        hapi_settings(self.server.url_as("source", "", "hapi"))
     }
 
     pub(crate) async fn hapi(&self) -> anyhow::Result<Hapi> {
@@ -122,6 +116,17 @@ impl Played {
     pub(crate) async fn names(&self) -> anyhow::Result<Vec<String>> {
         self.shown("SELECT id, gender, family FROM sqlonfhir.patient_names ORDER BY id, family")
             .await
+    }
+}
+
+/// How the role that reads connects.
+pub(crate) fn hapi_settings(url: String) -> HapiSettings {
+    HapiSettings {
+        url,
+        zone: Zone::UTC,
+        margin: TimeDelta::seconds(90),
+        partition: Partition::Only,
+        max_connections: 8,
     }
 }
 
