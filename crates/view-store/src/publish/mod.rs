@@ -10,9 +10,12 @@
 //! their rows in place. A view that joins is loaded straight into its base table, which nobody sees before the join.
 
 mod begin;
+mod differences;
 mod join;
 mod slices;
 mod staging;
+
+pub use differences::Differing;
 
 use chrono::TimeDelta;
 use fhir_core::column::Column;
