@@ -17,9 +17,10 @@ use view_store::{
 };
 
 use crate::{
-    hapi::{Hapi, HapiError, IdRange},
+    hapi::{Hapi, HapiError, IdRange, body_bytes},
     progress::{Progress, RunPhase},
     reading::{Reading, ReadingError},
+    reconciliation::{self, Differences},
 };
 
 /// How a run loads and publishes.
@@ -160,6 +161,11 @@ impl RefreshRun {
         self.position.as_ref()
     }
 
+    /// After `Finished` of a run that compared everything: see [`reconciliation::differences`].
+    pub async fn differences(&mut self, before: &Position) -> Result<Option<Differences>, RunError> {
+        reconciliation::differences(&self.hapi, &mut self.run, before).await
+    }
+
     /// Whether the next step publishes a slice: up to there nothing that anyone sees has changed.
     pub fn is_publishing(&self) -> bool {
         self.phase == Phase::Slices
@@ -257,6 +263,11 @@ impl RefreshRun {
         };
         let mut ids = open.changed_since(resource_type, &since, None, None).await?;
         ids.extend(self.run.live_ids().await?);
+        if self.kind == RunKind::Incremental {
+            ids.sort_unstable();
+            ids.dedup();
+            self.progress.set_total(ids.len() as u64);
+        }
         let as_of = open.as_of();
         self.position = Some(open.position());
         let states = open.states(resource_type, ids);
@@ -337,6 +348,9 @@ where
             None => None,
         };
         let more = chunk.is_some();
+        if let Some(chunk) = &chunk {
+            progress.add_bytes(chunk.iter().map(|state| body_bytes(state) as u64).sum());
+        }
         evaluating = chunk.map(|chunk| {
             let views = views.clone();
             tokio::task::spawn_blocking(move || view_store::evaluate(&views, &chunk))
@@ -354,9 +368,18 @@ where
             // Boxed: what it holds is Send, which the compiler sees only here.
             run.stage(&evaluated, how).boxed().await?;
             progress.add_read(evaluated.len(), failed);
+            progress.add_rows(evaluated.iter().flat_map(|state| &state.rows).map(rows).sum());
         }
         if !more {
             return Ok(());
         }
+    }
+}
+
+/// Rows that were made of a state for a view.
+fn rows(of: &RowsOf) -> u64 {
+    match of {
+        RowsOf::Encoded { count, .. } => u64::from(*count),
+        RowsOf::Failed { .. } => 0,
     }
 }

@@ -2,7 +2,10 @@
 
 mod bodies;
 mod played;
+mod reconcile;
 mod refused;
+mod replica;
 mod runs;
+mod schedule;
 mod service;
 mod watermark;
