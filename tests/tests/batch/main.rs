@@ -1,7 +1,9 @@
 //! batch-refresher against a real PostgreSQL with HAPI's tables, written by SQL as HAPI writes them.
 
 mod bodies;
+mod errors;
 mod played;
+mod progress;
 mod reconcile;
 mod refused;
 mod replica;

@@ -2,11 +2,10 @@
 
 use batch_refresher::{reconciliation::Differences, schedule::Schedule};
 use chrono::TimeDelta;
-use fhir_core::resource::Content;
 use view_store::RunKind;
 
 use crate::{
-    played::{ANOTHER_VIEW, PATIENT_VIEW, Played, now, patient, write},
+    played::{PATIENT_VIEW, Played, now, patient, write},
     replica::Replica,
 };
 
@@ -174,115 +173,6 @@ async fn what_is_left_of_the_margin_is_the_least_since_it_was_last_asked_for() -
     assert_eq!(replica.metric(count)?.as_deref(), Some("1"));
     assert_eq!(replica.metric(&bucket("5.0"))?.as_deref(), Some("0"));
     assert_eq!(replica.metric(&bucket("20.0"))?.as_deref(), Some("1"));
-    replica.stop().await;
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_7_what_cannot_be_evaluated_stops_no_refresh_is_recorded_counted_and_cleared()
--> anyhow::Result<()> {
-    let played = Played::start().await?;
-    played.put(PATIENT_VIEW).await?;
-    played
-        .put(&ANOTHER_VIEW.replace("\"path\": \"gender\"", "\"path\": \"name.family\""))
-        .await?;
-    let two = r#"{"resourceType":"Patient","name":[{"family":"Secret1"},{"family":"Secret2"}]}"#;
-    played.write("two", Some(two)).await?;
-    played.write("one", Some(&patient("One"))).await?;
-    let replica = Replica::start(&played, Schedule::OnDemand, Schedule::OnDemand).await?;
-    replica.run(RunKind::Incremental).await?;
-    let failed = "researchflow_batch_resources_failed_total{type=\"Patient\"}";
-    assert_eq!(replica.metric(failed)?.as_deref(), Some("1"));
-    assert_eq!(played.shown("TABLE sqlonfhir.patient_gender").await?, ["(One)"]);
-    assert_eq!(played.names().await?.len(), 3, "the other view has it");
-    let errors =
-        "SELECT view, resource_type, id, version, at > now() - interval '1 minute' FROM sqlonfhir.errors";
-    assert_eq!(played.shown(errors).await?, ["(patient_gender,Patient,two,1,t)"]);
-    let reasons = played.shown("SELECT reason FROM sqlonfhir.errors").await?;
-    assert!(
-        reasons[0].contains("family") && !reasons[0].contains("Secret"),
-        "{reasons:?}"
-    );
-    let metric =
-        |view: &str| format!("researchflow_batch_evaluation_errors{{view=\"{view}\",type=\"Patient\"}}");
-    assert_eq!(replica.metric(&metric("patient_gender"))?.as_deref(), Some("1"));
-    assert_eq!(replica.metric(&metric("patient_names"))?.as_deref(), Some("0"));
-
-    // a text that cannot be read at all fails for each view; the next resource comes all the same
-    played
-        .write("torn", Some("{\"resourceType\":\"Patient\","))
-        .await?;
-    played.write("next", Some(&patient("Next"))).await?;
-    replica.run(RunKind::Incremental).await?;
-    assert_eq!(replica.metric(&metric("patient_gender"))?.as_deref(), Some("2"));
-    assert_eq!(replica.metric(&metric("patient_names"))?.as_deref(), Some("1"));
-    assert_eq!(played.names().await?.len(), 4);
-
-    // a later version that works, and a delete, clear it
-    played.write("two", Some(&patient("Two"))).await?;
-    played.write("torn", None).await?;
-    replica.run(RunKind::Incremental).await?;
-    assert!(played.shown(errors).await?.is_empty());
-    assert_eq!(replica.metric(&metric("patient_gender"))?.as_deref(), Some("0"));
-    assert_eq!(
-        played.shown("TABLE sqlonfhir.patient_gender ORDER BY 1").await?,
-        ["(Next)", "(One)", "(Two)"]
-    );
-    replica.stop().await;
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_tells_how_far_it_is() -> anyhow::Result<()> {
-    let played = Played::start().await?;
-    played.put(PATIENT_VIEW).await?;
-    for i in 0..300 {
-        played
-            .write(&format!("p{i}"), Some(&patient(&format!("F{i}"))))
-            .await?;
-    }
-    let hapi = played.hapi().await?;
-    played.write("p0", None).await?;
-    assert_eq!(
-        hapi.about_how_many("Patient").await?,
-        300,
-        "deleted ones are read too"
-    );
-    assert_eq!(hapi.about_how_many("Observation").await?, 0);
-    played.execute("ANALYZE hfj_resource").await?;
-    assert_eq!(hapi.estimated("Patient").await?, 300);
-    // whoever counts waits no longer than this
-    let mut held = played.writer.begin().await?;
-    sqlx::raw_sql("LOCK TABLE hfj_resource IN ACCESS EXCLUSIVE MODE")
-        .execute(&mut *held)
-        .await?;
-    let limit = std::time::Duration::from_millis(50);
-    assert_eq!(hapi.counted("Patient", limit).await?, None);
-    held.rollback().await?;
-
-    let replica = Replica::start(&played, Schedule::OnDemand, Schedule::OnDemand).await?;
-    let mut stored = 0;
-    let mut chunks = std::pin::pin!(hapi.load("Patient", hapi.ranges("Patient", 1).await?[0]));
-    while let Some(chunk) = tokio_stream::StreamExt::next(&mut chunks).await {
-        for state in chunk? {
-            if let Content::Body(body) = state.content {
-                stored += body.len() as u64;
-            }
-        }
-    }
-    let figures = replica.run(RunKind::Full).await?.figures;
-    assert_eq!((figures.read, figures.rows, figures.bytes), (300, 299, stored));
-    assert_eq!(figures.total.map(|total| total >= 300), Some(true));
-    // the gauges of a run go with it, the counters stay
-    assert_eq!(replica.metric("researchflow_batch_run_resources_read{")?, None);
-    assert_eq!(replica.metric("researchflow_batch_run_phase{")?, None);
-    let counted = |name: &str| replica.metric(&format!("researchflow_batch_{name}{{type=\"Patient\"}}"));
-    assert!(counted("rows_made_total")?.is_some_and(|rows| rows == "299" || rows == "598"));
-    assert!(counted("read_bytes_total")?.is_some());
-
-    played.write("p1", Some(&patient("Changed"))).await?;
-    let status = replica.run(RunKind::Incremental).await?;
-    assert_eq!(status.figures.total, Some(status.figures.read));
     replica.stop().await;
     Ok(())
 }

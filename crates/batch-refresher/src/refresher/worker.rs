@@ -227,13 +227,13 @@ impl Worker {
                     .get_or_create(&by_run)
                     .observe(report.elapsed().as_secs_f64());
                 report.count(as_of, differences);
-                report.done(as_of, differences);
                 match self.inner.store.evaluation_errors(&self.resource_type).await {
                     Ok(errors) => self.count_errors(views, errors),
                     Err(error) => {
                         tracing::warn!(resource_type = %self.resource_type, %error, "evaluation errors cannot be counted");
                     }
                 }
+                report.done(as_of, differences);
                 Next::Now
             }
             Ok(Ended::Busy) => {
