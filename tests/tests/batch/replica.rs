@@ -40,6 +40,16 @@ impl Replica {
         refresh: Schedule,
         reconcile: Schedule,
     ) -> anyhow::Result<Self> {
+        Self::start_with(played, refresh, reconcile, 2).await
+    }
+
+    /// Starts one that works on so many types at the same time.
+    pub(crate) async fn start_with(
+        played: &Played,
+        refresh: Schedule,
+        reconcile: Schedule,
+        parallel_types: usize,
+    ) -> anyhow::Result<Self> {
         let store = ViewStore::connect(StoreSettings {
             url: played.views_url.clone(),
             max_connections: 8,
@@ -60,7 +70,7 @@ impl Replica {
             refresh: all(refresh),
             reconcile: all(reconcile),
             log_interval: Some(Duration::from_millis(100)),
-            parallel_types: 2,
+            parallel_types,
             measures: Measures::new(&metrics),
             shutdown: shutdown.clone(),
         });

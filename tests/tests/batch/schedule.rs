@@ -285,3 +285,44 @@ async fn whoever_asks_while_a_run_is_under_way_hears_at_once_that_it_waits() -> 
     replica.stop().await;
     Ok(())
 }
+
+/// The lock of a type's run, as `view_store` takes it: class, and FNV-1a of the name.
+const OBSERVATIONS_RUN: &str = "SELECT pg_advisory_lock(x'52460002'::int, -2106257011)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_waited_for_its_turn_finds_that_another_was_faster() -> anyhow::Result<()> {
+    let (played, journal) = filled().await?;
+    let of_observations = PATIENT_VIEW
+        .replace("patient_names", "observations")
+        .replace("\"resource\": \"Patient\"", "\"resource\": \"Observation\"");
+    played.put(&of_observations).await?;
+    let mut held = PgPool::connect(&played.views_url).await?.acquire().await?;
+    sqlx::raw_sql(OBSERVATIONS_RUN).execute(&mut *held).await?;
+    let every_three = || Schedule::cron("*/3 * * * * *", Tz::UTC);
+    // The second has a single turn to give, and someone waits for observations in it.
+    let second = Replica::start_with(&played, every_three()?, Schedule::OnDemand, 1).await?;
+    let observations = second
+        .refresher
+        .request(&["Observation".to_owned()], RunKind::Incremental);
+    let first = Replica::start(&played, every_three()?, Schedule::OnDemand).await?;
+    let before = journal.published().await?;
+    // Twice, so that the second has come to wait in any case.
+    journal.until_published(before + 2).await?;
+    second.refresher.cancel("Observation");
+    journal.until_published(before + 3).await?;
+    first.stop().await;
+    second.stop().await;
+    drop(observations);
+    let events = journal.events().await?;
+    let periods: Vec<i64> = events
+        .iter()
+        .filter_map(|event| event.as_of)
+        .skip(before)
+        .map(|at| at.timestamp() / 3)
+        .collect();
+    assert!(
+        periods.windows(2).all(|pair| pair[0] < pair[1]),
+        "one run every three seconds: {events:?}"
+    );
+    Ok(())
+}
