@@ -370,12 +370,13 @@ mod tests {
 
     use super::*;
 
-    fn next(schedules: &Schedules, resource_type: &str, last: &str) -> Option<DateTime<Utc>> {
-        schedules.of(resource_type).next_after(last.parse().unwrap())
+    fn next(schedules: &Schedules, resource_type: &str, last: &str) -> DateTime<Utc> {
+        let next = schedules.of(resource_type).next_after(at(last));
+        next.expect("it comes again")
     }
 
-    fn at(text: &str) -> Option<DateTime<Utc>> {
-        Some(text.parse().unwrap())
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
     }
 
     fn load(file: &str) -> Result<Settings, String> {
@@ -450,7 +451,7 @@ mod tests {
             next(&settings.refresh, "Observation", last),
             at("2026-07-10T00:05:00Z")
         );
-        assert_eq!(next(&settings.refresh, "Encounter", last), None);
+        assert_eq!(settings.refresh.of("Encounter"), &Schedule::OnDemand);
         assert_eq!(
             next(&settings.refresh, "Patient", last),
             at("2026-07-10T11:00:00Z")

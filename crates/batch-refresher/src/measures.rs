@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use chrono::{DateTime, Utc};
 use daemon::metrics::Metrics;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
@@ -13,6 +14,8 @@ use prometheus_client::{
     },
     registry::Unit,
 };
+
+use view_store::ScheduleState;
 
 use crate::{hapi::Hapi, progress::RunPhase, refresher::RunStatus};
 
@@ -101,9 +104,9 @@ pub struct Measures {
     pub(crate) rows_made: Family<ByType, Counter>,
     pub(crate) bytes_read: Family<ByType, Counter>,
     pub(crate) reconciled_differences: Family<ByType, Counter>,
-    pub(crate) reconciled: Family<ByType, FloatGauge>,
+    reconciled: Family<ByType, FloatGauge>,
     pub(crate) evaluation_errors: Family<ByView, Gauge>,
-    pub(crate) batch_as_of: Family<ByType, FloatGauge>,
+    batch_as_of: Family<ByType, FloatGauge>,
     margin_left: Histogram,
     pub(crate) invalid_views: Gauge,
     run_phase: Family<ByPhase, Gauge>,
@@ -117,6 +120,10 @@ pub struct Measures {
 
 /// Around the margin, and around what is too little of it.
 const MARGINS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0];
+
+fn unix_seconds(at: DateTime<Utc>) -> f64 {
+    (at - DateTime::UNIX_EPOCH).as_seconds_f64()
+}
 
 fn run_buckets() -> Histogram {
     // 10 ms (nothing changed) to 3 hours (the first load of a large server)
@@ -189,6 +196,21 @@ impl Measures {
             r.register_with_unit("run_remaining", "How long the run goes on reading at its pace of the last half minute", Unit::Seconds, this.run_remaining.clone());
         });
         this
+    }
+
+    /// A watermark has moved.
+    pub(crate) fn show_as_of(&self, by_type: &ByType, as_of: DateTime<Utc>) {
+        self.batch_as_of.get_or_create(by_type).set(unix_seconds(as_of));
+    }
+
+    /// What a type has behind it, in whichever replica.
+    pub(crate) fn show_behind(&self, by_type: &ByType, behind: &ScheduleState) {
+        if let Some(began) = behind.reconciled_as_of {
+            self.reconciled.get_or_create(by_type).set(unix_seconds(began));
+        }
+        if let Some(as_of) = behind.published_as_of {
+            self.show_as_of(by_type, as_of);
+        }
     }
 
     /// What the readings since the last call have left of the margin.

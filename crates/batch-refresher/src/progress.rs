@@ -144,7 +144,7 @@ impl Pace {
     /// Resources a second; `None` before two moments.
     pub fn per_second(&self) -> Option<f64> {
         let (first, last) = (self.moments.front()?, self.moments.back()?);
-        let seconds = (last.0 - first.0).as_secs_f64();
+        let seconds = last.0.saturating_sub(first.0).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a speed need not be exact")]
         let read = (last.1 - first.1) as f64;
         (seconds > 0.0).then_some(read / seconds)

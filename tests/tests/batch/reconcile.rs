@@ -149,6 +149,7 @@ async fn what_is_left_of_the_margin_is_the_least_since_it_was_last_asked_for() -
     let hapi = played.hapi().await?;
     let since = played.store.type_state("Patient").await?.published.unwrap();
     let mut connection = played.writer.acquire().await?;
+    let mut since = since;
     for behind in [80, 20] {
         let dated = since.as_of.naive_utc() - TimeDelta::seconds(behind);
         write(&mut connection, &format!("p{behind}"), dated, Some(&patient("P"))).await?;
@@ -159,6 +160,8 @@ async fn what_is_left_of_the_margin_is_the_least_since_it_was_last_asked_for() -
                 .await?
                 .is_empty()
         );
+        // The next one finds only what is written from here on.
+        since.xmin = snapshot.xmax;
     }
     let left = hapi.take_margin_left().map(|left| left.num_seconds());
     assert_eq!(left, Some(10), "of 90 s; the later reading does not hide it");

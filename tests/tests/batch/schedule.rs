@@ -175,7 +175,7 @@ async fn missed_times_are_made_up_for_by_one_run_of_one_replica() -> anyhow::Res
     second.stop().await;
     // nor does one that starts now have anything to do
     let third = Replica::start(&played, hourly(now)?, Schedule::OnDemand).await?;
-    tokio::time::sleep(Duration::from_millis(1000)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(journal.published().await?, 1, "{:?}", journal.events().await?);
     third.stop().await;
     Ok(())
@@ -196,14 +196,14 @@ async fn a_reconciliation_is_due_by_what_the_database_says_and_is_a_refresh_too(
     .await?;
     replica.stop().await;
     let again = Replica::start(&played, hourly(now)?, hourly(now)?).await?;
-    tokio::time::sleep(Duration::from_millis(1000)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(journal.published().await?, 1, "not due for a new process either");
     journal.set_back("reconciled_as_of", 2).await?;
     journal.set_back("published_as_of", 2).await?;
     again.stop().await;
     let again = Replica::start(&played, hourly(now)?, hourly(now)?).await?;
     journal.until_published(2).await?;
-    tokio::time::sleep(Duration::from_millis(1000)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let events = journal.events().await?;
     let whole = |what: &str| events.iter().filter(|event| event.what == what).count();
     assert_eq!(

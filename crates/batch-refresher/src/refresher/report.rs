@@ -147,10 +147,7 @@ impl<'a> Report<'a> {
         ] {
             counters.get_or_create(&by_type).inc_by(value);
         }
-        measures
-            .batch_as_of
-            .get_or_create(&by_type)
-            .set((as_of - DateTime::UNIX_EPOCH).as_seconds_f64());
+        measures.show_as_of(&by_type, as_of);
         let resource_type = &self.worker.resource_type;
         let (kind, read, published, failed) = (self.kind, figures.read, figures.published, figures.failed);
         let duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -195,6 +195,8 @@ impl Worker {
             }
         }
         let behind = store.schedule_state(&self.resource_type).await?;
+        // Also what other replicas did, and this one before its start.
+        self.inner.measures.show_behind(&self.by_type(), &behind);
         let ahead = self.inner.ahead(&self.resource_type, &behind);
         if ahead.refresh.is_none() && ahead.reconciliation.is_none() {
             return Ok((None, wait));
@@ -315,7 +317,7 @@ impl Worker {
                 }
                 // The views that existed were brought onto a new timeline first, or a full run was asked for: now those that wait may join.
                 Ended::Published(as_of, differences) if report.kind == RunKind::Full && tries < 3 => {
-                    if !store.needs_join(&self.resource_type).await? {
+                    if resting || !store.needs_join(&self.resource_type).await? {
                         return Ok(Ended::Published(as_of, differences));
                     }
                     report.count(as_of, differences);
@@ -435,10 +437,9 @@ impl Worker {
     async fn is_still_due(&self, cause: &Cause, kind: RunKind) -> Result<bool, RunError> {
         let inner = &self.inner;
         Ok(match cause {
-            Cause::Asked(_) => true,
             Cause::Waiting if kind == RunKind::Join => inner.store.needs_join(&self.resource_type).await?,
             // What it became: an incremental run in place of a join of views that rest, or a full one since HAPI's database is another one.
-            Cause::Waiting => true,
+            Cause::Asked(_) | Cause::Waiting => true,
             Cause::Due(due) => {
                 let behind = inner.store.schedule_state(&self.resource_type).await?;
                 let now = inner.hapi.clock().await?.as_of;
@@ -469,12 +470,6 @@ impl Worker {
         if let Err(error) = noted {
             tracing::warn!(resource_type = %self.resource_type, %error, "a reconciliation cannot be noted");
         }
-        let by_type = self.by_type();
-        self.inner
-            .measures
-            .reconciled
-            .get_or_create(&by_type)
-            .set((before.began - DateTime::UNIX_EPOCH).as_seconds_f64());
         differences
     }
 
