@@ -16,7 +16,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use daemon::Shutdown;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use view_store::{RunKind, ScheduleState, StoreError, ViewStore};
 
@@ -115,6 +115,8 @@ impl Inner {
 /// The task of a type.
 struct TypeTask {
     requests: mpsc::UnboundedSender<Request>,
+    /// The registry has changed.
+    changed: Arc<Notify>,
     current: Arc<Mutex<Option<CancellationToken>>>,
     last: Arc<Mutex<Option<RunStatus>>>,
     stop: CancellationToken,
@@ -235,10 +237,10 @@ impl Refresher {
                     .or_insert_with(|| self.start_task(name.clone()));
             }
         }
-        for name in needed {
-            if inner.store.needs_join(&name).await? {
-                self.nudge(&name, RunKind::Join);
-            }
+        // A view may wait to join: that is looked at, not asked for, since the task may be about to see it by itself.
+        {
+            let types = inner.types.lock().unwrap_or_else(PoisonError::into_inner);
+            types.values().for_each(|task| task.changed.notify_one());
         }
         inner.registry.send_replace(generation);
         Ok(())
@@ -329,6 +331,7 @@ impl Refresher {
         let (requests, received) = mpsc::unbounded_channel();
         let task = TypeTask {
             requests,
+            changed: Arc::default(),
             current: Arc::default(),
             last: Arc::default(),
             stop: self.inner.shutdown.token().child_token(),
@@ -336,6 +339,7 @@ impl Refresher {
         let worker = Worker {
             inner: self.inner.clone(),
             resource_type,
+            changed: task.changed.clone(),
             current: task.current.clone(),
             last: task.last.clone(),
             stop: task.stop.clone(),

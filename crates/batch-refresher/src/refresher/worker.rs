@@ -7,7 +7,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use fhir_core::merge::Position;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use view_store::{RunKind, StoreError};
 
@@ -49,6 +52,7 @@ struct Rest {
 pub(super) struct Worker {
     pub(super) inner: Arc<Inner>,
     pub(super) resource_type: String,
+    pub(super) changed: Arc<Notify>,
     pub(super) current: Arc<Mutex<Option<CancellationToken>>>,
     pub(super) last: Arc<Mutex<Option<RunStatus>>>,
     pub(super) stop: CancellationToken,
@@ -151,7 +155,7 @@ impl Worker {
         self.count_errors(&mut views, Vec::new());
     }
 
-    /// Waits until it is time to look at what is due, or a run is asked for. Whoever watches is not kept waiting; a nudge comes not before `not_before`.
+    /// Waits until it is time to look at what is due, the registry has changed, or a run is asked for. Whoever watches is not kept waiting; a nudge comes not before `not_before`.
     /// `None` at the end.
     async fn next(
         &self,
@@ -171,6 +175,7 @@ impl Worker {
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 request = requests.recv() => asked.push(request?),
+                () = self.changed.notified(), if Instant::now() >= not_before => return Some(asked),
                 () = tokio::time::sleep_until(until) => return Some(asked),
             }
         }
