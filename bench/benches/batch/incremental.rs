@@ -99,9 +99,9 @@ impl Table {
         refresh::finish(run).await?;
         let time = start.elapsed();
         ensure!(
-            progress.read() == CHANGES,
+            progress.figures().read == CHANGES,
             "{} resources were read, {CHANGES} had changed",
-            progress.read()
+            progress.figures().read
         );
         Ok(time)
     }

@@ -94,8 +94,8 @@ async fn watch(progress: Arc<Progress>, resources: u64, begun: Instant) -> Vec<D
     let mut looks = tokio::time::interval(LOOK);
     loop {
         looks.tick().await;
-        let done = progress.phase() == RunPhase::Done;
-        let read = progress.read();
+        let done = progress.figures().phase == RunPhase::Done;
+        let read = progress.figures().read;
         while marks.len() <= 10 && read > 0 && read >= resources * marks.len() as u64 / 10 {
             marks.push(begun.elapsed());
         }

@@ -102,9 +102,7 @@ impl Changes {
                 readings.push(plan.reading);
             }
             drop(open);
-            if let Some(margin) = self.hapi.margin_left() {
-                self.measures.margin_left.set(margin.as_seconds_f64());
-            }
+            self.measures.note_margin(&self.hapi);
             self.measures.readings.inc();
             self.measures.reading_duration.observe(begun.elapsed().as_secs_f64());
             yield ReadChangesPart::Footer(readings);

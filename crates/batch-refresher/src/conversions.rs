@@ -40,7 +40,8 @@ pub(crate) fn run_status(status: RunStatus) -> proto::RefreshResponse {
         RunKind::Incremental => proto::RefreshKind::Incremental,
         RunKind::Full | RunKind::Join => proto::RefreshKind::Full,
     };
-    let phase = match status.phase {
+    let figures = status.figures;
+    let phase = match figures.phase {
         RunPhase::Waiting => proto::RefreshPhase::Waiting,
         RunPhase::Loading => proto::RefreshPhase::Loading,
         RunPhase::CatchingUp => proto::RefreshPhase::CatchingUp,
@@ -49,18 +50,23 @@ pub(crate) fn run_status(status: RunStatus) -> proto::RefreshResponse {
         RunPhase::Failed => proto::RefreshPhase::Failed,
     };
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let span = |span| chrono::TimeDelta::from_std(span).ok().map(time::duration);
     proto::RefreshResponse {
         resource_type: status.resource_type,
         kind: kind.into(),
         phase: phase.into(),
-        resources_read: count(status.read),
-        resources_published: count(status.published),
-        resources_failed: count(status.failed),
-        elapsed: chrono::TimeDelta::from_std(status.elapsed)
-            .ok()
-            .map(time::duration),
+        resources_read: count(figures.read),
+        resources_published: count(figures.published),
+        resources_failed: count(figures.failed),
+        elapsed: span(status.elapsed),
         batch_as_of: status.batch_as_of.map(time::timestamp),
         reason: status.reason.unwrap_or_default(),
+        resources_total: figures.total.map_or(0, count),
+        rows: count(figures.rows),
+        bytes: count(figures.bytes),
+        resources_per_second: status.per_second.unwrap_or_default(),
+        remaining: status.remaining.and_then(span),
+        differences: status.differences.map(|d| count(d.total())),
     }
 }
 

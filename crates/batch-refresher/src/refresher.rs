@@ -1,9 +1,11 @@
-//! The schedule: who refreshes what, and when. A reconciler without memory: what must be done is read from the registry and the watermark each
-//! time, so a failed run is retried by the next one.
+//! Who refreshes what, and when. A reconciler without memory: what must be done is read from the registry, the watermark and the last comparison of
+//! everything each time, so a failed run is retried by the next one, and what a replica has done is not due for another.
 //!
-//! Each type that a view needs has a task of its own, which runs on its interval, when a view waits to join, and when it is asked to. One run a type at a
-//! time, on this replica by the task, over all replicas by the run lock in the views' PostgreSQL; some types at the same time by a semaphore.
+//! Each type that a view needs has a task of its own, which runs on its [`schedule`](crate::schedule), when a view waits to join, and when it is asked to.
+//! One run a type at a time, on this replica by the task, over all replicas by the run lock in the views' PostgreSQL; some types at the same time
+//! by a semaphore.
 
+mod report;
 mod worker;
 
 use std::{
@@ -14,12 +16,19 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use daemon::Shutdown;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use view_store::{RunKind, StoreError, ViewStore};
+use view_store::{RunKind, ScheduleState, StoreError, ViewStore};
 
 use self::worker::Worker;
-use crate::{config::Intervals, hapi::Hapi, measures::Measures, progress::RunPhase, run::RunSettings};
+use crate::{
+    hapi::Hapi,
+    measures::Measures,
+    progress::{Figures, RunPhase},
+    reconciliation::Differences,
+    run::RunSettings,
+    schedule::{Ahead, Behind, Schedules},
+};
 
 /// How often the registry is looked at: a new view begins to be populated, and watchers hear of it, within this.
 const REGISTRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -31,26 +40,41 @@ pub struct RunStatus {
     pub resource_type: String,
     /// What it does.
     pub kind: RunKind,
-    /// Phase.
-    pub phase: RunPhase,
-    /// Resources read and evaluated.
-    pub read: u64,
-    /// Resources published.
-    pub published: u64,
-    /// Resources that could not be evaluated for a view.
-    pub failed: u64,
+    /// Phase, and what is done.
+    pub figures: Figures,
     /// Since the run began.
     pub elapsed: Duration,
+    /// Resources read a second.
+    pub per_second: Option<f64>,
+    /// How long it goes on reading at this pace.
+    pub remaining: Option<Duration>,
     /// With `Done`: T of the watermark.
     pub batch_as_of: Option<DateTime<Utc>>,
+    /// With `Done`, of a run that compared everything: what it put right that nothing had told of.
+    pub differences: Option<Differences>,
     /// With `Failed`: why, without content.
     pub reason: Option<String>,
 }
 
 impl RunStatus {
+    /// Of a run that was asked for, before it begins.
+    fn waiting(resource_type: &str, kind: RunKind) -> Self {
+        Self {
+            resource_type: resource_type.to_owned(),
+            kind,
+            figures: Figures::default(),
+            elapsed: Duration::ZERO,
+            per_second: None,
+            remaining: None,
+            batch_as_of: None,
+            differences: None,
+            reason: None,
+        }
+    }
+
     /// Whether the run has ended.
     pub fn is_over(&self) -> bool {
-        matches!(self.phase, RunPhase::Done | RunPhase::Failed)
+        matches!(self.figures.phase, RunPhase::Done | RunPhase::Failed)
     }
 }
 
@@ -63,8 +87,10 @@ pub struct Refresher {
 struct Inner {
     hapi: Hapi,
     store: ViewStore,
-    settings: RunSettings,
-    intervals: Intervals,
+    run: RunSettings,
+    refresh: Schedules,
+    reconcile: Schedules,
+    log_interval: Option<Duration>,
     measures: Measures,
     shutdown: Shutdown,
     slots: Semaphore,
@@ -72,9 +98,25 @@ struct Inner {
     registry: watch::Sender<i64>,
 }
 
+impl Inner {
+    fn ahead(&self, resource_type: &str, behind: &ScheduleState) -> Ahead {
+        let behind = Behind {
+            refreshed: behind.published_as_of.max(behind.refresh_skipped),
+            reconciled: behind.reconciled_as_of.max(behind.reconciliation_skipped),
+        };
+        Ahead::of(
+            self.refresh.of(resource_type),
+            self.reconcile.of(resource_type),
+            behind,
+        )
+    }
+}
+
 /// The task of a type.
 struct TypeTask {
     requests: mpsc::UnboundedSender<Request>,
+    /// The registry has changed.
+    changed: Arc<Notify>,
     current: Arc<Mutex<Option<CancellationToken>>>,
     last: Arc<Mutex<Option<RunStatus>>>,
     stop: CancellationToken,
@@ -93,9 +135,13 @@ pub struct RefresherParts {
     /// The views.
     pub store: ViewStore,
     /// How runs load and publish.
-    pub settings: RunSettings,
+    pub run: RunSettings,
     /// When types are refreshed.
-    pub intervals: Intervals,
+    pub refresh: Schedules,
+    /// When all of a type is compared.
+    pub reconcile: Schedules,
+    /// How often a run that goes on says in the log how far it is.
+    pub log_interval: Option<Duration>,
     /// How many at the same time.
     pub parallel_types: usize,
     /// Metrics.
@@ -110,8 +156,10 @@ impl Refresher {
         let RefresherParts {
             hapi,
             store,
-            settings,
-            intervals,
+            run,
+            refresh,
+            reconcile,
+            log_interval,
             parallel_types,
             measures,
             shutdown,
@@ -119,8 +167,10 @@ impl Refresher {
         let inner = Inner {
             hapi,
             store,
-            settings,
-            intervals,
+            run,
+            refresh,
+            reconcile,
+            log_interval,
             measures,
             shutdown,
             slots: Semaphore::new(parallel_types),
@@ -187,10 +237,10 @@ impl Refresher {
                     .or_insert_with(|| self.start_task(name.clone()));
             }
         }
-        for name in needed {
-            if inner.store.needs_join(&name).await? {
-                self.nudge(&name, RunKind::Join);
-            }
+        // A view may wait to join: that is looked at, not asked for, since the task may be about to see it by itself.
+        {
+            let types = inner.types.lock().unwrap_or_else(PoisonError::into_inner);
+            types.values().for_each(|task| task.changed.notify_one());
         }
         inner.registry.send_replace(generation);
         Ok(())
@@ -216,6 +266,8 @@ impl Refresher {
             ));
         }
         for resource_type in resource_types {
+            // At once: the run that is under way may take long.
+            let _gone = watcher.send(RunStatus::waiting(resource_type, kind));
             self.send(
                 resource_type,
                 Request {
@@ -238,6 +290,11 @@ impl Refresher {
             run.cancel();
             true
         })
+    }
+
+    /// What the schedules have for a type that has this behind it.
+    pub fn ahead(&self, resource_type: &str, behind: &ScheduleState) -> Ahead {
+        self.inner.ahead(resource_type, behind)
     }
 
     /// The types that views need.
@@ -274,6 +331,7 @@ impl Refresher {
         let (requests, received) = mpsc::unbounded_channel();
         let task = TypeTask {
             requests,
+            changed: Arc::default(),
             current: Arc::default(),
             last: Arc::default(),
             stop: self.inner.shutdown.token().child_token(),
@@ -281,6 +339,7 @@ impl Refresher {
         let worker = Worker {
             inner: self.inner.clone(),
             resource_type,
+            changed: task.changed.clone(),
             current: task.current.clone(),
             last: task.last.clone(),
             stop: task.stop.clone(),

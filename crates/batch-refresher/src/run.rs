@@ -18,10 +18,11 @@ use view_store::{
 };
 
 use crate::{
-    hapi::{Hapi, HapiError, IdRange},
+    hapi::{Hapi, HapiError, IdRange, body_bytes},
     load::Source,
     progress::{Progress, RunPhase},
     reading::{Reading, ReadingError},
+    reconciliation::{self, Differences},
 };
 
 /// How a run loads and publishes.
@@ -169,6 +170,11 @@ impl RefreshRun {
         self.position.as_ref()
     }
 
+    /// After `Finished` of a run that compared everything: see [`reconciliation::differences`].
+    pub async fn differences(&mut self, before: &Position) -> Result<Option<Differences>, RunError> {
+        reconciliation::differences(&self.hapi, &mut self.run, before).await
+    }
+
     /// Whether the next step publishes a slice: up to there nothing that anyone sees has changed.
     pub fn is_publishing(&self) -> bool {
         self.phase == Phase::Slices
@@ -204,6 +210,8 @@ impl RefreshRun {
         if let (Some(first), Some(load)) = (self.run.first(), self.run.load()) {
             if first.timeline == self.hapi.timeline().await? {
                 self.first = Some(first.clone());
+                self.progress
+                    .set_total(self.hapi.about_how_many(&self.views.resource_type).await?);
                 self.progress.add_read(load.done().await?, 0);
                 return Ok((Step::More, Phase::LoadRange));
             }
@@ -220,7 +228,8 @@ impl RefreshRun {
         let open = reading.open(&self.store, &[resource_type]).await?;
         let first = open.position();
         drop(open);
-        let count = self.hapi.count(resource_type).await?;
+        let count = self.hapi.about_how_many(resource_type).await?;
+        self.progress.set_total(count);
         let ranges = match &self.settings.ranges {
             Ranges::Of(size) => self.hapi.ranges(resource_type, count, *size).await?,
             Ranges::At(bounds) => IdRange::split_at(bounds),
@@ -280,6 +289,11 @@ impl RefreshRun {
         };
         let mut ids = open.changed_since(resource_type, &since, None, None).await?;
         ids.extend(self.run.known_ids().await?);
+        if self.kind == RunKind::Incremental {
+            ids.sort_unstable();
+            ids.dedup();
+            self.progress.set_total(ids.len() as u64);
+        }
         let as_of = open.as_of();
         self.position = Some(open.position());
         let states = open.states(resource_type, ids);
@@ -311,6 +325,25 @@ impl RefreshRun {
             SliceOutcome::Fenced => (Step::Fenced, Phase::Ended),
         }
     }
+}
+
+/// Helps the run of the type that is under way on another replica: takes ranges of its load until none is left. Nothing where there is no load, or
+/// where this process would load something else.
+pub async fn share(
+    hapi: &Hapi,
+    store: &ViewStore,
+    resource_type: &str,
+    workers: usize,
+) -> Result<(), RunError> {
+    let Some((load, first)) = store.shared_load(resource_type).await? else {
+        return Ok(());
+    };
+    if first.timeline != hapi.timeline().await? {
+        return Ok(());
+    }
+    // The run counts what is done, whoever did it.
+    let source = Source::new(hapi, load.views(), &Arc::default());
+    source.load(&load, workers, None).await
 }
 
 async fn fitting_kind(
@@ -359,6 +392,9 @@ where
             None => None,
         };
         let more = chunk.is_some();
+        if let Some(chunk) = &chunk {
+            progress.add_bytes(chunk.iter().map(|state| body_bytes(state) as u64).sum());
+        }
         evaluating = chunk.map(|chunk| {
             let views = views.clone();
             tokio::task::spawn_blocking(move || view_store::evaluate(&views, &chunk))
@@ -376,9 +412,18 @@ where
             // Boxed: what it holds is Send, which the compiler sees only here.
             run.stage(&evaluated).boxed().await?;
             progress.add_read(evaluated.len() as u64, failed as u64);
+            progress.add_rows(evaluated.iter().flat_map(|state| &state.rows).map(rows).sum());
         }
         if !more {
             return Ok(());
         }
+    }
+}
+
+/// Rows that were made of a state for a view.
+fn rows(of: &RowsOf) -> u64 {
+    match of {
+        RowsOf::Encoded { count, .. } => u64::from(*count),
+        RowsOf::Failed { .. } => 0,
     }
 }

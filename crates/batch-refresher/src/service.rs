@@ -395,7 +395,17 @@ impl BatchService for Batch {
                 .type_state(&resource_type)
                 .await
                 .map_err(|e| conversions::store_error(&e))?;
+            let schedule = self
+                .store
+                .schedule_state(&resource_type)
+                .await
+                .map_err(|e| conversions::store_error(&e))?;
+            let ahead = self.refresher.ahead(&resource_type, &schedule);
             types.push(proto::TypeStatus {
+                reconciled_as_of: schedule.reconciled_as_of.map(time::timestamp),
+                reconciled_differences: schedule.differences,
+                next_refresh: ahead.refresh.map(time::timestamp),
+                next_reconciliation: ahead.reconciliation.map(time::timestamp),
                 batch_as_of: state.published.as_ref().map(|p| time::timestamp(p.as_of)),
                 speed_as_of: state.speed.map(|s| time::timestamp(s.as_of)),
                 published_n: state.published.map_or(0, |p| p.n),

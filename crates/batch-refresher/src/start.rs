@@ -9,7 +9,7 @@ use view_store::{StoreError, ViewStore};
 
 use crate::{
     changes::Changes,
-    config::BatchConfig,
+    config::Settings,
     folder,
     hapi::{Hapi, HapiError},
     measures::Measures,
@@ -38,9 +38,9 @@ pub enum StartError {
 
 /// Connects, brings the views' schema up to date, registers the folder, and starts the schedule and the service. A server that cannot be reached is waited
 /// for; one that will not do ends the daemon with what to change.
-pub async fn start(context: Context<BatchConfig>) -> Result<(), StartError> {
+pub async fn start(context: Context<Settings>) -> Result<(), StartError> {
     let Context {
-        config,
+        config: settings,
         shutdown,
         metrics,
         readiness,
@@ -54,7 +54,7 @@ pub async fn start(context: Context<BatchConfig>) -> Result<(), StartError> {
     );
     announcement.publish()?;
     let store = patiently("the views' PostgreSQL", async || {
-        let store = ViewStore::connect(config.store()).await?;
+        let store = ViewStore::connect(settings.store.clone()).await?;
         store.migrate().await?;
         Ok::<_, StartError>(store)
     })
@@ -62,8 +62,8 @@ pub async fn start(context: Context<BatchConfig>) -> Result<(), StartError> {
     views_there.release();
     let measures = Measures::new(&metrics);
     let mut notes = Vec::new();
-    if let Some(path) = config.folder() {
-        let outcome = folder::register(&store, &path).await?;
+    if let Some(path) = &settings.folder {
+        let outcome = folder::register(&store, path).await?;
         measures
             .invalid_views
             .set(i64::try_from(outcome.problems.len()).unwrap_or(i64::MAX));
@@ -78,7 +78,7 @@ pub async fn start(context: Context<BatchConfig>) -> Result<(), StartError> {
         notes = outcome.problems;
     }
     let hapi = patiently("HAPI's PostgreSQL", async || {
-        Ok::<_, StartError>(Hapi::connect(config.hapi()).await?)
+        Ok::<_, StartError>(Hapi::connect(settings.hapi.clone()).await?)
     })
     .await?;
     for note in &hapi.schema().notes {
@@ -88,9 +88,11 @@ pub async fn start(context: Context<BatchConfig>) -> Result<(), StartError> {
     let refresher = Refresher::new(RefresherParts {
         hapi: hapi.clone(),
         store: store.clone(),
-        settings: config.run(),
-        intervals: config.intervals(),
-        parallel_types: config.parallel_types(),
+        run: settings.run,
+        refresh: settings.refresh,
+        reconcile: settings.reconcile,
+        parallel_types: settings.parallel_types,
+        log_interval: settings.log_interval,
         measures: measures.clone(),
         shutdown: shutdown.clone(),
     });
@@ -99,10 +101,10 @@ pub async fn start(context: Context<BatchConfig>) -> Result<(), StartError> {
         hapi: hapi.clone(),
         store: store.clone(),
         refresher: refresher.clone(),
-        max_changes: config.max_changes(),
+        max_changes: settings.max_changes,
         measures,
     };
-    let run_view_limit = config.run_view_limit();
+    let run_view_limit = settings.run_view_limit;
     let notes = Arc::new(notes);
     let service = Batch {
         hapi,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use batch_refresher::{
     hapi::Hapi,
-    run::{Ranges, RefreshRun, RunSettings, Step},
+    run::{Ranges, RefreshRun, RunSettings, Step, share},
 };
 use e2e::deadline;
 use view_store::{RunKind, SlicePlan};
@@ -97,7 +97,7 @@ async fn a_load_that_is_broken_off_is_gone_on_with_and_leaves_nothing_behind() -
         assert!(left(&played).await?.starts_with("(1,2,"), "the load is the same");
         finish(run).await?;
         // Two of the load that was gone on with, two in the last range, and what has changed.
-        assert_eq!(progress.read(), 2 + 2 + 2);
+        assert_eq!(progress.figures().read, 2 + 2 + 2);
         let names = played.names().await?.join(" ");
         assert_eq!(
             names,
@@ -195,6 +195,11 @@ async fn replicas_share_the_ranges_and_one_that_dies_gives_its_range_back() -> a
     }
     let mut other = run.load().context("a joining run has a load")?.loader().await?;
     assert!(other.next().await?.is_some());
+    // It finds the load by itself, as a worker that is told that the type is busy does.
+    let helper = {
+        let (hapi, store) = (hapi.clone(), played.store.clone());
+        tokio::spawn(async move { share(&hapi, &store, "Patient", 2).await })
+    };
     let run = tokio::spawn(finish(run));
     deadline::until("all other ranges are done", LIMIT, || async {
         let open = played
@@ -207,6 +212,7 @@ async fn replicas_share_the_ranges_and_one_that_dies_gives_its_range_back() -> a
     assert!(!run.is_finished(), "what another is at is waited for");
     drop(other);
     run.await??;
+    helper.await??;
     assert_eq!(played.names().await?.len(), 300);
     assert_eq!(left(&played).await?, "(0,0,0)");
     Ok(())

@@ -2,9 +2,14 @@
 
 mod bodies;
 mod crashes;
+mod errors;
 mod loads;
 mod played;
+mod progress;
+mod reconcile;
 mod refused;
+mod replica;
 mod runs;
+mod schedule;
 mod service;
 mod watermark;

@@ -8,7 +8,7 @@ use api::proto::batch::{
     run_view_request, run_view_response::Part as ViewPart,
 };
 use batch_refresher::{
-    config::{self, BatchConfig},
+    config::{self, Settings},
     start::start,
 };
 use daemon::{
@@ -36,13 +36,13 @@ struct Served {
 async fn serve(played: &Played, views: &std::path::Path) -> anyhow::Result<Served> {
     let file = views.join("config.toml");
     let text = format!(
-        "[hapi]\nurl = \"{}\"\n[views]\nurl = \"{}\"\nfolder = \"{}\"\n[refresh]\ninterval_seconds = 0\n[readings]\nmax_changes = 3\n",
+        "[hapi]\nurl = \"{}\"\n[views]\nurl = \"{}\"\nfolder = \"{}\"\n[refresh]\ninterval_seconds = 0\n[reconcile]\ncron = \"\"\n[readings]\nmax_changes = 3\n",
         played.settings().url,
         played.views_url,
         views.display()
     );
     std::fs::write(&file, text)?;
-    let config = daemon::config::load::<BatchConfig>(config::DEFAULTS, Some(&file), "RF_BATCH_TEST")?;
+    let config = daemon::config::load::<Settings>(config::DEFAULTS, Some(&file), "RF_BATCH_TEST")?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (shutdown, metrics, readiness) = (Shutdown::new(), Metrics::new(), Readiness::default());
@@ -335,6 +335,18 @@ async fn refreshes_stream_progress(client: &mut Client) -> anyhow::Result<()> {
     let done = refresh(client, proto::RefreshKind::Full).await?;
     assert_eq!(done.phase(), proto::RefreshPhase::Done);
     assert!(done.batch_as_of.is_some() && done.resources_read >= 8, "{done:?}");
+    assert!(
+        done.resources_total >= 8 && done.rows >= 8 && done.bytes > 0 && done.differences == Some(0),
+        "{done:?}"
+    );
+    let status = client.get_status(proto::GetStatusRequest {}).await?.into_inner();
+    let patients = status.types.first().context("a type")?;
+    assert_eq!(patients.reconciled_differences, Some(0));
+    assert!(
+        patients.reconciled_as_of.is_some() && patients.next_refresh.is_none(),
+        "on demand: {patients:?}"
+    );
+    assert_eq!(patients.last_run.as_ref().map(|run| run.rows), Some(done.rows));
     let kind = proto::RefreshRequest {
         resource_types: vec!["Patient".into()],
         kind: 9,
@@ -503,5 +515,54 @@ async fn verify_finds_what_is_wrong(client: &mut Client, played: &Played) -> any
         0,
         "a full refresh mends every difference"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_4_nor_does_one_that_cannot_join_for_a_passing_reason() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    played.write("a", Some(&patient("a"))).await?;
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("names.json"), PATIENT_VIEW)?;
+    let Served {
+        mut client, shutdown, ..
+    } = serve(&played, folder.path()).await?;
+    active(&client, "patient_names").await?;
+    // As where a server that is about to join the view is short of something: another try may help, and so many others may.
+    let mut views = PgConnection::connect(&played.views_url).await?;
+    sqlx::raw_sql(
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN \
+           IF current_query() LIKE '%CREATE TABLE sqlonfhir_base.\"patient_gender\"%' THEN RAISE EXCEPTION 'no' USING ERRCODE = '53400'; END IF; END $$; \
+         CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()",
+    )
+    .execute(&mut views)
+    .await?;
+    client
+        .put_view(proto::PutViewRequest {
+            definition_json: ANOTHER_VIEW.to_owned(),
+            ..Default::default()
+        })
+        .await?;
+    played.write("b", Some(&patient("b"))).await?;
+    let failed = refresh(&mut client, proto::RefreshKind::Incremental).await?;
+    assert_eq!(failed.phase(), proto::RefreshPhase::Failed);
+    assert!(failed.reason.contains("53400"), "{}", failed.reason);
+    assert_eq!(played.names().await?.len(), 2, "the other view has what changed");
+    // It is no fault of the view, and it is tried again without being asked.
+    let listed = client
+        .list_views(proto::ListViewsRequest {})
+        .await?
+        .into_inner()
+        .views;
+    assert!(
+        listed.iter().all(|view| view.state() != proto::ViewState::Error),
+        "{listed:?}"
+    );
+    sqlx::raw_sql("DROP EVENT TRIGGER refuse")
+        .execute(&mut views)
+        .await?;
+    active(&client, "patient_gender").await?;
+    shutdown.stop();
+    assert!(shutdown.drain(Duration::from_secs(5)).await);
     Ok(())
 }

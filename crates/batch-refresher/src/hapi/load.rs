@@ -61,20 +61,6 @@ impl IdRange {
 }
 
 impl Hapi {
-    /// How many resources of a type there are, deleted ones too.
-    pub async fn count(&self, resource_type: &str) -> Result<u64, HapiError> {
-        let sql = format!(
-            "SELECT count(*) FROM hfj_resource r WHERE r.res_type = $1{}",
-            self.inner.schema.partition
-        );
-        let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(resource_type)
-            .fetch_one(&self.inner.pool)
-            .await
-            .map_err(HapiError::of("counting resources"))?;
-        Ok(count.cast_unsigned())
-    }
-
     /// Cuts the `count` resources of a type into ranges of about `size`, by a sample of their row numbers: those of a type may lie anywhere.
     pub async fn ranges(
         &self,

@@ -14,6 +14,7 @@
 //! `pg_walfile_name()` are executable by everyone. The functions and catalogues are called by their plain names.
 
 mod body;
+mod count;
 mod error;
 mod load;
 mod schema;
@@ -84,7 +85,7 @@ struct Inner {
     zone: Zone,
     margin: TimeDelta,
     tags: tags::TagDefinitions,
-    /// Milliseconds; `i64::MAX` before the first change.
+    /// Milliseconds, the least of what was found; `i64::MAX`: nothing was.
     margin_left: AtomicI64,
 }
 
@@ -152,10 +153,10 @@ impl Hapi {
         &self.inner.schema
     }
 
-    /// How much earlier the oldest version that the last reading found could have been dated and still be found: near zero, the margin was
-    /// nearly not enough. `None` before the first change.
-    pub fn margin_left(&self) -> Option<TimeDelta> {
-        let millis = self.inner.margin_left.load(Ordering::Relaxed);
+    /// How much earlier the oldest version that was found since the last call could have been dated and still be found: near zero, the margin was
+    /// nearly not enough. `None` where nothing was found.
+    pub fn take_margin_left(&self) -> Option<TimeDelta> {
+        let millis = self.inner.margin_left.swap(i64::MAX, Ordering::Relaxed);
         (millis != i64::MAX).then(|| TimeDelta::milliseconds(millis))
     }
 

@@ -142,11 +142,13 @@ impl HapiSnapshot {
             .fetch_all(&mut *self.transaction)
             .await
             .map_err(HapiError::of("reading what has changed"))?;
-        if let (None, Some(oldest)) = (floor, changed.iter().map(|(_, updated)| *updated).min()) {
+        // What a limit has left out may be older.
+        let all = floor.is_none() && limit.is_none_or(|limit| changed.len() < limit);
+        if let (true, Some(oldest)) = (all, changed.iter().map(|(_, updated)| *updated).min()) {
             self.hapi
                 .inner
                 .margin_left
-                .store((oldest - updated).num_milliseconds(), Ordering::Relaxed);
+                .fetch_min((oldest - updated).num_milliseconds(), Ordering::Relaxed);
         }
         Ok(changed.into_iter().map(|(id, _)| id).collect())
     }

@@ -1,4 +1,4 @@
-//! What works for one type: one run at a time, on the interval and when asked to.
+//! What works for one type: one run at a time, when it is due and when asked to.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -6,25 +6,35 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use tokio::{sync::mpsc, time::Instant};
+use fhir_core::merge::Position;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use view_store::{RunKind, StoreError};
 
-use super::{Inner, Request, RunStatus};
+use super::{Inner, Request, RunStatus, report::Report};
 use crate::{
-    measures::{ByRun, ByType},
-    progress::{Progress, RunPhase},
-    run::{RefreshRun, RunError, Step},
+    measures::{ByRun, ByType, ByView},
+    progress::RunPhase,
+    reconciliation::Differences,
+    run::{self, RefreshRun, RunError, Step},
+    schedule::Due,
 };
 
 /// How often watchers hear of a run's progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// How long to wait for another replica's run before trying again.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
+/// The longest such pause of what is only due: each try is a connection.
+const LONGEST_BUSY_PAUSE: Duration = Duration::from_secs(4);
 /// How long after a failure the next run comes, doubled with each failure: what fails at once must not be tried all the time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause: a server that returns is noticed within it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+/// What is due is looked at again within this, however far the schedule's next time lies: its clock may be set, and other replicas run and cancel too.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// How long views that could not join are left alone, doubled with each failure: an attempt reads the whole type. A new definition is tried at once.
 const FIRST_REST: Duration = Duration::from_secs(5);
@@ -42,134 +52,227 @@ struct Rest {
 pub(super) struct Worker {
     pub(super) inner: Arc<Inner>,
     pub(super) resource_type: String,
+    pub(super) changed: Arc<Notify>,
     pub(super) current: Arc<Mutex<Option<CancellationToken>>>,
     pub(super) last: Arc<Mutex<Option<RunStatus>>>,
     pub(super) stop: CancellationToken,
 }
 
+/// What a run is for.
+enum Cause {
+    /// One run serves all that was asked for before it begins.
+    Asked(Vec<Request>),
+    /// The schedule.
+    Due(Due),
+    /// Views wait to join.
+    Waiting,
+}
+
+impl Cause {
+    fn wants(&self) -> RunKind {
+        match self {
+            Self::Asked(asked) => asked.iter().map(|r| r.kind).fold(RunKind::Incremental, greater),
+            Self::Due(Due::Refresh) => RunKind::Incremental,
+            Self::Due(Due::Reconciliation) => RunKind::Full,
+            Self::Waiting => RunKind::Join,
+        }
+    }
+
+    fn watchers(&self) -> Vec<mpsc::UnboundedSender<RunStatus>> {
+        match self {
+            Self::Asked(asked) => asked.iter().filter_map(|r| r.watcher.clone()).collect(),
+            Self::Due(_) | Self::Waiting => Vec::new(),
+        }
+    }
+
+    fn is_asked(&self) -> bool {
+        matches!(self, Self::Asked(_))
+    }
+}
+
 /// How a run came out.
 enum Ended {
-    Published(DateTime<Utc>),
+    Published(DateTime<Utc>, Option<Differences>),
     /// Another replica is at it.
     Busy,
+    /// Another replica was faster: it is no longer due.
+    Done,
     /// Another run is called for: fenced, or HAPI is on another timeline.
     Again,
     Cancelled,
 }
 
+/// When to look again at what is due, from how the last run came out.
+enum Next {
+    Now,
+    Busy,
+    Failed,
+}
+
 impl Worker {
     pub(super) async fn work(self, mut requests: mpsc::UnboundedReceiver<Request>) {
-        let interval = self.inner.intervals.of(&self.resource_type);
-        // The first run comes at once: the watermark may be old.
-        let (mut due, mut not_before) = (interval.map(|_| Instant::now()), Instant::now());
-        let mut pause = FIRST_PAUSE;
+        let (mut look_at, mut not_before) = (Instant::now(), Instant::now());
+        let (mut pause, mut busy_pause) = (FIRST_PAUSE, BUSY_PAUSE);
         let mut rest: Option<Rest> = None;
-        while let Some(asked) = self.next(&mut requests, due, not_before).await {
-            if self.run(&asked, &mut rest).await {
-                (due, not_before) = (interval.map(|interval| Instant::now() + interval), Instant::now());
-                due = rest.iter().map(|rest| rest.until).chain(due).min();
-                pause = FIRST_PAUSE;
+        let mut views = Vec::new();
+        while let Some(asked) = self.next(&mut requests, look_at, not_before).await {
+            let cause = if asked.is_empty() {
+                self.look(rest.as_ref()).await
             } else {
-                not_before = Instant::now() + pause;
-                due = Some(not_before);
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
+                Ok((Some(Cause::Asked(asked)), Duration::ZERO))
+            };
+            let next = match cause {
+                Ok((None, wait)) => {
+                    look_at = Instant::now() + wait.min(LOOK_AGAIN);
+                    (pause, busy_pause) = (FIRST_PAUSE, BUSY_PAUSE);
+                    continue;
+                }
+                Ok((Some(cause), _)) => self.run(&cause, &mut rest, &mut views).await,
+                Err(error) => {
+                    let report = Report::new(&self, Vec::new(), RunKind::Incremental);
+                    self.say_failed(&report, &error);
+                    Next::Failed
+                }
+            };
+            let now = Instant::now();
+            (look_at, not_before) = match next {
+                Next::Now => {
+                    (pause, busy_pause) = (FIRST_PAUSE, BUSY_PAUSE);
+                    (now, now)
+                }
+                Next::Busy => {
+                    let until = now + busy_pause;
+                    busy_pause = (busy_pause * 2).min(LONGEST_BUSY_PAUSE);
+                    (until, now)
+                }
+                Next::Failed => {
+                    let until = now + pause;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    (until, until)
+                }
+            };
         }
+        self.count_errors(&mut views, Vec::new());
     }
 
-    /// Waits until a run is due or asked for; one run serves all that was asked for before it begins. Whoever watches is not kept waiting; a nudge
-    /// comes not before `not_before`. `None` at the end.
+    /// Waits until it is time to look at what is due, the registry has changed, or a run is asked for. Whoever watches is not kept waiting; a nudge comes not before `not_before`.
+    /// `None` at the end.
     async fn next(
         &self,
         requests: &mut mpsc::UnboundedReceiver<Request>,
-        due: Option<Instant>,
+        look_at: Instant,
         not_before: Instant,
     ) -> Option<Vec<Request>> {
         let mut asked: Vec<Request> = Vec::new();
         loop {
-            let until = if asked.is_empty() { due } else { Some(not_before) };
-            let wait = async move {
-                match until {
-                    Some(until) => tokio::time::sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.stop.cancelled() => return None,
-                request = requests.recv() => asked.push(request?),
-                () = wait => return Some(asked),
-            }
             while let Ok(request) = requests.try_recv() {
                 asked.push(request);
             }
             if asked.iter().any(|request| request.watcher.is_some()) {
                 return Some(asked);
             }
+            let until = if asked.is_empty() { look_at } else { not_before };
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                request = requests.recv() => asked.push(request?),
+                () = self.changed.notified(), if Instant::now() >= not_before => return Some(asked),
+                () = tokio::time::sleep_until(until) => return Some(asked),
+            }
         }
     }
 
-    /// One run, repeated where another one is called for; false if it failed.
-    async fn run(&self, asked: &[Request], rest: &mut Option<Rest>) -> bool {
-        let wanted = asked.iter().map(|r| r.kind).fold(RunKind::Incremental, greater);
-        let watchers: Vec<_> = asked.iter().filter_map(|r| r.watcher.clone()).collect();
+    /// What is due now, else how long nothing is. Read from the databases each time: nothing else remembers what was done.
+    async fn look(&self, rest: Option<&Rest>) -> Result<(Option<Cause>, Duration), RunError> {
+        let store = &self.inner.store;
+        let mut wait = LOOK_AGAIN;
+        let waiting = store.waiting_views(&self.resource_type).await?;
+        if !waiting.is_empty() {
+            match rest.filter(|rest| rest.views == waiting) {
+                None => return Ok((Some(Cause::Waiting), Duration::ZERO)),
+                Some(rest) if rest.until <= Instant::now() => {
+                    return Ok((Some(Cause::Waiting), Duration::ZERO));
+                }
+                Some(rest) => wait = wait.min(rest.until - Instant::now()),
+            }
+            if store.type_views(&self.resource_type).await?.views.is_empty() {
+                // Whatever run came would be a join.
+                return Ok((None, wait));
+            }
+        }
+        let behind = store.schedule_state(&self.resource_type).await?;
+        // Also what other replicas did, and this one before its start.
+        self.inner.measures.show_behind(&self.by_type(), &behind);
+        let ahead = self.inner.ahead(&self.resource_type, &behind);
+        if ahead.refresh.is_none() && ahead.reconciliation.is_none() {
+            return Ok((None, wait));
+        }
+        // The watermark is of this clock.
+        let now = self.inner.hapi.clock().await?.as_of;
+        Ok(match ahead.due(now) {
+            Some(due) => (Some(Cause::Due(due)), Duration::ZERO),
+            None => (None, ahead.wait(now).map_or(wait, |ahead| ahead.min(wait))),
+        })
+    }
+
+    /// One run, repeated where another one is called for.
+    async fn run(&self, cause: &Cause, rest: &mut Option<Rest>, views: &mut Vec<String>) -> Next {
         let cancel = self.stop.child_token();
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(cancel.clone());
-        let begun = Instant::now();
-        let mut report = Report {
-            worker: self,
-            watchers,
-            begun,
-            kind: wanted,
-            progress: Arc::default(),
-        };
-        report.send(RunPhase::Waiting, None, None);
+        let mut report = Report::new(self, cause.watchers(), cause.wants());
+        report.tell(RunPhase::Waiting);
         let result = match cancel.run_until_cancelled(self.inner.slots.acquire()).await {
-            Some(Ok(_slot)) => {
-                self.repeat(&mut report, wanted, !asked.is_empty(), rest, &cancel)
-                    .await
-            }
+            Some(Ok(_slot)) => self.repeat(&mut report, cause, rest, &cancel).await,
             _ => Ok(Ended::Cancelled),
         };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let by_run = ByRun {
-            r#type: self.resource_type.clone(),
-            kind: report.kind.into(),
-        };
-        let measures = &self.inner.measures;
         match result {
-            Ok(Ended::Published(as_of)) => {
-                measures
+            Ok(Ended::Published(as_of, differences)) => {
+                let by_run = self.by_run(report.kind);
+                self.inner
+                    .measures
                     .refresh_duration
                     .get_or_create(&by_run)
-                    .observe(begun.elapsed().as_secs_f64());
-                report.count(as_of);
-                report.send(RunPhase::Done, Some(as_of), None);
-                true
+                    .observe(report.elapsed().as_secs_f64());
+                report.count(as_of, differences);
+                match self.inner.store.evaluation_errors(&self.resource_type).await {
+                    Ok(errors) => self.count_errors(views, errors),
+                    Err(error) => {
+                        tracing::warn!(resource_type = %self.resource_type, %error, "evaluation errors cannot be counted");
+                    }
+                }
+                report.done(as_of, differences);
+                Next::Now
             }
-            // Someone else's run does what this one was for.
-            Ok(Ended::Busy) => true,
+            Ok(Ended::Busy) => {
+                report.leave();
+                Next::Busy
+            }
+            Ok(Ended::Done) => {
+                report.leave();
+                Next::Now
+            }
             Ok(Ended::Again) => {
-                report.send(
-                    RunPhase::Failed,
-                    None,
-                    Some(
-                        "newer runs went on publishing, or HAPI's database went on changing its timeline"
-                            .to_owned(),
-                    ),
+                report.failed(
+                    "newer runs went on publishing, or HAPI's database went on changing its timeline"
+                        .to_owned(),
                 );
-                false
+                Next::Failed
             }
             Ok(Ended::Cancelled) => {
-                report.send(RunPhase::Failed, None, Some("cancelled".to_owned()));
-                // Views that wait to join still do, and nothing else may come to ask for it.
-                report.kind != RunKind::Join
+                report.failed("cancelled".to_owned());
+                // Views that wait to join still do; they are tried again after a pause.
+                if report.kind == RunKind::Join {
+                    return Next::Failed;
+                }
+                if !self.stop.is_cancelled() {
+                    self.skip_what_was_cancelled(report.kind).await;
+                }
+                Next::Now
             }
             Err(error) => {
-                measures.refresh_failures.get_or_create(&by_run).inc();
-                tracing::warn!(resource_type = %self.resource_type, kind = ?report.kind, %error, "refresh failed; what was shown is still shown");
-                report.send(RunPhase::Failed, None, Some(error.to_string()));
+                self.say_failed(&report, &error);
                 self.remember_failure(&error, report.kind).await;
-                false
+                Next::Failed
             }
         }
     }
@@ -177,50 +280,52 @@ impl Worker {
     async fn repeat(
         &self,
         report: &mut Report<'_>,
-        wanted: RunKind,
-        asked: bool,
+        cause: &Cause,
         rest: &mut Option<Rest>,
         cancel: &CancellationToken,
     ) -> Result<Ended, RunError> {
         let store = &self.inner.store;
         let waiting = store.waiting_views(&self.resource_type).await?;
-        let watched = !report.watchers.is_empty();
         let resting = rest
             .as_ref()
-            .is_some_and(|rest| !watched && rest.views == waiting && Instant::now() < rest.until);
-        let mut kind = match wanted {
+            .is_some_and(|rest| !report.is_watched() && rest.views == waiting && Instant::now() < rest.until);
+        let mut kind = match cause.wants() {
             RunKind::Incremental if !waiting.is_empty() && !resting => RunKind::Join,
             RunKind::Join if resting => RunKind::Incremental,
             wanted => wanted,
         };
         let mut tries = 0;
         loop {
-            let once = Box::pin(self.once(report, kind, cancel)).await;
+            let once = Box::pin(self.once(report, kind, cause, cancel)).await;
             if report.kind == RunKind::Join {
                 match &once {
-                    Ok(Ended::Published(_)) => *rest = None,
-                    Err(error) if !is_passing(error) => {
-                        let pause = rest.as_ref().map_or(FIRST_REST, |rest| rest.pause * 2);
-                        let pause = pause.min(LONGEST_REST);
-                        let (views, until) = (waiting, Instant::now() + pause);
-                        *rest = Some(Rest { views, until, pause });
-                        return self.without_joining(report, once, cancel).await;
+                    Ok(Ended::Published(..)) => *rest = None,
+                    Err(error) => {
+                        if !is_passing(error) {
+                            let pause = rest.as_ref().map_or(FIRST_REST, |rest| rest.pause * 2);
+                            let pause = pause.min(LONGEST_REST);
+                            let (views, until) = (waiting, Instant::now() + pause);
+                            *rest = Some(Rest { views, until, pause });
+                        }
+                        self.without_joining(report, cause, cancel).await;
+                        return once;
                     }
                     _ => {}
                 }
             }
             match once? {
-                Ended::Busy if asked => {
+                Ended::Busy if cause.is_asked() => {
                     let paused = cancel.run_until_cancelled(tokio::time::sleep(BUSY_PAUSE)).await;
                     if paused.is_none() {
                         return Ok(Ended::Cancelled);
                     }
                 }
                 // The views that existed were brought onto a new timeline first, or a full run was asked for: now those that wait may join.
-                Ended::Published(as_of) if report.kind == RunKind::Full && tries < 3 => {
-                    if !self.inner.store.needs_join(&self.resource_type).await? {
-                        return Ok(Ended::Published(as_of));
+                Ended::Published(as_of, differences) if report.kind == RunKind::Full && tries < 3 => {
+                    if resting || !store.needs_join(&self.resource_type).await? {
+                        return Ok(Ended::Published(as_of, differences));
                     }
+                    report.count(as_of, differences);
                     kind = RunKind::Join;
                     tries += 1;
                 }
@@ -230,38 +335,36 @@ impl Worker {
         }
     }
 
-    /// Views that cannot join keep no other from what has changed. The failure stays the run's.
-    async fn without_joining(
-        &self,
-        report: &mut Report<'_>,
-        failed: Result<Ended, RunError>,
-        cancel: &CancellationToken,
-    ) -> Result<Ended, RunError> {
-        if !self
-            .inner
-            .store
-            .type_views(&self.resource_type)
-            .await?
-            .views
-            .is_empty()
-            && let Ended::Published(as_of) = Box::pin(self.once(report, RunKind::Incremental, cancel)).await?
-        {
-            report.count(as_of);
+    /// Views that cannot join, for whatever reason, keep no other from what has changed. The failure stays the run's.
+    async fn without_joining(&self, report: &mut Report<'_>, cause: &Cause, cancel: &CancellationToken) {
+        let others = async {
+            let views = self.inner.store.type_views(&self.resource_type).await?;
+            if views.views.is_empty() {
+                return Ok(Ended::Done);
+            }
+            Box::pin(self.once(report, RunKind::Incremental, cause, cancel)).await
+        };
+        match others.await {
+            Ok(Ended::Published(as_of, differences)) => report.count(as_of, differences),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(resource_type = %self.resource_type, %error, "nor could what has changed be published");
+            }
         }
         report.kind = RunKind::Join;
-        failed
     }
 
     async fn once(
         &self,
         report: &mut Report<'_>,
         kind: RunKind,
+        cause: &Cause,
         cancel: &CancellationToken,
     ) -> Result<Ended, RunError> {
         let Inner {
             hapi,
             store,
-            settings,
+            run: settings,
             ..
         } = &*self.inner;
         report.kind = kind;
@@ -270,33 +373,122 @@ impl Worker {
             return Ok(Ended::Cancelled);
         };
         let Some(mut run) = started? else {
-            return Ok(Ended::Busy);
+            let shared = run::share(hapi, store, &self.resource_type, settings.workers);
+            return match cancel.run_until_cancelled(shared).await {
+                Some(shared) => shared.map(|()| Ended::Busy),
+                None => Ok(Ended::Cancelled),
+            };
         };
-        report.kind = run.kind();
-        report.progress = run.progress();
+        // Under the run lock: another replica may have been faster.
+        if !self.is_still_due(cause, run.kind()).await? {
+            run.end().await?;
+            return Ok(Ended::Done);
+        }
+        report.begin(run.kind(), run.progress());
+        let before = match run.kind() {
+            RunKind::Incremental => None,
+            RunKind::Full | RunKind::Join => Some(Before {
+                began: hapi.clock().await?.as_of,
+                watermark: store.type_state(&self.resource_type).await?.published,
+            }),
+        };
+        let step = self.steps(&mut run, report, cancel).await?;
+        self.inner.measures.note_margin(hapi);
+        let Some(step) = step else {
+            return Ok(Ended::Cancelled);
+        };
+        let as_of = run.position().map(|p| p.as_of).filter(|_| step == Step::Finished);
+        let differences = match before {
+            Some(before) if as_of.is_some() => self.reconciled(&mut run, before).await,
+            _ => None,
+        };
+        run.end().await?;
+        Ok(as_of.map_or(Ended::Again, |as_of| Ended::Published(as_of, differences)))
+    }
+
+    /// All steps of a run, told to whoever watches; `None` if it was cancelled.
+    async fn steps(
+        &self,
+        run: &mut RefreshRun,
+        report: &mut Report<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Step>, RunError> {
         let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
-        let step = loop {
+        loop {
             let mut step = std::pin::pin!(run.step());
             let step = loop {
                 tokio::select! {
                     step = &mut step => break step?,
-                    () = cancel.cancelled() => return Ok(Ended::Cancelled),
-                    _ = tick.tick() => report.send(report.progress.phase(), None, None),
+                    () = cancel.cancelled() => return Ok(None),
+                    _ = tick.tick() => report.tick(),
                 }
             };
             if step != Step::More {
-                break step;
+                return Ok(Some(step));
             }
-        };
-        let as_of = run.position().map(|p| p.as_of);
-        run.end().await?;
-        if let Some(margin) = hapi.margin_left() {
-            self.inner.measures.margin_left.set(margin.as_seconds_f64());
         }
-        Ok(match (step, as_of) {
-            (Step::Finished, Some(as_of)) => Ended::Published(as_of),
-            _ => Ended::Again,
+    }
+
+    /// Whether what a run was begun for is still to be done.
+    async fn is_still_due(&self, cause: &Cause, kind: RunKind) -> Result<bool, RunError> {
+        let inner = &self.inner;
+        Ok(match cause {
+            Cause::Waiting if kind == RunKind::Join => inner.store.needs_join(&self.resource_type).await?,
+            // What it became: an incremental run in place of a join of views that rest, or a full one since HAPI's database is another one.
+            Cause::Asked(_) | Cause::Waiting => true,
+            Cause::Due(due) => {
+                let behind = inner.store.schedule_state(&self.resource_type).await?;
+                let now = inner.hapi.clock().await?.as_of;
+                inner.ahead(&self.resource_type, &behind).due(now) == Some(*due)
+            }
         })
+    }
+
+    /// Notes what a run has found that compared everything. It is published: that this cannot be noted only means that it is due again.
+    async fn reconciled(&self, run: &mut RefreshRun, before: Before) -> Option<Differences> {
+        let found = match &before.watermark {
+            Some(watermark) => run.differences(watermark).await,
+            None => Ok(None),
+        };
+        let differences = found.unwrap_or_else(|error| {
+            tracing::warn!(resource_type = %self.resource_type, %error, "differences cannot be counted");
+            None
+        });
+        let noted = self
+            .inner
+            .store
+            .note_reconciled(
+                &self.resource_type,
+                before.began,
+                differences.map(Differences::total),
+            )
+            .await;
+        if let Err(error) = noted {
+            tracing::warn!(resource_type = %self.resource_type, %error, "a reconciliation cannot be noted");
+        }
+        differences
+    }
+
+    /// Whoever cancels a run does not want it at once again, from whichever replica: scheduled times up to now are as if done.
+    async fn skip_what_was_cancelled(&self, kind: RunKind) {
+        let skipped = async {
+            let now = self.inner.hapi.clock().await?.as_of;
+            self.inner
+                .store
+                .skip_scheduled(&self.resource_type, now, kind == RunKind::Full)
+                .await?;
+            Ok::<_, RunError>(())
+        };
+        if let Err(error) = skipped.await {
+            tracing::warn!(resource_type = %self.resource_type, %error, "what was cancelled is tried again: that cannot be noted");
+        }
+    }
+
+    fn say_failed(&self, report: &Report<'_>, error: &RunError) {
+        let failures = &self.inner.measures.refresh_failures;
+        failures.get_or_create(&self.by_run(report.kind)).inc();
+        tracing::warn!(resource_type = %self.resource_type, kind = ?report.kind, %error, "refresh failed; what was shown is still shown");
+        report.failed(error.to_string());
     }
 
     /// Views that could not join say why in the registry; what is only unreachable is no reason.
@@ -309,6 +501,43 @@ impl Worker {
             tracing::warn!(resource_type = %self.resource_type, %error, "the failure of a type's views cannot be recorded");
         }
     }
+
+    /// Shows how many resources cannot be evaluated, by view; a view that has gone is shown no more.
+    fn count_errors(&self, shown: &mut Vec<String>, errors: Vec<(String, i64)>) {
+        let gauges = &self.inner.measures.evaluation_errors;
+        let by_view = |view: &str| ByView {
+            view: view.to_owned(),
+            r#type: self.resource_type.clone(),
+        };
+        for gone in shown.iter().filter(|view| errors.iter().all(|(v, _)| v != *view)) {
+            gauges.remove(&by_view(gone));
+        }
+        for (view, count) in &errors {
+            gauges.get_or_create(&by_view(view)).set(*count);
+        }
+        *shown = errors.into_iter().map(|(view, _)| view).collect();
+    }
+
+    pub(super) fn by_type(&self) -> ByType {
+        ByType {
+            r#type: self.resource_type.clone(),
+        }
+    }
+
+    fn by_run(&self, kind: RunKind) -> ByRun {
+        ByRun {
+            r#type: self.resource_type.clone(),
+            kind: kind.into(),
+        }
+    }
+}
+
+/// What stood before a run that compares everything.
+struct Before {
+    /// HAPI's clock, read before anything else is.
+    began: DateTime<Utc>,
+    /// What changed since is no surprise.
+    watermark: Option<Position>,
 }
 
 /// Whether what failed says nothing about the views: the next run may do better.
@@ -329,70 +558,4 @@ fn greater(a: RunKind, b: RunKind) -> RunKind {
         RunKind::Full => 2,
     };
     if rank(b) > rank(a) { b } else { a }
-}
-
-/// Tells watchers, and the status, how a run goes.
-struct Report<'a> {
-    worker: &'a Worker,
-    watchers: Vec<mpsc::UnboundedSender<RunStatus>>,
-    begun: Instant,
-    kind: RunKind,
-    progress: Arc<Progress>,
-}
-
-impl Report<'_> {
-    fn send(&self, phase: RunPhase, batch_as_of: Option<DateTime<Utc>>, reason: Option<String>) {
-        let status = RunStatus {
-            resource_type: self.worker.resource_type.clone(),
-            kind: self.kind,
-            phase,
-            read: self.progress.read(),
-            published: self.progress.published(),
-            failed: self.progress.failed(),
-            elapsed: self.begun.elapsed(),
-            batch_as_of,
-            reason,
-        };
-        for watcher in &self.watchers {
-            // A watcher who has gone does not end the run.
-            let _gone = watcher.send(status.clone());
-        }
-        if status.is_over() {
-            *self.worker.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
-        }
-    }
-
-    fn count(&self, as_of: DateTime<Utc>) {
-        let measures = &self.worker.inner.measures;
-        let by_type = ByType {
-            r#type: self.worker.resource_type.clone(),
-        };
-        measures
-            .resources_read
-            .get_or_create(&by_type)
-            .inc_by(self.progress.read());
-        measures
-            .resources_published
-            .get_or_create(&by_type)
-            .inc_by(self.progress.published());
-        measures
-            .resources_failed
-            .get_or_create(&by_type)
-            .inc_by(self.progress.failed());
-        measures
-            .batch_as_of
-            .get_or_create(&by_type)
-            .set((as_of - DateTime::UNIX_EPOCH).as_seconds_f64());
-        let elapsed = self.begun.elapsed();
-        let (read, published) = (self.progress.read(), self.progress.published());
-        let resource_type = &self.worker.resource_type;
-        let (kind, failed) = (self.kind, self.progress.failed());
-        let duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        // A run that found nothing to do comes every interval.
-        if self.kind == RunKind::Incremental && published == 0 {
-            tracing::debug!(%resource_type, ?kind, read, published, failed, duration_ms, "refreshed");
-        } else {
-            tracing::info!(%resource_type, ?kind, read, published, failed, duration_ms, "refreshed");
-        }
-    }
 }

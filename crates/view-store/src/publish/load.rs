@@ -330,6 +330,11 @@ impl Load {
         self.with_ids
     }
 
+    /// The views that rows are made for.
+    pub fn views(&self) -> &TypeViews {
+        &self.views
+    }
+
     /// Evaluates for the views of the load; one for each worker.
     pub fn evaluator(&self) -> Evaluator {
         Evaluator::new(&self.views)

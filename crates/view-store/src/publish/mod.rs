@@ -10,11 +10,13 @@
 //! go with its session; a load has tables of its own, which the next run goes on with or clears away (see [`Load`]).
 
 mod begin;
+mod differences;
 mod join;
 mod load;
 mod slices;
 mod staging;
 
+pub use differences::Differing;
 pub use load::{Load, Loader, RangeBounds};
 
 use chrono::TimeDelta;
