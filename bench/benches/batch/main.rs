@@ -11,6 +11,7 @@ mod change;
 mod fill;
 mod five;
 mod incremental;
+mod indexes;
 mod matview;
 mod memory;
 mod physical;

@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use crate::{
     catalogue::Catalogue,
     fill::Filled,
+    indexes::indexes,
     refresh,
     report::{listed, median, ratio, rounds, speed},
     servers::{Databases, execute},
@@ -97,7 +98,10 @@ pub(crate) async fn measure(
 /// Makes the materialized view, with the indexes of our table and with statistics.
 async fn by_hand(databases: &Databases, view: &str, query: &str) -> anyhow::Result<Duration> {
     let mut statements = vec![format!("CREATE MATERIALIZED VIEW bench.{view} AS {query}")];
-    statements.extend(indexes(databases, view).await?);
+    for index in indexes(databases, view).await? {
+        // The resource's id is a column of the view; it is not kept twice.
+        statements.push(index.on(&format!("bench.{view}")).replace("_rid", "id"));
+    }
     statements.push(format!("ANALYZE bench.{view}"));
     let mut connection = PgConnection::connect(&databases.owner).await?;
     let start = Instant::now();
@@ -109,28 +113,6 @@ async fn by_hand(databases: &Databases, view: &str, query: &str) -> anyhow::Resu
     let time = start.elapsed();
     connection.close().await?;
     Ok(time)
-}
-
-/// The indexes that our table has, as statements for the materialized view: the resource's id is its column `id`.
-async fn indexes(databases: &Databases, view: &str) -> anyhow::Result<Vec<String>> {
-    let mut connection = PgConnection::connect(&databases.views).await?;
-    let found: Vec<(bool, String, String)> = sqlx::query_as(
-        "SELECT i.indisunique, m.amname::text, \
-           (SELECT string_agg(pg_get_indexdef(i.indexrelid, k, true), ', ' ORDER BY k) FROM generate_series(1, i.indnkeyatts) k) \
-         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam \
-         WHERE i.indrelid = ('sqlonfhir_base.' || quote_ident($1))::regclass ORDER BY 3",
-    )
-    .bind(view)
-    .fetch_all(&mut connection)
-    .await?;
-    connection.close().await?;
-    ensure!(!found.is_empty(), "the view's table has no index");
-    let statement = |(unique, method, columns): (bool, String, String)| {
-        let unique = if unique { "UNIQUE" } else { "" };
-        let columns = columns.replace("_rid", "id");
-        format!("CREATE {unique} INDEX ON bench.{view} USING {method} ({columns})")
-    };
-    Ok(found.into_iter().map(statement).collect())
 }
 
 /// Fails unless both hold the same rows, value by value.

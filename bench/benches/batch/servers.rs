@@ -51,11 +51,13 @@ impl Servers {
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
+        let load = std::fs::read_to_string("/proc/loadavg")?;
         println!(
-            "PostgreSQL {version}, {} cores: fsync=on {}",
+            "{} cores, load before the start {}: what else runs blurs the figures",
             std::thread::available_parallelism()?,
-            options.join(" ")
+            load.split(' ').next().unwrap_or_default()
         );
+        println!("PostgreSQL {version}: fsync=on {}", options.join(" "));
         Ok(Self { postgres })
     }
 
