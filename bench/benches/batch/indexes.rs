@@ -28,7 +28,7 @@ pub(crate) async fn indexes(databases: &Databases, view: &str) -> anyhow::Result
     let mut connection = PgConnection::connect(&databases.views).await?;
     let found: Vec<Index> = sqlx::query_as(
         "SELECT i.indisunique AS is_unique, m.amname::text AS method, \
-           (SELECT string_agg(pg_get_indexdef(i.indexrelid, k, true), ', ' ORDER BY k) FROM generate_series(1, i.indnkeyatts) k) AS columns \
+           (SELECT string_agg(pg_get_indexdef(i.indexrelid, k, true) || coalesce((SELECT format(' COLLATE %I', collname) FROM pg_collation WHERE oid = i.indcollation[k - 1]), ''), ', ' ORDER BY k) FROM generate_series(1, i.indnkeyatts) k) AS columns \
          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam \
          WHERE i.indrelid = ('sqlonfhir_base.' || quote_ident($1))::regclass ORDER BY 3",
     )

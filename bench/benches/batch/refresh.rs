@@ -55,9 +55,11 @@ pub(crate) async fn in_process(
         .arg("refresh")
         .args([&databases.source, &databases.views, resource_type])
         .arg(resources.to_string())
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .kill_on_drop(true)
-        .output()
+        .spawn()?
+        .wait_with_output()
         .await?;
     ensure!(output.status.success(), "the refresh failed");
     Ok(serde_json::from_slice(&output.stdout)?)
@@ -112,7 +114,7 @@ pub(crate) async fn start(
     resource_type: &str,
     kind: RunKind,
 ) -> anyhow::Result<RefreshRun> {
-    let run = RefreshRun::start(hapi, store, resource_type, kind, config()?.run())
+    let run = RefreshRun::start(hapi, store, resource_type, kind, config()?.run)
         .await?
         .context("another run of the type is under way")?;
     ensure!(run.kind() == kind, "a run of kind {:?} began", run.kind());
@@ -122,7 +124,10 @@ pub(crate) async fn start(
 /// Steps a run to its end.
 pub(crate) async fn finish(mut run: RefreshRun) -> anyhow::Result<()> {
     loop {
-        match run.step().await? {
+        let t = Instant::now();
+        let step = run.step().await?;
+        eprintln!("step {:?}", t.elapsed());
+        match step {
             Step::More => {}
             Step::Finished => break,
             other => bail!("the run ended: {other:?}"),

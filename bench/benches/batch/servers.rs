@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use batch_refresher::{
-    config::{BatchConfig, DEFAULTS},
+    config::{DEFAULTS, Settings as BatchSettings},
     hapi::{Hapi, HapiSettings},
 };
 use e2e::postgres::{Auth, Postgres, Settings};
@@ -134,7 +134,7 @@ impl Databases {
 }
 
 /// The daemon's configuration.
-pub(crate) fn config() -> anyhow::Result<BatchConfig> {
+pub(crate) fn config() -> anyhow::Result<BatchSettings> {
     daemon::config::load(DEFAULTS, None, PREFIX).context("the configuration of batch-refresher")
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn config() -> anyhow::Result<BatchConfig> {
 pub(crate) async fn hapi(url: &str) -> anyhow::Result<Hapi> {
     let settings = HapiSettings {
         url: url.to_owned(),
-        ..config()?.hapi()
+        ..config()?.hapi
     };
     Ok(Hapi::connect(settings).await?)
 }
@@ -151,7 +151,7 @@ pub(crate) async fn hapi(url: &str) -> anyhow::Result<Hapi> {
 pub(crate) async fn store(url: &str) -> anyhow::Result<ViewStore> {
     let settings = StoreSettings {
         url: url.to_owned(),
-        ..config()?.store()
+        ..config()?.store
     };
     Ok(ViewStore::connect(settings).await?)
 }

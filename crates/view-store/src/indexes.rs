@@ -26,7 +26,7 @@ pub(crate) fn is_indexed(column: &Column) -> bool {
 }
 
 /// Whether a path ends in a resource's or a reference's key.
-fn is_key(path: &str) -> bool {
+pub(crate) fn is_key(path: &str) -> bool {
     let last = path.rsplit_once('.').map_or(path, |(_, last)| last).trim();
     last.starts_with("getResourceKey(") || last.starts_with("getReferenceKey(")
 }

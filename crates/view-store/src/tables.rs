@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use fhir_core::column::Column;
+use fhir_core::column::{Column, ColumnKind};
 use fhir_core::view::CompiledView;
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -89,6 +89,40 @@ pub(crate) fn all_columns(columns: &[Column]) -> String {
     hidden.chain(own).collect::<Vec<_>>().join(", ")
 }
 
+/// FHIR's types whose texts are for machines: codes, identifiers, addresses, and dates in their lexical form.
+const MACHINE_TYPES: [&str; 12] = [
+    "base64Binary",
+    "canonical",
+    "code",
+    "date",
+    "dateTime",
+    "id",
+    "instant",
+    "oid",
+    "time",
+    "uri",
+    "url",
+    "uuid",
+];
+
+/// A column's type, as in `CREATE TABLE`. What is for machines is compared byte by byte: several times as fast as by a language's rules, and the same after the
+/// next release of the C library. Beside a column of the default collation it gives way to none, so the two can be compared.
+pub(crate) fn column_type(column: &Column) -> String {
+    let for_machines = || {
+        indexes::is_key(&column.path)
+            || column
+                .fhir_type
+                .as_deref()
+                .is_some_and(|of| MACHINE_TYPES.contains(&of))
+    };
+    let collation = if column.kind == ColumnKind::Text && for_machines() {
+        " COLLATE \"C\""
+    } else {
+        ""
+    };
+    format!("{}{collation}", column.sql_type())
+}
+
 /// Hidden and own columns with their types, as in `CREATE TABLE`.
 pub(crate) fn shape(columns: &[Column]) -> String {
     let hidden = HIDDEN
@@ -96,7 +130,7 @@ pub(crate) fn shape(columns: &[Column]) -> String {
         .map(|hidden| format!("{} {}", hidden.name, hidden.definition));
     let own = columns
         .iter()
-        .map(|column| format!("{} {}", quoted(&column.name), column.sql_type()));
+        .map(|column| format!("{} {}", quoted(&column.name), column_type(column)));
     hidden.chain(own).collect::<Vec<_>>().join(", ")
 }
 

@@ -532,7 +532,7 @@ async fn law_4_nor_does_one_that_cannot_join_for_a_passing_reason() -> anyhow::R
     let mut views = PgConnection::connect(&played.views_url).await?;
     sqlx::raw_sql(
         "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN \
-           IF current_query() LIKE '%CREATE TABLE sqlonfhir_base.\"patient_gender\"%' THEN RAISE EXCEPTION 'no' USING ERRCODE = '53400'; END IF; END $$; \
+           IF current_query() LIKE '%CREATE TABLE sqlonfhir_live.\"patient_gender\"%' THEN RAISE EXCEPTION 'no' USING ERRCODE = '53400'; END IF; END $$; \
          CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()",
     )
     .execute(&mut views)

@@ -5,7 +5,9 @@
 
 use std::fmt::Write as _;
 use std::ops::Range;
+use std::sync::LazyLock;
 
+use memchr::{memchr, memmem::Finder};
 use serde_json::value::RawValue;
 
 /// A row of `hfj_tag_def`.
@@ -50,12 +52,13 @@ pub(super) enum BodyError {
 }
 
 /// Puts `id` and `meta` back, right after `resourceType`, where HAPI has them.
-pub(super) fn compose(stored: &str, columns: &Columns<'_>) -> Result<Vec<u8>, BodyError> {
+pub(super) fn compose(stored: &[u8], columns: &Columns<'_>) -> Result<Vec<u8>, BodyError> {
     // HAPI writes resourceType first and meta, if any of it is left, next: a text without the word needs no look at the rest.
     if let Some(end) = plain_head(stored) {
         let meta = meta_text(&[], columns);
         return Ok(assemble(&stored[..end], columns.id, &meta, &[&stored[end..]]));
     }
+    let stored = str::from_utf8(stored).map_err(|_| BodyError::NotAnObject)?;
     let members = members(stored).ok_or(BodyError::NotAnObject)?;
     let resource_type = members
         .iter()
@@ -75,41 +78,42 @@ pub(super) fn compose(stored: &str, columns: &Columns<'_>) -> Result<Vec<u8>, Bo
         .collect();
     let meta = meta_text(&kept, columns);
     let head = format!("{{\"resourceType\":{}", &stored[resource_type.value.clone()]);
-    let mut rest = Vec::new();
+    let mut rest: Vec<&[u8]> = Vec::new();
     for m in members
         .iter()
         .filter(|m| !matches!(m.key.as_str(), "resourceType" | "meta" | "id"))
     {
-        rest.push(",");
-        rest.push(&stored[m.whole.clone()]);
+        rest.push(b",");
+        rest.push(&stored.as_bytes()[m.whole.clone()]);
     }
-    rest.push("}");
-    Ok(assemble(&head, columns.id, &meta, &rest))
+    rest.push(b"}");
+    Ok(assemble(head.as_bytes(), columns.id, &meta, &rest))
 }
 
-fn assemble(head: &str, id: &str, meta: &str, rest: &[&str]) -> Vec<u8> {
+fn assemble(head: &[u8], id: &str, meta: &str, rest: &[&[u8]]) -> Vec<u8> {
     let size = head.len() + id.len() + meta.len() + 20 + rest.iter().map(|r| r.len()).sum::<usize>();
-    let mut body = String::with_capacity(size);
-    body.push_str(head);
-    body.push_str(",\"id\":");
-    push_string(&mut body, id);
-    body.push_str(",\"meta\":");
-    body.push_str(meta);
+    let mut body = Vec::with_capacity(size);
+    body.extend_from_slice(head);
+    body.extend_from_slice(b",\"id\":");
+    push_bytes(&mut body, id);
+    body.extend_from_slice(b",\"meta\":");
+    body.extend_from_slice(meta.as_bytes());
     for part in rest {
-        body.push_str(part);
+        body.extend_from_slice(part);
     }
-    body.into_bytes()
+    body
 }
 
 /// Length of `{"resourceType":"…"` at the start of a text that has no meta of its own.
-fn plain_head(stored: &str) -> Option<usize> {
-    const OPEN: &str = "{\"resourceType\":\"";
+fn plain_head(stored: &[u8]) -> Option<usize> {
+    const OPEN: &[u8] = b"{\"resourceType\":\"";
+    static META: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"meta\""));
     let name = stored.strip_prefix(OPEN)?;
-    let end = name.find('"')?;
+    let end = memchr(b'"', name)?;
     let after = &name[end + 1..];
-    if after.starts_with(",\"id\"")
-        || !(after.starts_with(",\"") || after == "}")
-        || stored.contains("\"meta\"")
+    if after.starts_with(b",\"id\"")
+        || !(after.starts_with(b",\"") || after == b"}")
+        || META.find(stored).is_some()
     {
         return None;
     }
@@ -221,6 +225,11 @@ fn push_string(out: &mut String, text: &str) {
     }
 }
 
+fn push_bytes(out: &mut Vec<u8>, text: &str) {
+    // Writing to memory cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
 /// A member of an object: its key, and where the value and the whole of it lie in the text.
 struct Member {
     key: String,
@@ -312,7 +321,7 @@ mod tests {
     }
 
     fn text(stored: &str, columns: &Columns<'_>) -> String {
-        String::from_utf8(compose(stored, columns).unwrap()).unwrap()
+        String::from_utf8(compose(stored.as_bytes(), columns).unwrap()).unwrap()
     }
 
     #[test]
@@ -367,11 +376,11 @@ mod tests {
 
     #[test]
     fn what_is_not_a_resource_is_said() {
-        assert_eq!(compose("[1]", &columns()), Err(BodyError::NotAnObject));
-        assert_eq!(compose("{\"a\":1", &columns()), Err(BodyError::NotAnObject));
-        assert_eq!(compose("{\"a\":1}", &columns()), Err(BodyError::NoResourceType));
+        assert_eq!(compose(b"[1]", &columns()), Err(BodyError::NotAnObject));
+        assert_eq!(compose(b"{\"a\":1", &columns()), Err(BodyError::NotAnObject));
+        assert_eq!(compose(b"{\"a\":1}", &columns()), Err(BodyError::NoResourceType));
         assert_eq!(
-            compose("{\"resourceType\":\"Patient\",\"meta\":3}", &columns()),
+            compose(b"{\"resourceType\":\"Patient\",\"meta\":3}", &columns()),
             Err(BodyError::MetaNotAnObject)
         );
         assert!(text("{\"resourceType\":\"Patient\"}", &columns()).ends_with("}}"));

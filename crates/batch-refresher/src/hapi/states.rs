@@ -336,13 +336,11 @@ fn large_objects_of(rows: &[Current]) -> Vec<Oid> {
 fn stored_text<'a>(
     row: &'a Current,
     objects: &'a HashMap<u32, Result<Vec<u8>, String>>,
-) -> Result<Cow<'a, str>, String> {
+) -> Result<Cow<'a, [u8]>, String> {
     if row.encoding == Encoding::External {
         return Err("the text lies in an external store (encoding ESR), which is not read".to_owned());
     }
     if let Some(text) = &row.text {
-        // PostgreSQL sends what is asked of it in UTF-8.
-        let text = str::from_utf8(text).map_err(|_| "the text is not UTF-8".to_owned())?;
         return Ok(Cow::Borrowed(text));
     }
     let bytes = match row.large_object.and_then(|oid| objects.get(&oid.0)) {
@@ -355,8 +353,10 @@ fn stored_text<'a>(
             ));
         }
     };
-    let utf8 =
-        |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| "the large object is not UTF-8".to_owned());
+    let utf8 = |bytes: Vec<u8>| match String::from_utf8(bytes) {
+        Ok(text) => Ok(text.into_bytes()),
+        Err(_) => Err("the large object is not UTF-8".to_owned()),
+    };
     match row.encoding {
         Encoding::Json => utf8(bytes.clone()).map(Cow::Owned),
         Encoding::CompressedJson => {

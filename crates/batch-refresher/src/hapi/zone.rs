@@ -1,6 +1,6 @@
 //! HAPI's clock face: `res_updated` is written in the JVM's default time zone, without saying so.
 
-use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Datelike, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 
 /// The time zone of HAPI's JVM.
@@ -22,6 +22,9 @@ impl Zone {
     /// The instant of a `res_updated`, and its offset, as HAPI's own driver reads it: an hour that occurs twice is the second one (standard time),
     /// one that does not occur is moved on by the step.
     pub fn instant(self, local: NaiveDateTime) -> DateTime<Tz> {
+        if self.0 == Tz::UTC {
+            return Tz::UTC.from_utc_datetime(&local);
+        }
         match self.0.from_local_datetime(&local) {
             LocalResult::Single(t) | LocalResult::Ambiguous(_, t) => t,
             LocalResult::None => {
@@ -52,7 +55,30 @@ impl Zone {
 
     /// `meta.lastUpdated` as HAPI writes it: milliseconds and the zone's offset.
     pub fn lexical(t: &DateTime<Tz>) -> String {
-        t.format("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+        let local = t.naive_local();
+        // By hand: a pattern takes ten times as long, and every body has one.
+        let mut text = *b"0000-00-00T00:00:00.000+00:00";
+        let mut put = |from: usize, digits: usize, value: u32| {
+            let mut left = value;
+            for byte in text[from..from + digits].iter_mut().rev() {
+                *byte = b'0' + (left % 10).to_le_bytes()[0];
+                left /= 10;
+            }
+        };
+        let offset = t.offset().fix().local_minus_utc();
+        put(0, 4, local.year().unsigned_abs());
+        put(5, 2, local.month());
+        put(8, 2, local.day());
+        put(11, 2, local.hour());
+        put(14, 2, local.minute());
+        put(17, 2, local.second());
+        put(20, 3, local.nanosecond() / 1_000_000);
+        put(24, 2, offset.unsigned_abs() / 3600);
+        put(27, 2, offset.unsigned_abs() / 60 % 60);
+        if offset < 0 {
+            text[23] = b'-';
+        }
+        String::from_utf8_lossy(&text).into_owned()
     }
 }
 

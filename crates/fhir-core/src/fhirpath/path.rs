@@ -380,7 +380,8 @@ pub(super) fn key_of<'r>(
     // Most are `Type/id`.
     if let Some((found, id)) = reference.split_at_checked(reference.bytes().position(|b| b == b'/')?)
         && let Some(id) = id.get(1..).filter(|id| is_key(id))
-        && is_type(found)
+        // The wanted type is one: no need to look at its letters.
+        && (of_type == Some(found) || is_type(found))
     {
         return is_wanted(found, of_type).then_some(id);
     }

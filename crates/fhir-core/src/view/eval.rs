@@ -41,6 +41,9 @@ pub const MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Columns of a row that needs no memory of its own.
 const FEW_COLUMNS: usize = 16;
 
+/// Bytes that rows may take before they are counted.
+const UNMEASURED: usize = 16 * 1024 * 1024;
+
 /// Cells that are set to null in the time of a step.
 const CELLS: u64 = 16;
 
@@ -62,6 +65,8 @@ pub(super) struct Evaluation<'a, 'r> {
     row: &'r mut [Cell<'a>],
     sink: &'r mut dyn RowSink,
     rows: usize,
+    /// Rows whose bytes are not counted.
+    unmeasured: usize,
     bytes: usize,
     nodes: usize,
 }
@@ -104,6 +109,7 @@ pub(super) fn run<'a, 'r>(
         row,
         sink,
         rows: 0,
+        unmeasured: UNMEASURED / (resource.root.text().len() * view.columns.len()).max(1),
         bytes: 0,
         nodes: 0,
     };
@@ -126,10 +132,13 @@ impl<'a, 'r> Evaluation<'a, 'r> {
         if self.rows == MAX_ROWS {
             return Err(EvalError::TooManyRows { limit: MAX_ROWS });
         }
-        let texts: usize = self.row.iter().map(Cell::text_len).sum();
-        self.bytes += size_of_val(self.row) + texts;
-        if self.bytes > MAX_BYTES {
-            return Err(EvalError::TooLarge { limit: MAX_BYTES });
+        // A few rows cannot be too many bytes: what was built for them is bounded by itself, all else is text of the resource.
+        if self.rows >= self.unmeasured {
+            let texts: usize = self.row.iter().map(Cell::text_len).sum();
+            self.bytes += size_of_val(self.row) + texts;
+            if self.bytes > MAX_BYTES {
+                return Err(EvalError::TooLarge { limit: MAX_BYTES });
+            }
         }
         self.rows += 1;
         self.sink.row(self.row);

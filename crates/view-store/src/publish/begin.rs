@@ -299,7 +299,7 @@ async fn add_columns(
                 ddl,
                 "ALTER TABLE {table} ADD COLUMN {} {}; ",
                 tables::quoted(&column.name),
-                column.sql_type()
+                tables::column_type(column)
             );
         }
     }
