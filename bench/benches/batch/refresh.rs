@@ -124,10 +124,7 @@ pub(crate) async fn start(
 /// Steps a run to its end.
 pub(crate) async fn finish(mut run: RefreshRun) -> anyhow::Result<()> {
     loop {
-        let t = Instant::now();
-        let step = run.step().await?;
-        eprintln!("step {:?}", t.elapsed());
-        match step {
+        match run.step().await? {
             Step::More => {}
             Step::Finished => break,
             other => bail!("the run ended: {other:?}"),

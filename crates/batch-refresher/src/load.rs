@@ -92,7 +92,7 @@ impl Source {
         range: IdRange,
     ) -> Result<Evaluator, RunError> {
         let mut chunks = pin!(self.hapi.load(&self.resource_type, range, self.meta));
-        let mut evaluating = Evaluating::Idle(evaluator);
+        let mut evaluating = Evaluating::Idle(Box::new(evaluator));
         while let Some(chunk) = chunks.try_next().await? {
             let (evaluator, done) = evaluating.end().await?;
             evaluating = Evaluating::begin(load, evaluator, chunk);
@@ -121,7 +121,7 @@ pub(crate) fn meta_read(views: &TypeViews) -> MetaRead {
 
 /// A chunk that is being evaluated on a thread of the blocking pool, which has the evaluator meanwhile.
 enum Evaluating {
-    Idle(Evaluator),
+    Idle(Box<Evaluator>),
     Busy(tokio::task::JoinHandle<(Evaluator, LoadBatch)>),
 }
 
@@ -136,7 +136,7 @@ impl Evaluating {
 
     async fn end(self) -> Result<(Evaluator, Option<LoadBatch>), RunError> {
         match self {
-            Self::Idle(evaluator) => Ok((evaluator, None)),
+            Self::Idle(evaluator) => Ok((*evaluator, None)),
             Self::Busy(task) => {
                 let (evaluator, batch) = task.await.map_err(|_| RunError::Evaluation)?;
                 Ok((evaluator, Some(batch)))

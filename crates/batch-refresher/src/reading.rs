@@ -10,7 +10,7 @@ use fhir_core::{merge::Position, resource::State};
 use futures::{Stream, stream};
 use view_store::{StoreError, ViewStore};
 
-use crate::hapi::{Clock, FIRST_CHUNK, Hapi, HapiError, HapiSnapshot, next_chunk};
+use crate::hapi::{Clock, FIRST_CHUNK, Hapi, HapiError, HapiSnapshot, Misdated, next_chunk};
 
 /// Why a reading failed.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +129,15 @@ impl OpenReading {
         self.snapshot
             .changed_since(resource_type, since, floor, limit)
             .await
+    }
+
+    /// Among the newest versions those that [`changed_since`](Self::changed_since) does not find by their date.
+    pub async fn misdated_since(
+        &mut self,
+        resource_type: &str,
+        since: &Position,
+    ) -> Result<Misdated, HapiError> {
+        self.snapshot.misdated_since(resource_type, since).await
     }
 
     /// The current states of these ids in the order of the ids, each once, in chunks; an id that HAPI has no row of is gone at T.

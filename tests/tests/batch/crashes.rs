@@ -132,11 +132,11 @@ impl World {
         self.before.clone_from(&self.now);
         self.round += 1;
         for i in 0..PATIENTS {
-            if self.round > 1 && (i + self.round) % 3 != 0 {
+            if self.round > 1 && !(i + self.round).is_multiple_of(3) {
                 continue;
             }
             let family = format!("r{}", self.round);
-            let alive = (i + self.round) % 4 != 0;
+            let alive = !(i + self.round).is_multiple_of(4);
             if !alive && self.now[i].is_empty() {
                 continue;
             }

@@ -217,3 +217,44 @@ async fn replicas_share_the_ranges_and_one_that_dies_gives_its_range_back() -> a
     assert_eq!(left(&played).await?, "(0,0,0)");
     Ok(())
 }
+
+#[tokio::test]
+async fn law_2_a_load_has_of_meta_what_the_views_look_at() -> anyhow::Result<()> {
+    const META: &str = r#"{
+        "resourceType": "ViewDefinition", "name": "META", "status": "active", "resource": "Patient",
+        "select": [{"column": [{"name": "found", "path": "PATH", "type": "string"}]}]}"#;
+    let played = Played::start().await?;
+    let hapi = played.hapi().await?;
+    played.write("a", Some(&patient("a"))).await?;
+    played
+        .execute(
+            "UPDATE hfj_resource SET has_tags = true; \
+             INSERT INTO hfj_tag_def (tag_id, tag_type, tag_system, tag_code) VALUES (1, 1, 'profile', 'http://p'), (2, 2, 'http://s', 'R'), (3, 0, 'http://t', 'T'); \
+             INSERT INTO hfj_res_tag (pid, tag_id, res_id, res_type) SELECT tag_id, tag_id, res_id, 'Patient' FROM hfj_tag_def, hfj_resource",
+        )
+        .await?;
+    // One view a run, so that what another one looks at does not help.
+    for (name, path, expected) in [
+        ("versions", "meta.versionId", "(1)"),
+        ("sources", "meta.source", "(#Rq1)"),
+        ("profiles", "meta.profile.first()", "(http://p)"),
+        ("labels", "meta.security.code.first()", "(R)"),
+        ("tags", "meta.where(tag.exists()).tag.code.first()", "(T)"),
+        (
+            "all",
+            "descendants().where($this is uri).where($this = 'http://t').first()",
+            "(http://t)",
+        ),
+    ] {
+        played
+            .put(&META.replace("META", name).replace("PATH", path))
+            .await?;
+        finish(start(&played, &hapi, RunKind::Join, Ranges::Of(100)).await?).await?;
+        let found = played
+            .shown(&format!("SELECT found FROM sqlonfhir.\"{name}\""))
+            .await?;
+        assert_eq!(found, [expected], "{name}");
+        played.store.drop_view(name).await?;
+    }
+    Ok(())
+}

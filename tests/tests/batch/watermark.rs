@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use batch_refresher::reading::Reading;
+use batch_refresher::{
+    hapi::{Hapi, HapiSettings},
+    reading::Reading,
+};
 use chrono::NaiveDateTime;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use sqlx::Connection as _;
@@ -181,5 +184,50 @@ async fn a_transaction_that_stays_open_is_waited_for_however_long() -> anyhow::R
         chrono::TimeDelta::milliseconds(5),
         "nothing is open, our own backends do not count"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_time_zone_that_is_not_hapis_is_refused_with_the_likely_one() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    played.put(PATIENT_VIEW).await?;
+    played.write("a", Some(&patient("a"))).await?;
+    let tokyo = Hapi::connect(HapiSettings {
+        zone: "Asia/Tokyo".parse()?,
+        ..played.settings()
+    })
+    .await?;
+    played.refresh(&tokyo, RunKind::Join).await?;
+    played.write("b", Some(&patient("b"))).await?;
+    let refused = played
+        .refresh(&tokyo, RunKind::Incremental)
+        .await
+        .expect_err("it would lose b");
+    let refused = refused.to_string();
+    assert!(
+        refused.contains("540 minutes ago") && refused.contains("likely UTC"),
+        "{refused}"
+    );
+    assert!(refused.contains("hapi.time_zone"), "{refused}");
+    // Set right, nothing is lost.
+    played
+        .refresh(&played.hapi().await?, RunKind::Incremental)
+        .await?;
+    assert_eq!(played.names().await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_version_dated_before_the_margin_is_taken_in_if_it_is_seen() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    let hapi = played.hapi().await?;
+    played.put(PATIENT_VIEW).await?;
+    played.write("a", Some(&patient("a"))).await?;
+    played.refresh(&hapi, RunKind::Join).await?;
+    let mut connection = played.writer.acquire().await?;
+    let long_ago = now(&mut connection).await? - chrono::TimeDelta::minutes(7);
+    write(&mut connection, "late", long_ago, Some(&patient("late"))).await?;
+    played.refresh(&hapi, RunKind::Incremental).await?;
+    assert_eq!(played.names().await?, ["(a,female,a)", "(late,female,late)"]);
     Ok(())
 }

@@ -17,6 +17,7 @@ mod body;
 mod count;
 mod error;
 mod load;
+mod misdated;
 mod schema;
 mod snapshot;
 mod states;
@@ -41,6 +42,7 @@ use sqlx::{
 
 pub use error::HapiError;
 pub use load::{IdRange, Selection};
+pub use misdated::Misdated;
 pub use schema::{Partition, Schema};
 pub(crate) use snapshot::CHUNK;
 pub use snapshot::HapiSnapshot;
@@ -254,10 +256,10 @@ async fn check_zone(connection: &mut sqlx::PgConnection, zone: Zone) -> Result<(
     let ahead = zone.instant(newest).to_utc() - now;
     if ahead > TimeDelta::minutes(20) {
         return Err(HapiError::Refused(format!(
-            "HAPI's newest res_updated lies {} minutes in the future if its JVM runs in {}: set hapi.time_zone to the JVM's zone (-Duser.timezone, else \
-             that of its machine)",
+            "HAPI's newest res_updated lies {} minutes in the future if its JVM runs in {}: {}",
             ahead.num_minutes(),
-            zone.0
+            zone.0,
+            misdated::advice(zone, ahead, now)
         )));
     }
     Ok(())

@@ -7,7 +7,7 @@ use fhir_core::{
     merge::Position,
     resource::{Content, State},
 };
-use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _, Transaction};
 
 use super::{Hapi, HapiError, TIMELINE};
 
@@ -88,7 +88,7 @@ impl Hapi {
 /// A row carries 32 bits of its transaction's number. Every transaction that a snapshot sees lies below its xmax, so the distance to xmax,
 /// modulo 2^32, says the whole number: at or above `since_xmin` exactly if the distance is at most this. After 2^32 transactions every row
 /// counts as new; so does one whose number is older than an epoch, by chance: both are only read again.
-fn reach(xmax: u64, since_xmin: u64) -> i64 {
+pub(super) fn reach(xmax: u64, since_xmin: u64) -> i64 {
     const WHOLE_EPOCH: u64 = u32::MAX as u64;
     i64::try_from(
         xmax.checked_sub(since_xmin)
@@ -99,6 +99,14 @@ fn reach(xmax: u64, since_xmin: u64) -> i64 {
 }
 
 impl HapiSnapshot {
+    pub(super) fn hapi(&self) -> &Hapi {
+        &self.hapi
+    }
+
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+
     /// Each statement from here on may take so long. For readings that others wait for: when they have gone, the driver does not cancel what runs.
     pub(crate) async fn limit_statements(&mut self, limit: Duration) -> Result<(), HapiError> {
         let sql = format!("SET LOCAL statement_timeout = {}", limit.as_millis());

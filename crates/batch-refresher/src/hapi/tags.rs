@@ -1,7 +1,7 @@
 //! Definitions of tags: few, never changed once written, asked for with every resource; so they are kept.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{PoisonError, RwLock},
 };
 
@@ -27,8 +27,8 @@ impl TagDefinitions {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let mut found = HashMap::new();
         for id in ids {
-            if !found.contains_key(&id) {
-                found.insert(id, known.get(&id)?.clone());
+            if let Entry::Vacant(new) = found.entry(id) {
+                new.insert(known.get(&id)?.clone());
             }
         }
         Some(found)

@@ -32,11 +32,11 @@ impl<V: AsRef<CompiledView>> ViewSet<V> {
     /// Whether a view of the set may look at the member of the resource that these names lead to.
     pub fn reads(&self, path: &[&str]) -> bool {
         // Asked the way resources are read: what is passed over in a resource that has nothing but the path is never looked at.
-        let open: String = path
-            .iter()
-            .map(|name| format!("{}:{{", serde_json::Value::from(*name)))
-            .collect();
-        let probe = format!("{{{open}\"id\":\"a\"{}}}", "}".repeat(path.len()));
+        let probe = (path.iter().rev()).fold(
+            serde_json::json!({"id": "a"}),
+            |below, name| serde_json::json!({*name: below}),
+        );
+        let probe = probe.to_string();
         let mut tape = Tape::default();
         let Ok(doc) = self.reader.read(&mut tape, probe.as_bytes()) else {
             return true;

@@ -8,6 +8,7 @@
 //! back. What is loaded outlives its run: the next one goes on with it, if it would load the very same. A load is owned by the session that holds
 //! the advisory lock on its token; one whose lock is free is nobody's, and is gone on with or cleared away.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -98,7 +99,11 @@ impl Stage {
             self.ids, self.failed
         );
         if !self.life.is_empty() {
-            ddl += &format!("CREATE UNLOGGED TABLE {0} AS SELECT true AS alive;", self.life);
+            let _ = write!(
+                ddl,
+                "CREATE UNLOGGED TABLE {} AS SELECT true AS alive;",
+                self.life
+            );
         }
         tables::execute(connection, ddl, "making the tables of a run").await
     }
@@ -186,19 +191,19 @@ pub(super) async fn own(
     plan: &str,
     resume: bool,
 ) -> Result<Noted, StoreError> {
-    let mut taken = None;
+    let mut same_load = None;
     for load in under_way(connection, resource_type).await? {
         if !locks::try_lock_load(connection, load.token).await? {
             continue;
         }
         let same = resume && load.recent && load.plan == plan && load.first.is_some();
-        if taken.is_none() && same && load.stage.is_alive(connection).await? {
-            taken = Some(load);
+        if same_load.is_none() && same && load.stage.is_alive(connection).await? {
+            same_load = Some(load);
         } else {
             discard(connection, load.token).await?;
         }
     }
-    if let Some(load) = taken {
+    if let Some(load) = same_load {
         return Ok(load);
     }
     let token: i64 =

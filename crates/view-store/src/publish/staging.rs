@@ -134,7 +134,7 @@ impl Run {
 
     /// Ids that no load has written down, though something of them is known: what became of them must be read.
     pub async fn known_ids(&mut self) -> Result<Vec<String>, StoreError> {
-        if !self.load.as_ref().is_some_and(|load| !load.with_ids()) {
+        if self.load.as_ref().is_none_or(Load::with_ids) {
             return self.live_ids().await;
         }
         sqlx::query_scalar(
