@@ -31,6 +31,7 @@ pub(crate) fn view(view: RegisteredView) -> proto::View {
         batch_as_of: view.batch_as_of.map(time::timestamp),
         published_n: view.published_n,
         row_count: view.row_count.unwrap_or(-1),
+        byte_count: view.byte_count.unwrap_or(-1),
         error_count: view.error_count,
     }
 }

@@ -6,8 +6,11 @@ use std::fmt::Write as _;
 
 use fhir_core::column::{Column, ColumnKind};
 use fhir_core::view::CompiledView;
+use sqlx::PgConnection;
 
-use crate::tables::quoted;
+use crate::StoreError;
+use crate::error::during;
+use crate::tables::{self, Table, quoted};
 
 /// The tag of a column that is to be indexed; its value says nothing, but for `false`.
 const TAG: &str = "index";
@@ -31,13 +34,36 @@ pub(crate) fn is_key(path: &str) -> bool {
     last.starts_with("getResourceKey(") || last.starts_with("getReferenceKey(")
 }
 
-/// Statements that index a table of the view.
-pub(crate) fn ddl(view: &CompiledView, table: &str) -> String {
+/// Statements that index a table of the view, where it is not.
+pub(crate) fn ddl(view: &CompiledView, table: &str, present: &[String]) -> String {
     let mut ddl = String::new();
-    for column in view.columns().iter().filter(|column| is_indexed(column)) {
+    let wanted = view.columns().iter().filter(|column| is_indexed(column));
+    for column in wanted.filter(|column| !present.contains(&column.name)) {
         let _ = write!(ddl, "CREATE INDEX ON {table} ({}); ", quoted(&column.name));
     }
     ddl
+}
+
+/// The indexes that a replaced definition asks for beside those that its tables have.
+pub(crate) async fn add(connection: &mut PgConnection, view: &CompiledView) -> Result<(), StoreError> {
+    let doing = "indexing a replaced view";
+    let mut missing = String::new();
+    for table in Table::ALL {
+        let table = table.of(view.name());
+        let present: Vec<String> = sqlx::query_scalar(
+            "SELECT a.attname::text FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
+             WHERE i.indrelid = $1::text::regclass AND i.indnkeyatts = 1",
+        )
+        .bind(&table)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(during(doing))?;
+        missing += &ddl(view, &table, &present);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    tables::execute(connection, missing, doing).await
 }
 
 #[cfg(test)]

@@ -167,7 +167,7 @@ pub(crate) async fn make_of_staged(
     );
     for table in [Table::Live, Table::Shadowed] {
         let name = table.of(view.name());
-        let (shape, indexes) = (shape(view.columns()), indexes::ddl(view, &name));
+        let (shape, indexes) = (shape(view.columns()), indexes::ddl(view, &name, &[]));
         let _ = write!(
             ddl,
             "CREATE TABLE {name} ({shape}); CREATE INDEX ON {name} (_rid); {indexes}"

@@ -124,6 +124,14 @@ async fn a_version_that_a_refresh_could_not_find_is_counted() -> anyhow::Result<
     let mut connection = played.writer.acquire().await?;
     let late = now(&mut connection).await? - TimeDelta::minutes(10);
     write(&mut connection, "late", late, Some(&patient("Late"))).await?;
+    // So many came after it that it is not among the newest versions, whose dates are looked at.
+    played
+        .execute(
+            "INSERT INTO hfj_res_ver (pid, res_id, res_type, res_ver, res_published, res_updated, res_version, has_tags, res_encoding, res_text_vc) \
+             SELECT 1000000 + g, res_id, res_type, 1000 + g, at, at, 'R4', false, 'JSON', '{}' FROM generate_series(1, 1000) g, hfj_resource, \
+             LATERAL (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS at) clock WHERE fhir_id = 'a'",
+        )
+        .await?;
     replica.run(RunKind::Incremental).await?;
     assert_eq!(played.names().await?.len(), 1);
     let reconciled = replica.run(RunKind::Full).await?;

@@ -265,6 +265,8 @@ async fn law_4_a_view_that_cannot_join_stops_no_other_view_of_its_type() -> anyh
 async fn folder_is_registered(client: &mut Client) -> anyhow::Result<()> {
     let view = active(client, "patient_names").await?;
     assert_eq!((view.resource_type.as_str(), view.row_count), ("Patient", 2));
+    // Three tables, each with an index or more of at least a page.
+    assert!(view.byte_count >= 3 * 8192, "{}", view.byte_count);
     let status = client.get_status(proto::GetStatusRequest {}).await?.into_inner();
     assert!(
         status

@@ -158,6 +158,52 @@ async fn law_8_a_reader_never_sees_half_of_a_refresh_nor_of_a_join() -> anyhow::
 }
 
 #[tokio::test]
+async fn keys_and_tagged_columns_are_indexed_and_what_is_described_is_commented() -> anyhow::Result<()> {
+    let labs = Fixture::with_labs(&[observation("a", 1, "1")]).await?;
+    let mut connection = labs.connect().await?;
+    let indexed = "SELECT string_agg(replace(schemaname, 'sqlonfhir_', '') || ' ' || substring(indexdef FROM '\\(.*'), ', ' ORDER BY schemaname, indexname) \
+                   FROM pg_indexes WHERE tablename = 'labs' AND indexdef NOT LIKE '%\\_rid%'";
+    let all: String = sqlx::query_scalar(indexed).fetch_one(&mut connection).await?;
+    assert_eq!(all, "base (id), live (id), shadowed (id)");
+    // A replacement brings one, and loses none.
+    let tagged = r#", {"name": "unit", "path": "value.ofType(Quantity).unit", "description": "of the value", "tag": [{"name": "index", "value": "btree"}]}"#;
+    assert_eq!(labs.put("labs", tagged).await?, PutOutcome::Replacing);
+    labs.join(2, &[observation("a", 1, "1")]).await?;
+    let all: String = sqlx::query_scalar(indexed).fetch_one(&mut connection).await?;
+    assert_eq!(
+        all,
+        "base (id), base (unit), live (id), live (unit), shadowed (id), shadowed (unit)"
+    );
+    let comment: String = sqlx::query_scalar(
+        "SELECT col_description('sqlonfhir.labs'::regclass, attnum) FROM pg_attribute WHERE attrelid = 'sqlonfhir.labs'::regclass AND attname = 'unit'",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    assert_eq!(comment, "of the value");
+    // What an index cannot take is an error of its resource, not of the load.
+    let long = |mut state: State| {
+        if let fhir_core::resource::Content::Body(body) = &mut state.content {
+            *body = String::from_utf8(body.clone())?
+                .replace("\"mg\"", &format!("\"{}\"", "m".repeat(3000)))
+                .into_bytes();
+        }
+        anyhow::Ok(state)
+    };
+    labs.publish(
+        RunKind::Full,
+        3,
+        &[observation("a", 1, "1"), long(observation("long", 1, "1"))?],
+    )
+    .await?;
+    assert_eq!(labs.merged().await?, "a=1");
+    let reason: String = sqlx::query_scalar("SELECT reason FROM sqlonfhir.errors WHERE id = 'long'")
+        .fetch_one(&mut connection)
+        .await?;
+    assert!(reason.contains("unit") && reason.contains("index"), "{reason}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_joining_view_is_not_seen_before_and_its_loader_may_die() -> anyhow::Result<()> {
     let labs = Fixture::with_labs(&[observation("a", 1, "1")]).await?;
     labs.put("later", WITH_UNIT).await?;

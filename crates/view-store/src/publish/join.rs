@@ -14,7 +14,7 @@ use crate::error::during;
 use crate::freshness::TypeRow;
 use crate::registry::{bump_registry, bump_type, check_generation};
 use crate::tables::{self, Table};
-use crate::{StoreError, locks, transaction};
+use crate::{StoreError, indexes, locks, transaction};
 
 /// Live changes wait while a view joins, so the lock is asked for in short tries; a type that is never free for so long is a fault.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -146,6 +146,7 @@ impl Run {
              INSERT INTO {base} ({columns}) SELECT {columns} FROM {staged}"
         );
         tables::execute(&mut self.connection, sql, "replacing a view's rows").await?;
+        indexes::add(&mut self.connection, &self.views.views[index]).await?;
         sqlx::query(
             "UPDATE sqlonfhir_meta.view SET definition = pending_definition, hash = pending_hash, url = pending_url, \
              pending_definition = NULL, pending_hash = NULL, public_outdated = true WHERE name = $1",

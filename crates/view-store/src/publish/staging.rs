@@ -156,7 +156,7 @@ impl Run {
         let keys = targets.map(|(target, view)| {
             // Only what becomes the base table is ever asked by the view's own columns.
             let indexes = if target.part == Part::Joins {
-                indexes::ddl(view, &target.table)
+                indexes::ddl(view, &target.table, &[])
             } else {
                 String::new()
             };

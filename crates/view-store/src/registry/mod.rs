@@ -87,6 +87,8 @@ pub struct RegisteredView {
     pub published_n: i64,
     /// Batch rows as of the last refresh; `None` if not materialised.
     pub row_count: Option<i64>,
+    /// Bytes of its tables with their indexes; `None` if not materialised.
+    pub byte_count: Option<i64>,
     /// Resources with an evaluation error for this view.
     pub error_count: i64,
 }
@@ -171,6 +173,7 @@ struct RegistryRow {
     batch_as_of: Option<DateTime<Utc>>,
     published_n: i64,
     row_count: Option<i64>,
+    byte_count: Option<i64>,
     error_count: i64,
 }
 
@@ -180,6 +183,8 @@ impl ViewStore {
         let rows: Vec<RegistryRow> = sqlx::query_as(
             "SELECT v.name, v.url, v.resource_type, v.definition, v.hash, v.state, v.reason, v.row_count, \
                     t.published_as_of AS batch_as_of, coalesce(t.published_n, 0) AS published_n, \
+                    (SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace \
+                     WHERE c.relname = v.name AND c.relkind = 'r' AND s.nspname IN ('sqlonfhir_base', 'sqlonfhir_live', 'sqlonfhir_shadowed')) AS byte_count, \
                     (SELECT count(*) FROM sqlonfhir_meta.error e WHERE e.view = v.name) AS error_count \
              FROM sqlonfhir_meta.view v LEFT JOIN sqlonfhir_meta.resource_type t ON t.type = v.resource_type ORDER BY v.name",
         )
@@ -201,6 +206,7 @@ impl ViewStore {
                     batch_as_of: row.batch_as_of.filter(|_| materialised),
                     published_n: if materialised { row.published_n } else { 0 },
                     row_count: row.row_count.filter(|_| materialised),
+                    byte_count: row.byte_count.filter(|_| materialised),
                     error_count: row.error_count,
                 })
             })
