@@ -81,7 +81,7 @@ impl Source {
             loader.finish().await?;
             left -= 1;
         }
-        Ok(())
+        Ok(loader.end().await?)
     }
 
     async fn range(

@@ -228,10 +228,12 @@ impl RefreshRun {
         let open = reading.open(&self.store, &[resource_type]).await?;
         let first = open.position();
         drop(open);
-        let count = self.hapi.about_how_many(resource_type).await?;
-        self.progress.set_total(count);
         let ranges = match &self.settings.ranges {
-            Ranges::Of(size) => self.hapi.ranges(resource_type, count, *size).await?,
+            Ranges::Of(size) => {
+                let count = self.hapi.about_how_many(resource_type).await?;
+                self.progress.set_total(count);
+                self.hapi.ranges(resource_type, count, *size).await?
+            }
             Ranges::At(bounds) => IdRange::split_at(bounds),
         };
         let ranges: Vec<RangeBounds> = ranges.iter().map(|range| (range.from, range.to)).collect();

@@ -3,7 +3,9 @@
 //! The driver leaves Nagle's algorithm on, and a COPY ends with a small message behind another: over TCP the two wait for the receiver's delayed
 //! acknowledgement, 40 ms. A statement with its parameters is one message. So what must be visible at once goes by `INSERT`.
 
-use fhir_core::column::Column;
+use std::borrow::Cow;
+
+use fhir_core::column::{Column, ColumnKind};
 use fhir_core::row::Cell;
 use sqlx::encode::IsNull;
 use sqlx::postgres::types::Oid;
@@ -19,6 +21,16 @@ use crate::{StoreError, decode, tables};
 /// Above so many bytes a COPY is faster although it waits.
 const COPY_FROM: usize = 4 * 1024 * 1024;
 
+/// A field of encoded tuples.
+pub(crate) struct Field<'a> {
+    /// The table's column, quoted.
+    pub(crate) name: Cow<'a, str>,
+    /// Its type, and that of an array of it.
+    pub(crate) oids: (i32, u32),
+    /// The view's column, if it holds a collection.
+    pub(crate) collection: Option<&'a Column>,
+}
+
 /// Puts encoded rows of a view with these columns into `table` (qualified, quoted). Returns how many.
 pub(crate) async fn put_rows(
     connection: &mut PgConnection,
@@ -26,21 +38,40 @@ pub(crate) async fn put_rows(
     columns: &[Column],
     tuples: &[&[u8]],
 ) -> Result<u64, StoreError> {
+    let hidden = HIDDEN.iter().map(|hidden| Field {
+        name: hidden.name.into(),
+        oids: hidden.oids,
+        collection: None,
+    });
+    let own = columns.iter().map(|column| Field {
+        name: tables::quoted(&column.name).into(),
+        oids: oids(if column.collection {
+            ColumnKind::Text
+        } else {
+            column.kind
+        }),
+        collection: column.collection.then_some(column),
+    });
+    put_tuples(connection, table, &hidden.chain(own).collect::<Vec<_>>(), tuples).await
+}
+
+/// Puts tuples of these fields into `table` (qualified, quoted). Returns how many.
+pub(crate) async fn put_tuples(
+    connection: &mut PgConnection,
+    table: &str,
+    fields: &[Field<'_>],
+    tuples: &[&[u8]],
+) -> Result<u64, StoreError> {
     let bytes: usize = tuples.iter().map(|t| t.len()).sum();
     if bytes == 0 {
         return Ok(0);
     }
     if bytes > COPY_FROM {
-        return copy_in(
-            connection,
-            &format!("{table} ({})", tables::all_columns(columns)),
-            tuples,
-        )
-        .await;
+        return copy_in(connection, &format!("{table} ({})", names(fields)), tuples).await;
     }
-    let arrays = transpose(columns, tuples)
+    let arrays = transpose(fields, tuples)
         .ok_or_else(|| StoreError::Inconsistent("encoded rows are not of their view's columns".into()))?;
-    let mut query = sqlx::query(AssertSqlSafe(insert_sql(table, columns)));
+    let mut query = sqlx::query(AssertSqlSafe(insert_sql(table, fields)));
     for array in arrays {
         query = query.bind(array);
     }
@@ -53,21 +84,23 @@ pub(crate) async fn put_rows(
 
 /// `INSERT INTO table (…) SELECT c1, …, cN::text[] FROM unnest($1, …, $N) AS rows (c1, …, cN)`. A collection travels as the text of its array,
 /// since PostgreSQL has no arrays of arrays of different lengths.
-fn insert_sql(table: &str, columns: &[Column]) -> String {
-    let fields = HIDDEN.len() + columns.len();
-    let list = |item: &dyn Fn(usize) -> String| (0..fields).map(item).collect::<Vec<_>>().join(", ");
-    let selected = list(
-        &|i| match i.checked_sub(HIDDEN.len()).and_then(|i| columns.get(i)) {
-            Some(column) if column.collection => format!("c{i}::{}", column.sql_type()),
-            _ => format!("c{i}"),
-        },
-    );
+fn insert_sql(table: &str, fields: &[Field<'_>]) -> String {
+    let list = |item: &dyn Fn(usize) -> String| (0..fields.len()).map(item).collect::<Vec<_>>().join(", ");
+    let selected = list(&|i| match fields[i].collection {
+        Some(column) => format!("c{i}::{}", column.sql_type()),
+        None => format!("c{i}"),
+    });
     format!(
         "INSERT INTO {table} ({}) SELECT {selected} FROM unnest({}) AS encoded ({})",
-        tables::all_columns(columns),
+        names(fields),
         list(&|i| format!("${}", i + 1)),
         list(&|i| format!("c{i}")),
     )
+}
+
+fn names(fields: &[Field<'_>]) -> String {
+    let names: Vec<&str> = fields.iter().map(|field| field.name.as_ref()).collect();
+    names.join(", ")
 }
 
 /// One column of all rows, as PostgreSQL's binary array.
@@ -101,18 +134,12 @@ impl Encode<'_, Postgres> for ColumnArray {
 }
 
 /// Tuples to columns: a tuple's field and an array's member have one form, length and value.
-fn transpose(columns: &[Column], tuples: &[&[u8]]) -> Option<Vec<ColumnArray>> {
-    let text = oids(fhir_core::column::ColumnKind::Text);
-    let own = columns
+fn transpose(fields: &[Field<'_>], tuples: &[&[u8]]) -> Option<Vec<ColumnArray>> {
+    let mut arrays: Vec<ColumnArray> = fields
         .iter()
-        .map(|c| if c.collection { text } else { oids(c.kind) });
-    let mut arrays: Vec<ColumnArray> = HIDDEN
-        .iter()
-        .map(|hidden| hidden.oids)
-        .chain(own)
-        .map(|(member, array)| ColumnArray {
-            member,
-            array,
+        .map(|field| ColumnArray {
+            member: field.oids.0,
+            array: field.oids.1,
             has_null: false,
             length: 0,
             members: Vec::new(),
@@ -121,12 +148,12 @@ fn transpose(columns: &[Column], tuples: &[&[u8]]) -> Option<Vec<ColumnArray>> {
     for tuple in tuples {
         let mut rest = *tuple;
         while !rest.is_empty() {
-            let (fields, after) = rest.split_first_chunk()?;
+            let (count, after) = rest.split_first_chunk()?;
             rest = after;
-            if usize::from(u16::from_be_bytes(*fields)) != arrays.len() {
+            if usize::from(u16::from_be_bytes(*count)) != arrays.len() {
                 return None;
             }
-            for (index, array) in arrays.iter_mut().enumerate() {
+            for (field, array) in fields.iter().zip(&mut arrays) {
                 let (length, after) = rest.split_first_chunk::<4>()?;
                 array.length += 1;
                 let Ok(size) = usize::try_from(i32::from_be_bytes(*length)) else {
@@ -137,8 +164,8 @@ fn transpose(columns: &[Column], tuples: &[&[u8]]) -> Option<Vec<ColumnArray>> {
                 };
                 let (value, after) = after.split_at_checked(size)?;
                 rest = after;
-                match index.checked_sub(HIDDEN.len()).and_then(|i| columns.get(i)) {
-                    Some(column) if column.collection => {
+                match field.collection {
+                    Some(column) => {
                         let Ok(Cell::List(members)) = decode::cell(column, Some(value)) else {
                             return None;
                         };
@@ -148,7 +175,7 @@ fn transpose(columns: &[Column], tuples: &[&[u8]]) -> Option<Vec<ColumnArray>> {
                             .extend_from_slice(&i32::try_from(literal.len()).ok()?.to_be_bytes());
                         array.members.extend_from_slice(literal.as_bytes());
                     }
-                    _ => {
+                    None => {
                         array.members.extend_from_slice(length);
                         array.members.extend_from_slice(value);
                     }

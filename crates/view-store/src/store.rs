@@ -12,6 +12,9 @@ use crate::StoreError;
 use crate::error::during;
 use crate::registry::ViewCache;
 
+/// Connections of runs that are kept: as many as a run and its workers use by default.
+const MAX_IDLE: usize = 3;
+
 /// How to reach the views' PostgreSQL.
 #[derive(Clone)]
 pub struct StoreSettings {
@@ -27,10 +30,10 @@ pub struct StoreSettings {
 #[derive(Clone)]
 pub struct ViewStore {
     pub(crate) pool: PgPool,
-    /// For connections of their own: runs of the batch, the mergers' lead, migrations.
+    /// For connections of their own: runs of the batch and their workers, the mergers' lead, migrations.
     options: Arc<PgConnectOptions>,
-    /// That of a run which has ended, for the next one: a new session costs PostgreSQL as much as a small run does.
-    run_connection: Arc<Mutex<Option<PgConnection>>>,
+    /// Those of runs and workers that have ended, for the next ones: a new session costs PostgreSQL as much as a small run does.
+    idle: Arc<Mutex<Vec<PgConnection>>>,
     pub(crate) skew: TimeDelta,
     pub(crate) cache: Arc<ViewCache>,
 }
@@ -58,7 +61,7 @@ impl ViewStore {
         Ok(Self {
             pool,
             options: Arc::new(options),
-            run_connection: Arc::default(),
+            idle: Arc::default(),
             skew: settings.skew,
             cache: Arc::default(),
         })
@@ -78,22 +81,34 @@ impl ViewStore {
             .map_err(during("connecting"))
     }
 
-    /// A connection for a run, without temporary tables, locks or settings of another one.
-    pub(crate) async fn run_connection(&self) -> Result<PgConnection, StoreError> {
-        let kept = self.run_connection.lock().ok().and_then(|mut kept| kept.take());
-        if let Some(mut connection) = kept
-            && connection.ping().await.is_ok()
-        {
-            return Ok(connection);
+    /// A connection for a run or one of its workers, without temporary tables, locks or settings of another one, and with these.
+    pub(crate) async fn run_connection(&self, settings: &'static str) -> Result<PgConnection, StoreError> {
+        // One that is idle may have been closed meanwhile.
+        while let Some(mut connection) = self.idle.lock().ok().and_then(|mut idle| idle.pop()) {
+            if sqlx::raw_sql(settings).execute(&mut connection).await.is_ok() {
+                return Ok(connection);
+            }
         }
-        self.own_connection("researchflow run").await
+        let mut connection = self.own_connection("researchflow run").await?;
+        sqlx::raw_sql(settings)
+            .execute(&mut connection)
+            .await
+            .map_err(during("connecting"))?;
+        Ok(connection)
     }
 
-    /// Takes the connection of a run back; what is of the run has been cleared away.
-    pub(crate) fn keep_run_connection(&self, connection: PgConnection) {
-        if let Ok(mut kept) = self.run_connection.lock() {
-            *kept = Some(connection);
+    /// Takes back the connection of a run or worker that has come to its end; locks and transactions are gone.
+    pub(crate) async fn keep_run_connection(&self, mut connection: PgConnection) -> Result<(), StoreError> {
+        sqlx::raw_sql("DISCARD TEMP; RESET ALL")
+            .execute(&mut connection)
+            .await
+            .map_err(during("ending a run"))?;
+        if let Ok(mut idle) = self.idle.lock()
+            && idle.len() < MAX_IDLE
+        {
+            idle.push(connection);
         }
+        Ok(())
     }
 
     /// A transaction on a pooled connection.

@@ -19,7 +19,7 @@ const UNIQUE_VIOLATION: &str = "23505";
 /// A column that the public views do not show.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HiddenColumn {
-    name: &'static str,
+    pub(crate) name: &'static str,
     definition: &'static str,
     /// PostgreSQL's fixed numbers of its type and of that type's array.
     pub(crate) oids: (i32, u32),

@@ -43,11 +43,11 @@ impl ViewStore {
         kind: RunKind,
         resume: bool,
     ) -> Result<Option<Run>, StoreError> {
-        let mut connection = self.run_connection().await?;
+        let mut connection = self.run_connection(SESSION).await?;
         if !locks::try_lock_run(&mut connection, resource_type).await? {
+            self.keep_run_connection(connection).await?;
             return Ok(None);
         }
-        tables::execute(&mut connection, SESSION.into(), "beginning a run").await?;
         if let Err(error) = self.repair_public_views().await {
             warn!(%error, "a public view still lacks new columns");
         }

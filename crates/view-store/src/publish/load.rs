@@ -12,16 +12,18 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use fhir_core::column::ColumnKind;
 use fhir_core::merge::Position;
 use fhir_core::resource::State;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::{Part, RunKind, Target};
-use crate::copy::copy_in;
 use crate::driver::is_lock_timeout;
+use crate::encode::oids;
 use crate::error::during;
 use crate::evaluated::{Evaluator, LoadBatch};
-use crate::tables::{self, quoted};
+use crate::insert::{Field, put_rows, put_tuples};
+use crate::tables::{self, HIDDEN, quoted};
 use crate::{StoreError, TypeViews, ViewStore, locks, transaction};
 
 /// Tuples that are kept before they are sent: a COPY costs the same whatever it brings.
@@ -29,6 +31,9 @@ const SEND: usize = 8 * 1024 * 1024;
 
 /// A load that was broken off longer ago is begun anew: its catch-up would read almost as much.
 const LONGEST_PAUSE: &str = "24 hours";
+
+/// What a crash of PostgreSQL loses it loses with the note that it was done; the run's last commit waits for all.
+const LOADER: &str = "SET synchronous_commit = off; SET idle_in_transaction_session_timeout = 0";
 
 /// What a range spans: row numbers of the source, from (inclusive) and to (exclusive); `None` is open.
 pub type RangeBounds = (Option<i64>, Option<i64>);
@@ -39,8 +44,8 @@ pub struct Load {
     store: ViewStore,
     token: i64,
     views: Arc<TypeViews>,
-    /// Qualified table and its columns, one for each view.
-    tables: Arc<[(String, String)]>,
+    /// Qualified tables, one for each view.
+    tables: Arc<[String]>,
     stage: Stage,
     with_ids: bool,
 }
@@ -316,10 +321,7 @@ impl Load {
             store: store.clone(),
             token: noted.token,
             views: Arc::new(views.clone()),
-            tables: targets
-                .iter()
-                .map(|t| (t.table.clone(), t.columns.clone()))
-                .collect(),
+            tables: targets.iter().map(|t| t.table.clone()).collect(),
             stage: noted.stage.clone(),
             // Only of what is shown it is asked what is gone.
             with_ids: targets.iter().any(|t| t.part == Part::Shown),
@@ -352,18 +354,27 @@ impl Load {
 
     /// A worker, over a connection of its own.
     pub async fn loader(&self) -> Result<Loader, StoreError> {
-        let mut connection = self.store.own_connection("researchflow load").await?;
-        // What a crash of PostgreSQL loses it loses with the note that it was done; the run's last commit waits for all.
-        let settings = "SET synchronous_commit = off; SET idle_in_transaction_session_timeout = 0";
-        tables::execute(&mut connection, settings.into(), "beginning to load").await?;
         Ok(Loader {
             load: self.clone(),
-            connection,
+            connection: self.store.run_connection(LOADER).await?,
             pending: LoadBatch::default(),
             resources: 0,
             failed: 0,
             ordinal: None,
         })
+    }
+
+    /// A table's key, indexes and statistics, over a connection of its own; see [`tables::index`].
+    pub(super) async fn index(
+        &self,
+        table: &str,
+        key: &str,
+        indexes: &str,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut connection = self.store.run_connection(LOADER).await?;
+        let twice = tables::index(&mut connection, table, key, indexes).await?;
+        self.store.keep_run_connection(connection).await?;
+        Ok(twice)
     }
 
     /// Ranges that are not done: free ones, and those that others are at.
@@ -386,6 +397,22 @@ impl Load {
         .map_err(during("looking at a load"))?;
         Ok(done.cast_unsigned())
     }
+}
+
+/// The columns of the table of ids that a load fills, in the order of [`LoadBatch`]'s tuples.
+fn id_fields() -> [Field<'static>; 4] {
+    let [id, version, updated, _] = HIDDEN.each_ref().map(|hidden| hidden.oids);
+    let fields = [
+        ("id", id),
+        ("version", version),
+        ("updated", updated),
+        ("changed", oids(ColumnKind::Boolean)),
+    ];
+    fields.map(|(name, oids)| Field {
+        name: name.into(),
+        oids,
+        collection: None,
+    })
 }
 
 /// Puts ranges into a load, one after the other. Dropping it gives the range back that it was at.
@@ -434,6 +461,11 @@ impl Loader {
         Ok(())
     }
 
+    /// No range is left to be taken.
+    pub async fn end(self) -> Result<(), StoreError> {
+        self.load.store.keep_run_connection(self.connection).await
+    }
+
     /// The range is done.
     pub async fn finish(&mut self) -> Result<(), StoreError> {
         let doing = during("finishing a range");
@@ -453,10 +485,21 @@ impl Loader {
 
     async fn send(&mut self) -> Result<(), StoreError> {
         let batch = std::mem::take(&mut self.pending);
-        let ids = format!("{} (id, version, updated, changed)", self.load.stage.ids);
-        copy_in(&mut self.connection, &ids, &[&batch.ids]).await?;
-        for ((table, columns), tuples) in self.load.tables.iter().zip(&batch.tuples) {
-            copy_in(&mut self.connection, &format!("{table} ({columns})"), &[tuples]).await?;
+        put_tuples(
+            &mut self.connection,
+            &self.load.stage.ids,
+            &id_fields(),
+            &[&batch.ids],
+        )
+        .await?;
+        for ((table, view), tuples) in self
+            .load
+            .tables
+            .iter()
+            .zip(&self.load.views.views)
+            .zip(&batch.tuples)
+        {
+            put_rows(&mut self.connection, table, view.columns(), &[tuples]).await?;
         }
         let name = |place: usize| self.load.views.views.get(place).map_or("", |view| view.name());
         let failures: Vec<_> = batch

@@ -174,9 +174,7 @@ impl Run {
                 .await
                 .map_err(during(doing));
         }
-        tables::execute(&mut self.connection, "DISCARD TEMP; RESET ALL".into(), doing).await?;
-        self.store.keep_run_connection(self.connection);
-        Ok(())
+        self.store.keep_run_connection(self.connection).await
     }
 
     /// The views whose tables are changed by resources.

@@ -149,9 +149,10 @@ impl Run {
     /// All ranges are in: keys, statistics and counts of what was loaded. A key is made after the load, since loading into an index costs more.
     pub async fn finish_load(&mut self) -> Result<(), StoreError> {
         let doing = during("indexing what was loaded");
-        if self.load.is_none() {
+        let Some(load) = self.load.clone() else {
             return Ok(());
-        }
+        };
+        self.staged = load.done().await?;
         let targets = self.targets.iter().zip(&self.views.views);
         let keys = targets.map(|(target, view)| {
             // Only what becomes the base table is ever asked by the view's own columns.
@@ -163,15 +164,18 @@ impl Run {
             (target.table.clone(), "_rid, _row", indexes)
         });
         let keys = keys.chain([(self.stage.ids.clone(), "id", String::new())]);
-        let mut all = Vec::new();
-        for (table, key, indexes) in keys {
-            let store = self.store.clone();
-            all.push(async move {
-                let mut connection = store.own_connection("researchflow load").await?;
-                tables::index(&mut connection, &table, key, &indexes).await
+        let mut twice = Vec::new();
+        if self.staged < FEW {
+            for (table, key, indexes) in keys {
+                twice.extend(tables::index(&mut self.connection, &table, key, &indexes).await?);
+            }
+        } else {
+            let all = keys.map(|(table, key, indexes)| {
+                let load = load.clone();
+                async move { load.index(&table, key, &indexes).await }
             });
+            twice = futures::future::try_join_all(all).await?.concat();
         }
-        let twice = futures::future::try_join_all(all).await?.concat();
         if !twice.is_empty() {
             // Expunged and created again between two ranges: both were loaded. The catch-up reads it, for it has changed since the first reading.
             let deletes: Vec<String> = self
@@ -193,9 +197,6 @@ impl Run {
                 .fetch_one(&mut self.connection)
                 .await
                 .map_err(doing)?;
-        }
-        if let Some(load) = &self.load {
-            self.staged = load.done().await?;
         }
         self.indexed = true;
         Ok(())
