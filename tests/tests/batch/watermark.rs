@@ -9,6 +9,7 @@ use std::{
 use batch_refresher::{
     hapi::{Hapi, HapiSettings},
     reading::Reading,
+    schedule::Schedule,
 };
 use chrono::NaiveDateTime;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -17,7 +18,10 @@ use tokio::sync::Mutex;
 use tokio_stream::StreamExt as _;
 use view_store::RunKind;
 
-use crate::played::{PATIENT_VIEW, Played, now, patient, write};
+use crate::{
+    played::{PATIENT_VIEW, Played, now, patient, write},
+    replica::Replica,
+};
 
 /// What the writers have committed: id to version.
 type Committed = Arc<Mutex<BTreeMap<String, i64>>>;
@@ -214,6 +218,36 @@ async fn a_time_zone_that_is_not_hapis_is_refused_with_the_likely_one() -> anyho
         .refresh(&played.hapi().await?, RunKind::Incremental)
         .await?;
     assert_eq!(played.names().await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn versions_of_another_date_alone_are_no_ground_to_go_on_from() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    played.put(PATIENT_VIEW).await?;
+    let tokyo = Hapi::connect(HapiSettings {
+        zone: "Asia/Tokyo".parse()?,
+        ..played.settings()
+    })
+    .await?;
+    played.write("a", Some(&patient("a"))).await?;
+    played.refresh(&tokyo, RunKind::Join).await?;
+    // So long ago that the dates do not tell by which hours they are wrong.
+    let pool = sqlx::PgPool::connect(&played.views_url).await?;
+    let long_ago = "UPDATE sqlonfhir_meta.resource_type SET published_as_of = published_as_of - interval '1 hour', published_bound = published_bound - interval '1 hour'";
+    sqlx::raw_sql(long_ago).execute(&pool).await?;
+    played.write("b", Some(&patient("b"))).await?;
+    let refused = played
+        .refresh(&tokyo, RunKind::Incremental)
+        .await
+        .expect_err("b may not be the only one");
+    assert!(refused.to_string().contains("Lost"), "{refused}");
+    // Whoever works for the type reads everything then.
+    let replica = Replica::start_as(&played, tokyo, Schedule::OnDemand, Schedule::OnDemand, 1).await?;
+    let run = replica.run(RunKind::Incremental).await?;
+    assert_eq!(run.kind, RunKind::Full);
+    assert_eq!(played.names().await?, ["(a,female,a)", "(b,female,b)"]);
+    replica.stop().await;
     Ok(())
 }
 

@@ -42,8 +42,10 @@ const LIKELY: [Tz; 16] = [
 pub struct Misdated {
     /// Their resources.
     pub ids: Vec<String>,
-    /// How far before the position's bound the dates lie: the least and the most.
+    /// How far before the position's time the dates lie: the least and the most.
     behind: Option<(TimeDelta, TimeDelta)>,
+    /// All versions that were looked at are new: there may be others.
+    more: bool,
 }
 
 impl HapiSnapshot {
@@ -55,15 +57,17 @@ impl HapiSnapshot {
     ) -> Result<Misdated, HapiError> {
         let schema = self.hapi().schema();
         let sql = format!(
-            "SELECT {} AS id, v.res_updated FROM (SELECT res_id, res_type, res_updated, xmin FROM hfj_res_ver ORDER BY pid DESC LIMIT {NEWEST}) v
-             JOIN hfj_resource r ON r.res_id = v.res_id{}
-             WHERE v.res_type = $1 AND v.res_updated < $2 AND (($3 - v.xmin::text::bigint) & 4294967295) <= $4{}",
+            "WITH newest AS (SELECT res_id, res_type, res_updated, (($3 - xmin::text::bigint) & 4294967295) <= $4 AS is_new
+                             FROM hfj_res_ver ORDER BY pid DESC LIMIT {NEWEST})
+             SELECT {} AS id, v.res_updated, (SELECT count(*) FILTER (WHERE is_new) = {NEWEST} FROM newest)
+             FROM newest v JOIN hfj_resource r ON r.res_id = v.res_id{}
+             WHERE v.res_type = $1 AND v.res_updated < $2 AND v.is_new{}",
             schema.id, schema.id_join, schema.partition
         );
         let zone = self.hapi().inner.zone;
         let floor = zone.floor(since.bound, since.as_of + self.hapi().inner.margin);
         let xmax = i64::try_from(self.xmax).unwrap_or(i64::MAX);
-        let found: Vec<(String, NaiveDateTime)> = sqlx::query_as(AssertSqlSafe(sql))
+        let found: Vec<(String, NaiveDateTime, bool)> = sqlx::query_as(AssertSqlSafe(sql))
             .bind(resource_type)
             .bind(floor)
             .bind(xmax)
@@ -72,17 +76,24 @@ impl HapiSnapshot {
             .await
             .map_err(HapiError::of("looking for versions of another date"))?;
         let behind = |updated: &NaiveDateTime| since.as_of - zone.instant(*updated).to_utc();
-        let all = || found.iter().map(|(_, updated)| behind(updated));
+        let all = || found.iter().map(|(_, updated, _)| behind(updated));
         Ok(Misdated {
             behind: all().min().zip(all().max()),
-            ids: found.into_iter().map(|(id, _)| id).collect(),
+            more: found.iter().any(|(_, _, more)| *more),
+            ids: found.into_iter().map(|(id, ..)| id).collect(),
         })
     }
 }
 
 impl Misdated {
-    /// What is wrong, if it is the time zone that was set: all dates are behind by the same quarters of an hour, as far as the time tells that has passed
-    /// from the position to now.
+    /// Whether versions may have been missed, where none has a right date: nothing tells whether those that were seen are all. Then everything must be
+    /// read anew.
+    pub fn may_be_more(&self, since: &Position, now: DateTime<Utc>) -> bool {
+        !self.ids.is_empty() && (self.more || now - since.as_of + TOLERANCE >= QUARTER)
+    }
+
+    /// What is wrong, if it is the time zone that was set and none has a right date: all are behind by the same quarters of an hour, as far as the time
+    /// tells that has passed from the position to now.
     pub fn wrong_zone(&self, hapi: &Hapi, since: &Position, now: DateTime<Utc>) -> Option<HapiError> {
         let (least, most) = self.behind?;
         let passed = now - since.as_of + TOLERANCE;

@@ -6,7 +6,6 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use fhir_core::merge::Position;
 use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
@@ -19,12 +18,10 @@ use crate::{
     measures::{ByRun, ByType, ByView},
     progress::RunPhase,
     reconciliation::Differences,
-    run::{self, RefreshRun, RunError, Step},
+    run::RunError,
     schedule::Due,
 };
 
-/// How often watchers hear of a run's progress.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// How long to wait for another replica's run before trying again.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 /// The longest such pause of what is only due: each try is a connection.
@@ -59,7 +56,7 @@ pub(super) struct Worker {
 }
 
 /// What a run is for.
-enum Cause {
+pub(super) enum Cause {
     /// One run serves all that was asked for before it begins.
     Asked(Vec<Request>),
     /// The schedule.
@@ -91,14 +88,16 @@ impl Cause {
 }
 
 /// How a run came out.
-enum Ended {
+pub(super) enum Ended {
     Published(DateTime<Utc>, Option<Differences>),
     /// Another replica is at it.
     Busy,
     /// Another replica was faster: it is no longer due.
     Done,
-    /// Another run is called for: fenced, or HAPI is on another timeline.
+    /// Another run has published meanwhile.
     Again,
+    /// A full run is called for: it cannot be told what has changed.
+    Lost,
     Cancelled,
 }
 
@@ -251,9 +250,9 @@ impl Worker {
                 report.leave();
                 Next::Now
             }
-            Ok(Ended::Again) => {
+            Ok(Ended::Again | Ended::Lost) => {
                 report.failed(
-                    "newer runs went on publishing, or HAPI's database went on changing its timeline"
+                    "newer runs went on publishing, or HAPI's database went on becoming another one"
                         .to_owned(),
                 );
                 Next::Failed
@@ -330,6 +329,10 @@ impl Worker {
                     tries += 1;
                 }
                 Ended::Again if tries < 3 => tries += 1,
+                Ended::Lost if tries < 3 => {
+                    kind = RunKind::Full;
+                    tries += 1;
+                }
                 ended => return Ok(ended),
             }
         }
@@ -352,121 +355,6 @@ impl Worker {
             }
         }
         report.kind = RunKind::Join;
-    }
-
-    async fn once(
-        &self,
-        report: &mut Report<'_>,
-        kind: RunKind,
-        cause: &Cause,
-        cancel: &CancellationToken,
-    ) -> Result<Ended, RunError> {
-        let Inner {
-            hapi,
-            store,
-            run: settings,
-            ..
-        } = &*self.inner;
-        report.kind = kind;
-        let started = RefreshRun::start(hapi, store, &self.resource_type, kind, settings.clone());
-        let Some(started) = cancel.run_until_cancelled(started).await else {
-            return Ok(Ended::Cancelled);
-        };
-        let Some(mut run) = started? else {
-            let shared = run::share(hapi, store, &self.resource_type, settings.workers);
-            return match cancel.run_until_cancelled(shared).await {
-                Some(shared) => shared.map(|()| Ended::Busy),
-                None => Ok(Ended::Cancelled),
-            };
-        };
-        // Under the run lock: another replica may have been faster.
-        if !self.is_still_due(cause, run.kind()).await? {
-            run.end().await?;
-            return Ok(Ended::Done);
-        }
-        report.begin(run.kind(), run.progress());
-        let before = match run.kind() {
-            RunKind::Incremental => None,
-            RunKind::Full | RunKind::Join => Some(Before {
-                began: hapi.clock().await?.as_of,
-                watermark: store.type_state(&self.resource_type).await?.published,
-            }),
-        };
-        let step = self.steps(&mut run, report, cancel).await?;
-        self.inner.measures.note_margin(hapi);
-        let Some(step) = step else {
-            return Ok(Ended::Cancelled);
-        };
-        let as_of = run.position().map(|p| p.as_of).filter(|_| step == Step::Finished);
-        let differences = match before {
-            Some(before) if as_of.is_some() => self.reconciled(&mut run, before).await,
-            _ => None,
-        };
-        run.end().await?;
-        Ok(as_of.map_or(Ended::Again, |as_of| Ended::Published(as_of, differences)))
-    }
-
-    /// All steps of a run, told to whoever watches; `None` if it was cancelled.
-    async fn steps(
-        &self,
-        run: &mut RefreshRun,
-        report: &mut Report<'_>,
-        cancel: &CancellationToken,
-    ) -> Result<Option<Step>, RunError> {
-        let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
-        loop {
-            let mut step = std::pin::pin!(run.step());
-            let step = loop {
-                tokio::select! {
-                    step = &mut step => break step?,
-                    () = cancel.cancelled() => return Ok(None),
-                    _ = tick.tick() => report.tick(),
-                }
-            };
-            if step != Step::More {
-                return Ok(Some(step));
-            }
-        }
-    }
-
-    /// Whether what a run was begun for is still to be done.
-    async fn is_still_due(&self, cause: &Cause, kind: RunKind) -> Result<bool, RunError> {
-        let inner = &self.inner;
-        Ok(match cause {
-            Cause::Waiting if kind == RunKind::Join => inner.store.needs_join(&self.resource_type).await?,
-            // What it became: an incremental run in place of a join of views that rest, or a full one since HAPI's database is another one.
-            Cause::Asked(_) | Cause::Waiting => true,
-            Cause::Due(due) => {
-                let behind = inner.store.schedule_state(&self.resource_type).await?;
-                let now = inner.hapi.clock().await?.as_of;
-                inner.ahead(&self.resource_type, &behind).due(now) == Some(*due)
-            }
-        })
-    }
-
-    /// Notes what a run has found that compared everything. It is published: that this cannot be noted only means that it is due again.
-    async fn reconciled(&self, run: &mut RefreshRun, before: Before) -> Option<Differences> {
-        let found = match &before.watermark {
-            Some(watermark) => run.differences(watermark).await,
-            None => Ok(None),
-        };
-        let differences = found.unwrap_or_else(|error| {
-            tracing::warn!(resource_type = %self.resource_type, %error, "differences cannot be counted");
-            None
-        });
-        let noted = self
-            .inner
-            .store
-            .note_reconciled(
-                &self.resource_type,
-                before.began,
-                differences.map(Differences::total),
-            )
-            .await;
-        if let Err(error) = noted {
-            tracing::warn!(resource_type = %self.resource_type, %error, "a reconciliation cannot be noted");
-        }
-        differences
     }
 
     /// Whoever cancels a run does not want it at once again, from whichever replica: scheduled times up to now are as if done.
@@ -530,14 +418,6 @@ impl Worker {
             kind: kind.into(),
         }
     }
-}
-
-/// What stood before a run that compares everything.
-struct Before {
-    /// HAPI's clock, read before anything else is.
-    began: DateTime<Utc>,
-    /// What changed since is no surprise.
-    watermark: Option<Position>,
 }
 
 /// Whether what failed says nothing about the views: the next run may do better.
