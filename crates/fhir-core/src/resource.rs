@@ -4,6 +4,8 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 
+use crate::fhirpath::model::Type;
+
 /// What HAPI had for one resource at some time: one version of it, a deletion, or nothing any more.
 #[derive(Clone, PartialEq, Eq)]
 pub struct State {
@@ -72,6 +74,13 @@ pub fn is_type(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_uppercase())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Whether FHIR R4 has a resource type of this name.
+pub fn is_r4_type(name: &str) -> bool {
+    let resource = Type::fhir("Resource");
+    Type::fhir(name)
+        .is_some_and(|named| !named.is_abstract() && resource.is_some_and(|resource| named.is(resource)))
 }
 
 impl fmt::Debug for State {

@@ -164,22 +164,19 @@ fn transpose(fields: &[Field<'_>], tuples: &[&[u8]]) -> Option<Vec<ColumnArray>>
                 };
                 let (value, after) = after.split_at_checked(size)?;
                 rest = after;
-                match field.collection {
-                    Some(column) => {
-                        let Ok(Cell::List(members)) = decode::cell(column, Some(value)) else {
-                            return None;
-                        };
-                        let literal = array_literal(&members);
-                        array
-                            .members
-                            .extend_from_slice(&i32::try_from(literal.len()).ok()?.to_be_bytes());
-                        array.members.extend_from_slice(literal.as_bytes());
-                    }
-                    None => {
-                        array.members.extend_from_slice(length);
-                        array.members.extend_from_slice(value);
-                    }
-                }
+                let Some(column) = field.collection else {
+                    array.members.extend_from_slice(length);
+                    array.members.extend_from_slice(value);
+                    continue;
+                };
+                let Ok(Cell::List(members)) = decode::cell(column, Some(value)) else {
+                    return None;
+                };
+                let literal = array_literal(&members);
+                array
+                    .members
+                    .extend_from_slice(&i32::try_from(literal.len()).ok()?.to_be_bytes());
+                array.members.extend_from_slice(literal.as_bytes());
             }
         }
     }

@@ -3,6 +3,7 @@
 mod bodies;
 mod crashes;
 mod errors;
+mod joins;
 mod loads;
 mod played;
 mod progress;
@@ -11,5 +12,6 @@ mod refused;
 mod replica;
 mod runs;
 mod schedule;
+mod served;
 mod service;
 mod watermark;

@@ -1,89 +1,18 @@
 //! BatchService over its own gRPC, the schedule running.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use api::proto::batch::{
-    self as proto, batch_service_client::BatchServiceClient, read_changes_response::Part as ChangesPart,
-    run_view_request, run_view_response::Part as ViewPart,
+    self as proto, read_changes_response::Part as ChangesPart, run_view_request,
+    run_view_response::Part as ViewPart,
 };
-use batch_refresher::{
-    config::{self, Settings},
-    start::start,
+use tonic::Code;
+
+use crate::{
+    played::{ANOTHER_VIEW, PATIENT_VIEW, Played, patient},
+    served::{Client, LIMIT, Served, active, refresh, serve},
 };
-use daemon::{
-    Context, Shutdown, SystemClock, admin::Readiness, announce::Announcement, grpc::GrpcServer,
-    metrics::Metrics,
-};
-use e2e::deadline;
-use sqlx::{Connection as _, PgConnection};
-use tokio::net::TcpListener;
-use tonic::{Code, transport::Channel};
-
-use crate::played::{ANOTHER_VIEW, PATIENT_VIEW, Played, patient};
-
-const LIMIT: Duration = Duration::from_secs(20);
-
-type Client = BatchServiceClient<Channel>;
-
-struct Served {
-    client: Client,
-    shutdown: Shutdown,
-    metrics: Metrics,
-}
-
-/// The daemon's own start, over the played database.
-async fn serve(played: &Played, views: &std::path::Path) -> anyhow::Result<Served> {
-    let file = views.join("config.toml");
-    let text = format!(
-        "[hapi]\nurl = \"{}\"\n[views]\nurl = \"{}\"\nfolder = \"{}\"\n[refresh]\ninterval_seconds = 0\n[reconcile]\ncron = \"\"\n[readings]\nmax_changes = 3\n",
-        played.settings().url,
-        played.views_url,
-        views.display()
-    );
-    std::fs::write(&file, text)?;
-    let config = daemon::config::load::<Settings>(config::DEFAULTS, Some(&file), "RF_BATCH_TEST")?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let (shutdown, metrics, readiness) = (Shutdown::new(), Metrics::new(), Readiness::default());
-    start(Context {
-        config,
-        shutdown: shutdown.clone(),
-        metrics: metrics.clone(),
-        readiness: readiness.clone(),
-        clock: Arc::new(SystemClock),
-        grpc: GrpcServer {
-            listener,
-            reflection: true,
-            readiness: readiness.clone(),
-        },
-        announcement: Announcement::new(None),
-    })
-    .await?;
-    assert!(readiness.missing().is_empty());
-    let client = BatchServiceClient::connect(format!("http://{address}")).await?;
-    Ok(Served {
-        client,
-        shutdown,
-        metrics,
-    })
-}
-
-async fn active(client: &Client, name: &str) -> anyhow::Result<proto::View> {
-    deadline::until("the view to be active", LIMIT, || async {
-        let views = client
-            .clone()
-            .list_views(proto::ListViewsRequest {})
-            .await
-            .ok()?
-            .into_inner()
-            .views;
-        views
-            .into_iter()
-            .find(|v| v.name == name && v.state() == proto::ViewState::Active)
-    })
-    .await
-}
 
 /// One reading: states and the type's footer.
 async fn read(
@@ -129,19 +58,6 @@ async fn run_view(
         }
     }
     Ok((rows, footer.context("a footer")?))
-}
-
-async fn refresh(client: &mut Client, kind: proto::RefreshKind) -> anyhow::Result<proto::RefreshResponse> {
-    let request = proto::RefreshRequest {
-        resource_types: vec!["Patient".into()],
-        kind: kind.into(),
-    };
-    let mut stream = client.refresh(request).await?.into_inner();
-    let mut last = None;
-    while let Some(message) = stream.message().await? {
-        last = Some(message);
-    }
-    last.context("progress")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,71 +113,6 @@ async fn the_service_keeps_views_reads_changes_and_runs_views() -> anyhow::Resul
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn law_4_a_view_that_cannot_join_stops_no_other_view_of_its_type() -> anyhow::Result<()> {
-    let played = Played::start().await?;
-    played.write("a", Some(&patient("a"))).await?;
-    let folder = tempfile::tempdir()?;
-    std::fs::write(folder.path().join("names.json"), PATIENT_VIEW)?;
-    std::fs::write(
-        folder.path().join("nul.json"),
-        PATIENT_VIEW.replace(
-            "\"name\": \"patient_names\"",
-            "\"name\": \"nul\", \"url\": \"http://x/\\u0000\"",
-        ),
-    )?;
-    let Served {
-        mut client, shutdown, ..
-    } = serve(&played, folder.path()).await?;
-    active(&client, "patient_names").await?;
-
-    // Where one of its tables would stand no table can be made.
-    let mut views = PgConnection::connect(&played.views_url).await?;
-    sqlx::raw_sql(
-        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN \
-           IF current_query() LIKE '%CREATE TABLE sqlonfhir_live.\"patient_gender\"%' THEN RAISE EXCEPTION 'no' USING ERRCODE = '42809'; END IF; END $$; \
-         CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()",
-    )
-    .execute(&mut views)
-    .await?;
-    let put = |definition: String| proto::PutViewRequest {
-        definition_json: definition,
-        ..Default::default()
-    };
-    client.put_view(put(ANOTHER_VIEW.to_owned())).await?;
-    deadline::until("the reason is told", LIMIT, || async {
-        let views = client.clone().list_views(proto::ListViewsRequest {}).await.ok()?;
-        let views = views.into_inner().views;
-        let failed = views.iter().find(|view| view.name == "patient_gender")?;
-        (failed.state() == proto::ViewState::Error && failed.reason.contains("42809")).then_some(())
-    })
-    .await?;
-    played.write("b", Some(&patient("b"))).await?;
-    let failed = refresh(&mut client, proto::RefreshKind::Incremental).await?;
-    assert!(failed.reason.contains("42809"), "{}", failed.reason);
-    assert_eq!(played.names().await?.len(), 2);
-
-    // Once it can join, it does, asked for or not.
-    sqlx::raw_sql("DROP EVENT TRIGGER refuse")
-        .execute(&mut views)
-        .await?;
-    active(&client, "patient_gender").await?;
-
-    // A name that an index has is no name for a view.
-    let taken = ANOTHER_VIEW.replace("patient_gender", "patient_names_pkey");
-    let index: bool =
-        sqlx::query_scalar("SELECT to_regclass('sqlonfhir_base.patient_names_pkey') IS NOT NULL")
-            .fetch_one(&mut views)
-            .await?;
-    assert!(index, "the test's index is there");
-    let refused = client.put_view(put(taken)).await.expect_err("the name is taken");
-    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
-    shutdown.stop();
-    assert!(shutdown.drain(Duration::from_secs(5)).await);
-    Ok(())
-}
-
-/// the folder: one view is populated at once, the other is named with its place
 async fn folder_is_registered(client: &mut Client) -> anyhow::Result<()> {
     let view = active(client, "patient_names").await?;
     assert_eq!((view.resource_type.as_str(), view.row_count), ("Patient", 2));
@@ -517,54 +368,5 @@ async fn verify_finds_what_is_wrong(client: &mut Client, played: &Played) -> any
         0,
         "a full refresh mends every difference"
     );
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn law_4_nor_does_one_that_cannot_join_for_a_passing_reason() -> anyhow::Result<()> {
-    let played = Played::start().await?;
-    played.write("a", Some(&patient("a"))).await?;
-    let folder = tempfile::tempdir()?;
-    std::fs::write(folder.path().join("names.json"), PATIENT_VIEW)?;
-    let Served {
-        mut client, shutdown, ..
-    } = serve(&played, folder.path()).await?;
-    active(&client, "patient_names").await?;
-    // As where a server that is about to join the view is short of something: another try may help, and so many others may.
-    let mut views = PgConnection::connect(&played.views_url).await?;
-    sqlx::raw_sql(
-        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN \
-           IF current_query() LIKE '%CREATE TABLE sqlonfhir_live.\"patient_gender\"%' THEN RAISE EXCEPTION 'no' USING ERRCODE = '53400'; END IF; END $$; \
-         CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()",
-    )
-    .execute(&mut views)
-    .await?;
-    client
-        .put_view(proto::PutViewRequest {
-            definition_json: ANOTHER_VIEW.to_owned(),
-            ..Default::default()
-        })
-        .await?;
-    played.write("b", Some(&patient("b"))).await?;
-    let failed = refresh(&mut client, proto::RefreshKind::Incremental).await?;
-    assert_eq!(failed.phase(), proto::RefreshPhase::Failed);
-    assert!(failed.reason.contains("53400"), "{}", failed.reason);
-    assert_eq!(played.names().await?.len(), 2, "the other view has what changed");
-    // It is no fault of the view, and it is tried again without being asked.
-    let listed = client
-        .list_views(proto::ListViewsRequest {})
-        .await?
-        .into_inner()
-        .views;
-    assert!(
-        listed.iter().all(|view| view.state() != proto::ViewState::Error),
-        "{listed:?}"
-    );
-    sqlx::raw_sql("DROP EVENT TRIGGER refuse")
-        .execute(&mut views)
-        .await?;
-    active(&client, "patient_gender").await?;
-    shutdown.stop();
-    assert!(shutdown.drain(Duration::from_secs(5)).await);
     Ok(())
 }
