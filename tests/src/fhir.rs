@@ -1,5 +1,6 @@
 //! A client of HAPI's REST API: what an application would write, with the version that HAPI answered.
 
+use std::collections::BTreeMap;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
@@ -114,6 +115,47 @@ impl Fhir {
         }
     }
 
+    /// All versions of all resources of a type that HAPI has, by id and number; no body where the resource was deleted.
+    pub async fn history(
+        &self,
+        resource_type: &str,
+    ) -> anyhow::Result<BTreeMap<(String, i64), Option<Value>>> {
+        let mut versions = BTreeMap::new();
+        let mut next = Some(format!("{}/{resource_type}/_history?_count=200", self.base));
+        while let Some(url) = next.take() {
+            let answer = self.client.get(url).send().await?.error_for_status()?;
+            let mut bundle: Value = serde_json::from_slice(&answer.bytes().await?)?;
+            if let Some(entries) = bundle["entry"].as_array_mut() {
+                for entry in entries {
+                    let key = version_of_entry(entry).context("an entry of a history without its version")?;
+                    versions.insert(key, Some(entry["resource"].take()).filter(|body| !body.is_null()));
+                }
+            }
+            let links = bundle["link"].as_array();
+            let link = links.and_then(|links| links.iter().find(|link| link["relation"] == "next"));
+            next = link.and_then(|link| link["url"].as_str()).map(str::to_owned);
+        }
+        Ok(versions)
+    }
+
+    /// Adds tags, profiles or security labels without a new version.
+    pub async fn meta_add(&self, resource_type: &str, id: &str, meta: &Value) -> anyhow::Result<()> {
+        self.meta("$meta-add", resource_type, id, meta).await
+    }
+
+    /// Takes some away in the same way.
+    pub async fn meta_delete(&self, resource_type: &str, id: &str, meta: &Value) -> anyhow::Result<()> {
+        self.meta("$meta-delete", resource_type, id, meta).await
+    }
+
+    async fn meta(&self, operation: &str, resource_type: &str, id: &str, meta: &Value) -> anyhow::Result<()> {
+        let parameters =
+            json!({"resourceType": "Parameters", "parameter": [{"name": "meta", "valueMeta": meta}]});
+        self.post(&format!("/{resource_type}/{id}/{operation}"), &parameters)
+            .await?;
+        Ok(())
+    }
+
     /// Number of resources of a type, as HAPI counts them now.
     pub async fn count(&self, resource_type: &str) -> anyhow::Result<i64> {
         let url = format!("{}/{resource_type}?_summary=count", self.base);
@@ -152,7 +194,7 @@ impl Fhir {
         self.post("", &bundle).await.context("a transaction failed")
     }
 
-    /// Removes every trace of a resource that was deleted before.
+    /// Removes every trace of a resource that was deleted before; of one that was not, its versions but the current one.
     pub async fn expunge(&self, resource_type: &str, id: &str) -> anyhow::Result<()> {
         let parameters = json!({"resourceType": "Parameters", "parameter": [
             {"name": "expungeDeletedResources", "valueBoolean": true},
@@ -199,6 +241,20 @@ fn key(resource: &Value) -> anyhow::Result<(String, String)> {
 
 fn version_of_etag(etag: &str) -> Option<i64> {
     etag.trim_start_matches("W/").trim_matches('"').parse().ok()
+}
+
+/// Id and number of what a history's entry is of: its request names both, or the id alone beside an ETag.
+fn version_of_entry(entry: &Value) -> Option<(String, i64)> {
+    let body = &entry["resource"];
+    if let (Some(id), Some(version)) = (body["id"].as_str(), body["meta"]["versionId"].as_str()) {
+        return Some((id.to_owned(), version.parse().ok()?));
+    }
+    let url = entry["request"]["url"].as_str()?;
+    let path = url.split_once("/_history/").map_or(url, |(path, _)| path);
+    let id = path.rsplit('/').next()?.to_owned();
+    let version =
+        version_of_location(url).or_else(|| version_of_etag(entry["response"]["etag"].as_str()?))?;
+    Some((id, version))
 }
 
 /// A delete's answer names the version in its text: `…/_history/3`.

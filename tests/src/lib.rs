@@ -5,6 +5,7 @@
 
 pub mod ask;
 pub mod background;
+pub mod bodies;
 pub mod deadline;
 pub mod fhir;
 pub mod hapi;

@@ -14,6 +14,7 @@ mod incremental;
 mod indexes;
 mod matview;
 mod memory;
+mod merger;
 mod physical;
 mod refresh;
 mod report;
@@ -77,12 +78,20 @@ enum Part {
     Physical,
     /// 1,000 changes in a table and in one ten times as large.
     Incremental,
+    /// The merger beside a refresh of 100,000 changes.
+    Merger,
     /// A large run: its memory, its rate from first to last.
     Memory,
 }
 
 impl Part {
-    const USUAL: [Self; 4] = [Self::Matview, Self::Five, Self::Physical, Self::Incremental];
+    const USUAL: [Self; 5] = [
+        Self::Matview,
+        Self::Five,
+        Self::Physical,
+        Self::Incremental,
+        Self::Merger,
+    ];
 }
 
 impl std::fmt::Display for Part {
@@ -127,6 +136,9 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if asked(Part::Incremental) {
         incremental::measure(&servers, &catalogue, &source, arguments.incremental).await?;
+    }
+    if asked(Part::Merger) {
+        merger::measure(&servers, &catalogue, &source).await?;
     }
     if asked(Part::Memory) {
         memory::measure(&servers, &catalogue, &source, arguments.resources).await?;

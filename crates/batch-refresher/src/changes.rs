@@ -101,6 +101,7 @@ impl Changes {
                 }
                 readings.push(plan.reading);
             }
+            self.measures.note_cost(open.cost());
             drop(open);
             self.measures.note_margin(&self.hapi);
             self.measures.readings.inc();

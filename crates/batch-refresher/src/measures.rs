@@ -17,7 +17,11 @@ use prometheus_client::{
 
 use view_store::ScheduleState;
 
-use crate::{hapi::Hapi, progress::RunPhase, refresher::RunStatus};
+use crate::{
+    hapi::{Cost, Hapi},
+    progress::RunPhase,
+    refresher::RunStatus,
+};
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 
@@ -101,6 +105,8 @@ pub struct Measures {
     pub(crate) readings: Counter,
     pub(crate) reading_failures: Counter,
     pub(crate) reading_states: Counter,
+    reading_statements: Counter,
+    reading_rows: Counter,
     pub(crate) rows_made: Family<ByType, Counter>,
     pub(crate) bytes_read: Family<ByType, Counter>,
     pub(crate) reconciled_differences: Family<ByType, Counter>,
@@ -143,6 +149,8 @@ impl Measures {
             readings: Counter::default(),
             reading_failures: Counter::default(),
             reading_states: Counter::default(),
+            reading_statements: Counter::default(),
+            reading_rows: Counter::default(),
             rows_made: Family::default(),
             bytes_read: Family::default(),
             reconciled_differences: Family::default(),
@@ -170,6 +178,8 @@ impl Measures {
             r.register("readings", "Readings for the speed layer", this.readings.clone());
             r.register("reading_failures", "Readings for the speed layer that failed", this.reading_failures.clone());
             r.register("reading_states", "States sent to the speed layer", this.reading_states.clone());
+            r.register("reading_statements", "Statements of these readings to HAPI's PostgreSQL", this.reading_statements.clone());
+            r.register("reading_rows", "Rows that HAPI's PostgreSQL answered to them", this.reading_rows.clone());
             r.register_with_unit("as_of", "T of the watermark, as a Unix time", Unit::Seconds, this.batch_as_of.clone());
             r.register("rows_made", "Rows that runs made of resources, over all views", this.rows_made.clone());
             r.register_with_unit("read", "Bodies that runs read", Unit::Bytes, this.bytes_read.clone());
@@ -211,6 +221,12 @@ impl Measures {
         if let Some(as_of) = behind.published_as_of {
             self.show_as_of(by_type, as_of);
         }
+    }
+
+    /// What a reading has cost HAPI's PostgreSQL.
+    pub(crate) fn note_cost(&self, cost: Cost) {
+        self.reading_statements.inc_by(cost.statements);
+        self.reading_rows.inc_by(cost.rows);
     }
 
     /// What the readings since the last call have left of the margin.

@@ -10,7 +10,7 @@ use fhir_core::{merge::Position, resource::State};
 use futures::{Stream, stream};
 use view_store::{StoreError, ViewStore};
 
-use crate::hapi::{Clock, FIRST_CHUNK, Hapi, HapiError, HapiSnapshot, Misdated, next_chunk};
+use crate::hapi::{Clock, Cost, FIRST_CHUNK, Hapi, HapiError, HapiSnapshot, Misdated, next_chunk};
 
 /// Why a reading failed.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +106,11 @@ impl OpenReading {
             xmin: self.snapshot.xmin,
             timeline: self.snapshot.timeline.clone(),
         }
+    }
+
+    /// What it has cost HAPI's PostgreSQL so far, but for tags and large objects, which are rarely read.
+    pub fn cost(&self) -> Cost {
+        self.snapshot.cost()
     }
 
     /// Each statement of this reading may take so long.

@@ -206,6 +206,11 @@ impl RefreshRun {
         Ok(self.run.end().await?)
     }
 
+    /// Gives the run lock back after an error, or in the midst: what was loaded is left for the next run.
+    pub async fn leave(self) {
+        self.run.leave().await;
+    }
+
     async fn load_begin(&mut self) -> Result<(Step, Phase), RunError> {
         self.progress.set_phase(RunPhase::Loading);
         if let (Some(first), Some(load)) = (self.run.first(), self.run.load()) {

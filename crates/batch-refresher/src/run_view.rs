@@ -22,12 +22,8 @@ use crate::{
 pub struct RunView {
     /// The view.
     pub view: Arc<CompiledView>,
-    /// Only resources of these ids; empty means all.
-    pub ids: Vec<String>,
-    /// Only resources whose lastUpdated is at or after this.
-    pub since: Option<DateTime<Utc>>,
-    /// At most so many resources, the most recently updated first.
-    pub max_resources: i64,
+    /// Of which resources, the most recently updated first.
+    pub selection: Selection,
 }
 
 /// A row and where it comes from.
@@ -72,11 +68,12 @@ pub fn run(
     try_stream! {
         let as_of = hapi.clock().await?.as_of;
         yield RunViewPart::Header { as_of };
+        let mut selection = request.selection;
+        let limit = selection.limit.map_or(u64::MAX, |limit| u64::try_from(limit).unwrap_or(0));
         // One more than asked for tells whether there are more.
-        let selection = Selection { ids: request.ids, since: request.since, limit: Some(request.max_resources.saturating_add(1)) };
+        selection.limit = selection.limit.map(|limit| limit.saturating_add(1));
         let mut chunks = std::pin::pin!(hapi.select(request.view.resource_type(), &selection));
         let (mut read, mut failed, mut truncated) = (0_u64, 0_u64, false);
-        let limit = u64::try_from(request.max_resources).unwrap_or(0);
         while let Some(chunk) = chunks.next().await {
             let mut chunk = chunk?;
             if read + chunk.len() as u64 > limit {

@@ -18,9 +18,9 @@ use view_store::{RegisteredView, RunKind, StoreError, ViewStore, listed, shorten
 use crate::{
     changes::Changes,
     conversions, folder,
-    hapi::Hapi,
+    hapi::{Hapi, Selection},
     refresher::Refresher,
-    resources,
+    resources::{self, Reference},
     run_view::{self, RunView},
     verify::Verify,
 };
@@ -292,9 +292,12 @@ impl BatchService for Batch {
             self.hapi.clone(),
             RunView {
                 view,
-                ids: request.ids,
-                since,
-                max_resources,
+                selection: Selection {
+                    ids: request.ids,
+                    patients: request.patient_ids,
+                    since,
+                    limit: Some(max_resources),
+                },
             },
         );
         Ok(self.answer(
@@ -334,7 +337,17 @@ impl BatchService for Batch {
         }
         let references = references
             .into_iter()
-            .map(|r| Ok((resource_type("references.resource_type", r.resource_type)?, r.id)))
+            .map(|r| {
+                if r.version < 0 {
+                    let rule = "must not be negative; 0 means the current version";
+                    return Err(InvalidField::new("references.version", rule));
+                }
+                Ok(Reference {
+                    resource_type: resource_type("references.resource_type", r.resource_type)?,
+                    id: r.id,
+                    version: Some(r.version).filter(|version| *version > 0),
+                })
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(refuse)?;
         let states = resources::read(self.hapi.clone(), references);

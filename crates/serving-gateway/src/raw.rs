@@ -48,6 +48,7 @@ pub(crate) async fn run(
         ids: pushdown.ids,
         since: pushdown.since.map(time::timestamp),
         max_resources: 0,
+        patient_ids: Vec::new(),
     };
     let mut stream = batch
         .run_view(request)

@@ -19,7 +19,9 @@ use crate::tables::HIDDEN;
 use crate::{StoreError, decode, tables};
 
 /// Above so many bytes a COPY is faster although it waits.
-const COPY_FROM: usize = 4 * 1024 * 1024;
+const COPY_ABOVE: usize = 4 * 1024 * 1024;
+/// Where others work meanwhile, the wait costs less than PostgreSQL's longer way from arrays to rows.
+pub(crate) const COPY_ABOVE_BESIDE_OTHERS: usize = 128 * 1024;
 
 /// A field of encoded tuples.
 pub(crate) struct Field<'a> {
@@ -38,6 +40,11 @@ pub(crate) async fn put_rows(
     columns: &[Column],
     tuples: &[&[u8]],
 ) -> Result<u64, StoreError> {
+    put_tuples(connection, table, &row_fields(columns), tuples, COPY_ABOVE).await
+}
+
+/// The fields of the rows of a view with these columns.
+pub(crate) fn row_fields(columns: &[Column]) -> Vec<Field<'_>> {
     let hidden = HIDDEN.iter().map(|hidden| Field {
         name: hidden.name.into(),
         oids: hidden.oids,
@@ -52,21 +59,22 @@ pub(crate) async fn put_rows(
         }),
         collection: column.collection.then_some(column),
     });
-    put_tuples(connection, table, &hidden.chain(own).collect::<Vec<_>>(), tuples).await
+    hidden.chain(own).collect()
 }
 
-/// Puts tuples of these fields into `table` (qualified, quoted). Returns how many.
+/// Puts tuples of these fields into `table` (qualified, quoted), by COPY if they are more than so many bytes. Returns how many.
 pub(crate) async fn put_tuples(
     connection: &mut PgConnection,
     table: &str,
     fields: &[Field<'_>],
     tuples: &[&[u8]],
+    copy_above: usize,
 ) -> Result<u64, StoreError> {
     let bytes: usize = tuples.iter().map(|t| t.len()).sum();
     if bytes == 0 {
         return Ok(0);
     }
-    if bytes > COPY_FROM {
+    if bytes > copy_above {
         return copy_in(connection, &format!("{table} ({})", names(fields)), tuples).await;
     }
     let arrays = transpose(fields, tuples)

@@ -7,6 +7,7 @@ mod joins;
 mod loads;
 mod played;
 mod progress;
+mod readers;
 mod reconcile;
 mod refused;
 mod replica;

@@ -286,8 +286,8 @@ async fn views_run_over_hapi(client: &mut Client, played: &Played) -> anyhow::Re
     let by_definition = |ids: &[&str], max_resources| proto::RunViewRequest {
         view: Some(run_view_request::View::DefinitionJson(PATIENT_VIEW.into())),
         ids: ids.iter().map(|id| (*id).to_owned()).collect(),
-        since: None,
         max_resources,
+        ..Default::default()
     };
     played.write("b", None).await?;
     let (rows, footer) = run_view(client, by_definition(&[], 0)).await?;
@@ -303,30 +303,93 @@ async fn views_run_over_hapi(client: &mut Client, played: &Played) -> anyhow::Re
     let (newest, footer) = run_view(client, by_definition(&[], 2)).await?;
     assert_eq!((newest.len(), footer.truncated), (2, true));
     assert_eq!(newest[0].resource_id, "bulk5", "the most recently updated first");
+
+    // Of patients: these, and what HAPI's index says that refers to them.
+    played.execute(CONDITIONS).await?;
+    let of_patient = |view: &str, patients: &[&str]| proto::RunViewRequest {
+        view: Some(run_view_request::View::DefinitionJson(view.into())),
+        patient_ids: patients.iter().map(|id| (*id).to_owned()).collect(),
+        ..Default::default()
+    };
+    let condition_view = PATIENT_VIEW.replace("\"resource\": \"Patient\"", "\"resource\": \"Condition\"");
+    for (view, patients, expected) in [
+        (PATIENT_VIEW, &["a", "nobody"][..], &["a"][..]),
+        (condition_view.as_str(), &["a"], &["c-a"]),
+        (condition_view.as_str(), &["bulk1", "a"], &["c-a", "c-bulk1"]),
+        (condition_view.as_str(), &["c-a"], &[]),
+    ] {
+        let (rows, footer) = run_view(client, of_patient(view, patients)).await?;
+        let mut ids: Vec<_> = rows.iter().map(|row| row.resource_id.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids, expected, "{patients:?}");
+        assert_eq!(footer.resources_read, i64::try_from(expected.len())?);
+    }
     Ok(())
 }
 
+/// A condition of each of two patients, with HAPI's index of the reference.
+const CONDITIONS: &str = r#"
+    INSERT INTO hfj_resource SELECT (jsonb_populate_record(r, jsonb_build_object('res_id', r.res_id + 900000, 'fhir_id', 'c-' || r.fhir_id, 'res_type', 'Condition'))).*
+        FROM hfj_resource r WHERE r.fhir_id IN ('a', 'bulk1');
+    INSERT INTO hfj_res_ver SELECT (jsonb_populate_record(v, jsonb_build_object('pid', v.pid + 900000, 'res_id', v.res_id + 900000, 'res_type', 'Condition',
+            'res_text_vc', '{"resourceType":"Condition","name":[{"family":"C"}]}'))).*
+        FROM hfj_res_ver v JOIN hfj_resource r USING (res_id, res_ver) WHERE r.fhir_id IN ('a', 'bulk1');
+    INSERT INTO hfj_res_link (pid, src_path, src_resource_id, source_resource_type, target_resource_id, target_resource_type)
+        SELECT res_id, 'Condition.subject', res_id + 900000, 'Condition', res_id, 'Patient' FROM hfj_resource WHERE fhir_id IN ('a', 'bulk1')"#;
+
 async fn resources_are_read(client: &mut Client) -> anyhow::Result<()> {
-    let reference = |id: &str| proto::read_resources_request::Reference {
+    let reference = |id: &str, version| proto::read_resources_request::Reference {
         resource_type: "Patient".into(),
         id: id.into(),
+        version,
     };
-    let asked = proto::ReadResourcesRequest {
-        references: vec![reference("a"), reference("b"), reference("never")],
+    let read = async |references: &[(&str, i64)]| {
+        let references = references.iter().map(|(id, version)| reference(id, *version));
+        let asked = proto::ReadResourcesRequest {
+            references: references.collect(),
+        };
+        let mut stream = client.clone().read_resources(asked).await?.into_inner();
+        let mut states = Vec::new();
+        while let Some(message) = stream.message().await? {
+            states.extend(message.states);
+        }
+        anyhow::Ok(states)
     };
-    let answer = client
-        .read_resources(asked)
-        .await?
-        .into_inner()
-        .message()
-        .await?
-        .context("states")?;
-    let versions: Vec<_> = answer
-        .states
+    let current = read(&[("never", 0), ("a", 0), ("b", 0)]).await?;
+    let versions: Vec<_> = current
         .iter()
         .map(|s| (s.id.as_str(), s.version, s.deleted))
         .collect();
     assert_eq!(versions, [("a", 2, false), ("b", 2, true), ("never", 0, true)]);
+    // Of the second one, HAPI has no third version.
+    let named = read(&[("b", 2), ("a", 1), ("a", 2), ("a", 3), ("b", 1), ("never", 1)]).await?;
+    let versions: Vec<_> = named
+        .iter()
+        .map(|s| (s.id.as_str(), s.version, s.deleted))
+        .collect();
+    assert_eq!(
+        versions,
+        [
+            ("a", 1, false),
+            ("a", 2, false),
+            ("a", 0, true),
+            ("b", 1, false),
+            ("b", 2, true),
+            ("never", 0, true)
+        ]
+    );
+    assert_eq!(
+        named[1], current[0],
+        "the current version by its number is the current one"
+    );
+    let body = std::str::from_utf8(&named[0].body)?;
+    assert!(
+        body.contains("\"versionId\":\"1\"") && !body.contains("Later"),
+        "{body}"
+    );
+    let refused = read(&[("a", -1)]).await.expect_err("no version is negative");
+    assert!(refused.to_string().contains("references.version"), "{refused}");
     Ok(())
 }
 

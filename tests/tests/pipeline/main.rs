@@ -4,6 +4,7 @@
 //! program. `cargo build --workspace --bins` must have built the daemons; `make test` does.
 
 mod bad_input;
+mod bodies;
 mod crashes;
 mod latency;
 mod privacy;

@@ -12,7 +12,7 @@ use futures::{Stream, TryStreamExt as _, stream};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction, pool::PoolConnection};
 
 use super::{
-    Hapi, HapiError,
+    Hapi, HapiError, Schema,
     snapshot::{FIRST_CHUNK, next_chunk},
     states::{Current, Fetched, MetaRead},
     tuples::{Malformed, Tuples},
@@ -168,13 +168,27 @@ impl Hapi {
     ) -> impl Stream<Item = Result<Vec<State>, HapiError>> + Send + use<> {
         let resource_type = literal(resource_type);
         let mut condition = format!("r.res_type = {resource_type} AND r.res_deleted_at IS NULL");
+        let schema = &self.inner.schema;
         if !selection.ids.is_empty() {
-            let ids: Vec<String> = selection.ids.iter().map(|id| literal(id)).collect();
-            let ids = format!("ARRAY[{}]::text[]", ids.join(","));
-            let id_in = self.inner.schema.id_in.replace("$1", &resource_type);
-            // Each place is filled once: an id is never looked at for places.
-            let id_in = id_in.replace("$2::text[]", "$2").replace("$2", &ids);
-            let _ = write!(condition, " AND {id_in}");
+            let _ = write!(
+                condition,
+                " AND {}",
+                schema.id_among(&resource_type, &selection.ids)
+            );
+        }
+        if !selection.patients.is_empty() {
+            let patient = literal("Patient");
+            let among = schema.id_among(&patient, &selection.patients);
+            let _ = if resource_type == patient {
+                write!(condition, " AND {among}")
+            } else {
+                write!(
+                    condition,
+                    " AND r.res_id IN (SELECT l.src_resource_id FROM hfj_res_link l WHERE l.target_resource_id IN \
+                     (SELECT r.res_id FROM hfj_resource r{} WHERE r.res_type = {patient} AND {among}{}))",
+                    schema.id_join, schema.partition
+                )
+            };
         }
         if let Some(since) = selection.since {
             // The clock may have been set back since: what this lets in too early is left out below.
@@ -218,10 +232,23 @@ impl Hapi {
 pub struct Selection {
     /// Of these ids; empty means all.
     pub ids: Vec<String>,
+    /// That refer to one of these patients (of the type Patient: these); empty means all.
+    pub patients: Vec<String>,
     /// Updated at or after this.
     pub since: Option<DateTime<Utc>>,
     /// At most so many.
     pub limit: Option<i64>,
+}
+
+impl Schema {
+    /// The condition on `r` that its logical id is one of these, as a query without parameters has it.
+    fn id_among(&self, resource_type: &str, ids: &[String]) -> String {
+        let ids: Vec<String> = ids.iter().map(|id| literal(id)).collect();
+        let ids = format!("ARRAY[{}]::text[]", ids.join(","));
+        let id_in = self.id_in.replace("$1", resource_type);
+        // Each place is filled once: an id is never looked at for places.
+        id_in.replace("$2::text[]", "$2").replace("$2", &ids)
+    }
 }
 
 fn malformed(_: Malformed) -> HapiError {

@@ -45,7 +45,7 @@ pub use load::{IdRange, Selection};
 pub use misdated::Misdated;
 pub use schema::{Partition, Schema};
 pub(crate) use snapshot::CHUNK;
-pub use snapshot::HapiSnapshot;
+pub use snapshot::{Cost, HapiSnapshot};
 pub(crate) use snapshot::{FIRST_CHUNK, body_bytes, next_chunk};
 pub use states::{Fetched, MetaRead};
 pub use zone::Zone;

@@ -1,6 +1,6 @@
 //! One snapshot of HAPI's PostgreSQL: what has changed since a position, and the current state of resources.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use fhir_core::{
@@ -9,7 +9,7 @@ use fhir_core::{
 };
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _, Transaction};
 
-use super::{Hapi, HapiError, TIMELINE};
+use super::{Hapi, HapiError, TIMELINE, states::Current};
 
 /// Resources whose states are read by one statement, at most.
 pub(crate) const CHUNK: usize = 500;
@@ -33,6 +33,28 @@ pub(crate) fn body_bytes(state: &State) -> usize {
     }
 }
 
+/// What reading costs HAPI's PostgreSQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Statements, those that begin and end the snapshot and read the clock before it among them.
+    pub statements: u64,
+    /// Rows that they answered.
+    pub rows: u64,
+}
+
+impl Cost {
+    /// Clock, BEGIN, what the snapshot is, ROLLBACK.
+    const OF_A_SNAPSHOT: Self = Self {
+        statements: 4,
+        rows: 2,
+    };
+
+    fn add(&mut self, rows: usize) {
+        self.statements += 1;
+        self.rows += rows as u64;
+    }
+}
+
 /// An open snapshot (`REPEATABLE READ READ ONLY`). Dropping it ends the transaction.
 pub struct HapiSnapshot {
     hapi: Hapi,
@@ -43,6 +65,7 @@ pub struct HapiSnapshot {
     pub xmax: u64,
     /// The timeline that the snapshot belongs to.
     pub timeline: String,
+    cost: Cost,
 }
 
 impl Hapi {
@@ -79,6 +102,7 @@ impl Hapi {
             xmin,
             xmax,
             timeline,
+            cost: Cost::OF_A_SNAPSHOT,
         })
     }
 }
@@ -103,12 +127,18 @@ impl HapiSnapshot {
         &self.hapi
     }
 
+    /// What was read over it so far.
+    pub(crate) fn cost(&self) -> Cost {
+        self.cost
+    }
+
     pub(super) fn connection(&mut self) -> &mut PgConnection {
         &mut self.transaction
     }
 
     /// Each statement from here on may take so long. For readings that others wait for: when they have gone, the driver does not cancel what runs.
     pub(crate) async fn limit_statements(&mut self, limit: Duration) -> Result<(), HapiError> {
+        self.cost.add(0);
         let sql = format!("SET LOCAL statement_timeout = {}", limit.as_millis());
         sqlx::raw_sql(AssertSqlSafe(sql))
             .execute(&mut *self.transaction)
@@ -150,6 +180,7 @@ impl HapiSnapshot {
             .fetch_all(&mut *self.transaction)
             .await
             .map_err(HapiError::of("reading what has changed"))?;
+        self.cost.add(changed.len());
         // What a limit has left out may be older.
         let all = floor.is_none() && limit.is_none_or(|limit| changed.len() < limit);
         if let (true, Some(oldest)) = (all, changed.iter().map(|(_, updated)| *updated).min()) {
@@ -171,17 +202,40 @@ impl HapiSnapshot {
     ) -> Result<Vec<State>, HapiError> {
         let hapi = self.hapi.clone();
         let rows = hapi.current(&mut self.transaction, resource_type, ids).await?;
-        let mut found: std::collections::HashMap<String, State> = hapi
-            .complete(&mut self.transaction, rows)
-            .await?
-            .states()
-            .into_iter()
-            .map(|s| (s.id.clone(), s))
-            .collect();
+        let states = self.states_of(rows).await?;
+        let mut found: HashMap<String, State> = states.into_iter().map(|s| (s.id.clone(), s)).collect();
         Ok(ids
             .iter()
             .map(|id| found.remove(id).unwrap_or_else(|| State::gone(id, at)))
             .collect())
+    }
+
+    /// The same of versions, of which HAPI may have some no more.
+    pub(crate) async fn versions(
+        &mut self,
+        resource_type: &str,
+        wanted: &[(String, i64)],
+        at: DateTime<Utc>,
+    ) -> Result<Vec<State>, HapiError> {
+        let hapi = self.hapi.clone();
+        let rows = hapi
+            .versions(&mut self.transaction, resource_type, wanted)
+            .await?;
+        let states = self.states_of(rows).await?;
+        let mut found: HashMap<(String, i64), State> = states
+            .into_iter()
+            .map(|s| ((s.id.clone(), s.version), s))
+            .collect();
+        Ok(wanted
+            .iter()
+            .map(|key| found.remove(key).unwrap_or_else(|| State::gone(&key.0, at)))
+            .collect())
+    }
+
+    async fn states_of(&mut self, rows: Vec<Current>) -> Result<Vec<State>, HapiError> {
+        self.cost.add(rows.len());
+        let hapi = self.hapi.clone();
+        Ok(hapi.complete(&mut self.transaction, rows).await?.states())
     }
 }
 

@@ -5,7 +5,11 @@ use std::{borrow::Cow, collections::HashMap, io::Read as _};
 use bytes::Bytes;
 use chrono::NaiveDateTime;
 use fhir_core::resource::{Content, State};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, postgres::PgRow, postgres::types::Oid};
+use sqlx::{
+    AssertSqlSafe, Connection as _, PgConnection, Postgres, Row as _,
+    postgres::{PgArguments, PgRow, types::Oid},
+    query::Query,
+};
 
 use super::{
     Hapi, HapiError, IdRange, Schema, Zone,
@@ -39,6 +43,28 @@ impl Schema {
              FROM hfj_resource r{id_join}
              LEFT JOIN LATERAL (SELECT * FROM hfj_res_ver x WHERE x.res_id = r.res_id AND x.res_ver <= r.res_ver ORDER BY x.res_ver DESC LIMIT 1) v ON true{source_join}
              WHERE {condition}{partition}"
+        )
+    }
+
+    /// A query for versions of resources of the type `$1`: those of the ids `$2` with the numbers `$3`, pair by pair.
+    fn versions(&self) -> String {
+        let Self {
+            id,
+            id_join,
+            id_in,
+            text_vc,
+            text_oid,
+            request_id,
+            source_uri,
+            source_join,
+            partition,
+            ..
+        } = self;
+        format!(
+            "SELECT {id} AS id, v.res_ver, v.res_updated, false AS deleted, v.res_ver AS found, v.res_encoding, {text_vc} AS text_vc,
+                 CASE WHEN {text_vc} IS NULL THEN {text_oid} END AS text_oid, {request_id} AS request_id, {source_uri} AS source_uri, {VERSION_TAGS} AS tags
+             FROM hfj_resource r{id_join} JOIN hfj_res_ver v ON v.res_id = r.res_id{source_join}
+             WHERE r.res_type = $1 AND {id_in} AND ({id}, v.res_ver) IN (SELECT * FROM unnest($2::text[], $3::bigint[])){partition}"
         )
     }
 
@@ -77,6 +103,12 @@ impl Schema {
         )
     }
 }
+
+/// Numbers of a version's tags. With its default tag storage (VERSIONED) HAPI keeps them by version; without a single such row all versions have the
+/// resource's (NON_VERSIONED).
+const VERSION_TAGS: &str = "CASE WHEN EXISTS (SELECT FROM hfj_history_tag) \
+     THEN ARRAY(SELECT t.tag_id FROM hfj_history_tag t WHERE t.res_ver_pid = v.pid AND t.tag_id IS NOT NULL) \
+     WHEN r.has_tags THEN ARRAY(SELECT t.tag_id FROM hfj_res_tag t WHERE t.res_id = r.res_id AND t.tag_id IS NOT NULL) END";
 
 /// What of `meta` is put into bodies that are loaded, besides version and time: to look it up costs as much as the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,13 +299,24 @@ impl Hapi {
     ) -> Result<Vec<Current>, HapiError> {
         let schema = &self.inner.schema;
         let sql = schema.current_states(&format!("r.res_type = $1 AND {}", schema.id_in));
-        let rows = sqlx::query(AssertSqlSafe(sql))
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(resource_type).bind(ids);
+        fetch(query, connection).await
+    }
+
+    /// Rows of versions by ids and numbers; none of one that HAPI does not have.
+    pub(super) async fn versions(
+        &self,
+        connection: &mut PgConnection,
+        resource_type: &str,
+        wanted: &[(String, i64)],
+    ) -> Result<Vec<Current>, HapiError> {
+        let (ids, numbers): (Vec<&str>, Vec<i64>) =
+            wanted.iter().map(|(id, number)| (id.as_str(), *number)).unzip();
+        let query = sqlx::query(AssertSqlSafe(self.inner.schema.versions()))
             .bind(resource_type)
             .bind(ids)
-            .fetch_all(connection)
-            .await
-            .map_err(HapiError::of("reading states"))?;
-        rows_of(&rows)
+            .bind(numbers);
+        fetch(query, connection).await
     }
 
     /// Turns rows into states, reading large objects and tags over the same connection, in its snapshot.
@@ -318,6 +361,17 @@ impl Hapi {
             _ => Err(rows),
         }
     }
+}
+
+async fn fetch(
+    query: Query<'_, Postgres, PgArguments>,
+    connection: &mut PgConnection,
+) -> Result<Vec<Current>, HapiError> {
+    let rows = query
+        .fetch_all(connection)
+        .await
+        .map_err(HapiError::of("reading states"))?;
+    rows_of(&rows)
 }
 
 fn rows_of(rows: &[PgRow]) -> Result<Vec<Current>, HapiError> {

@@ -68,10 +68,11 @@ impl Worker {
                 watermark: store.type_state(&self.resource_type).await?.published,
             }),
         };
-        let step = self.steps(&mut run, report, cancel).await?;
+        let step = self.steps(&mut run, report, cancel).await;
         self.inner.measures.note_margin(hapi);
-        let Some(step) = step else {
-            return Ok(Ended::Cancelled);
+        let Ok(Some(step)) = step else {
+            run.leave().await;
+            return step.map(|_| Ended::Cancelled);
         };
         let as_of = run.position().map(|p| p.as_of).filter(|_| step == Step::Finished);
         let differences = match before {

@@ -22,7 +22,7 @@ use crate::driver::is_lock_timeout;
 use crate::encode::oids;
 use crate::error::during;
 use crate::evaluated::{Evaluator, LoadBatch};
-use crate::insert::{Field, put_rows, put_tuples};
+use crate::insert::{COPY_ABOVE_BESIDE_OTHERS, Field, put_tuples, row_fields};
 use crate::tables::{self, HIDDEN, quoted};
 use crate::{StoreError, TypeViews, ViewStore, locks, transaction};
 
@@ -485,21 +485,24 @@ impl Loader {
 
     async fn send(&mut self) -> Result<(), StoreError> {
         let batch = std::mem::take(&mut self.pending);
-        put_tuples(
-            &mut self.connection,
-            &self.load.stage.ids,
-            &id_fields(),
-            &[&batch.ids],
-        )
-        .await?;
-        for ((table, view), tuples) in self
-            .load
-            .tables
+        let Load {
+            stage, tables, views, ..
+        } = &self.load;
+        let rows = tables
             .iter()
-            .zip(&self.load.views.views)
-            .zip(&batch.tuples)
-        {
-            put_rows(&mut self.connection, table, view.columns(), &[tuples]).await?;
+            .zip(&views.views)
+            .map(|(table, view)| (table, row_fields(view.columns())))
+            .zip(&batch.tuples);
+        let all = [((&stage.ids, id_fields().into()), &batch.ids)];
+        for ((table, fields), tuples) in all.into_iter().chain(rows) {
+            put_tuples(
+                &mut self.connection,
+                table,
+                &fields,
+                &[tuples],
+                COPY_ABOVE_BESIDE_OTHERS,
+            )
+            .await?;
         }
         let name = |place: usize| self.load.views.views.get(place).map_or("", |view| view.name());
         let failures: Vec<_> = batch

@@ -19,6 +19,8 @@ mod staging;
 pub use differences::Differing;
 pub use load::{Load, Loader, RangeBounds};
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use fhir_core::merge::Position;
 use sqlx::PgConnection;
@@ -28,6 +30,9 @@ use crate::error::during;
 use crate::readings::LIVE_IDS;
 use crate::{StoreError, TypeViews, ViewStore, tables};
 use load::Stage;
+
+/// How long a run that has failed or was cancelled waits for its connection.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// What a run does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +180,18 @@ impl Run {
                 .map_err(during(doing));
         }
         self.store.keep_run_connection(self.connection).await
+    }
+
+    /// Gives the run lock back without an end, and leaves what was loaded for the next run. Dropping the run does the same, but PostgreSQL comes to it a
+    /// moment later, and until then another run would find the type busy. What cannot be said at once, since the connection is lost or at work, is left
+    /// to that.
+    pub async fn leave(mut self) {
+        let unlock = "ROLLBACK; SELECT pg_advisory_unlock_all()";
+        let unlocked = tables::execute(&mut self.connection, unlock.into(), "leaving a run");
+        if let Ok(Ok(())) = tokio::time::timeout(LEAVING, unlocked).await {
+            // It ends either way.
+            let _ = sqlx::Connection::close(self.connection).await;
+        }
     }
 
     /// The views whose tables are changed by resources.
