@@ -10,6 +10,7 @@ use api::proto::serving::{
 };
 use api::proto::speed::{GetStatusRequest, speed_service_client::SpeedServiceClient};
 use e2e::ask::{self, Answer, Asker, Reader, all_of, rows_where};
+use e2e::bodies::{self, Compared};
 use e2e::deadline;
 use e2e::fhir::{Fhir, Written};
 use e2e::loading::Loaded;
@@ -64,6 +65,7 @@ async fn tell_all(story: &mut Story, data: Option<&Path>, lifetime: Lifetime) ->
     let mut stack = Stack::start_daemons(servers, &options).await?;
     let mut demo = Demo::new(&stack, loaded).await?;
     demo.batch(story, &stack).await?;
+    demo.bodies(story).await?;
     demo.live(story).await?;
     demo.hand_over(story).await?;
     demo.not_materialised(story, &stack).await?;
@@ -201,6 +203,27 @@ impl Demo {
         );
         let criteria = subscription["criteria"].as_str().unwrap_or_default();
         story.tell(&format!("HAPI has activated our Subscription for {criteria}"));
+        Ok(())
+    }
+
+    /// Every resource that was loaded, read out of HAPI's tables and by HAPI's REST API.
+    async fn bodies(&mut self, story: &mut Story) -> anyhow::Result<()> {
+        story.chapter("Bodies: out of HAPI's tables, as HAPI's own REST API has them");
+        let mut all = Compared::default();
+        for (resource_type, count) in &self.loaded {
+            let compared = bodies::compare(&self.fhir, &self.operator.client, resource_type).await?;
+            ensure!(
+                compared.resources as u64 >= *count,
+                "{} of {count} {resource_type} were compared",
+                compared.resources
+            );
+            all.resources += compared.resources;
+            all.versions += compared.versions;
+        }
+        story.tell(&format!(
+            "{} resources in {} versions are the same, member by member, meta included",
+            all.resources, all.versions
+        ));
         Ok(())
     }
 
