@@ -9,12 +9,8 @@ use fhir_core::column::{Column, ColumnKind};
 use fhir_core::view::CompiledView;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::driver::sqlstate;
 use crate::error::during;
 use crate::{StoreError, indexes};
-
-/// A key is there already.
-const UNIQUE_VIOLATION: &str = "23505";
 
 /// A column that the public views do not show.
 #[derive(Debug, Clone, Copy)]
@@ -202,42 +198,6 @@ async fn name_indexes(connection: &mut PgConnection, view: &str, staged: &str) -
     .await
     .map_err(during(doing))?;
     execute(connection, renames.concat(), doing).await
-}
-
-/// A loaded table's key, which also says that a resource's rows were not loaded twice, its indexes, and statistics. Returns the ids that stand in the way of
-/// the key: then there is nothing of it. What an earlier attempt made is not made again.
-pub(crate) async fn index(
-    connection: &mut PgConnection,
-    table: &str,
-    columns: &str,
-    indexes: &str,
-) -> Result<Vec<String>, StoreError> {
-    let doing = during("indexing what was loaded");
-    let has_key: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = $1::text::regclass AND indisprimary)",
-    )
-    .bind(table)
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(doing)?;
-    if !has_key {
-        // One statement, so that there is either all or nothing.
-        let sql = format!("ALTER TABLE {table} ADD PRIMARY KEY ({columns}); {indexes}");
-        match sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await {
-            Ok(_) => {}
-            Err(error) if sqlstate(&error).as_deref() == Some(UNIQUE_VIOLATION) => {
-                let id = columns.split(',').next().unwrap_or_default();
-                let sql = format!("SELECT DISTINCT {id} FROM {table} GROUP BY {columns} HAVING count(*) > 1");
-                return sqlx::query_scalar(AssertSqlSafe(sql))
-                    .fetch_all(connection)
-                    .await
-                    .map_err(doing);
-            }
-            Err(error) => return Err(doing(error)),
-        }
-    }
-    execute(connection, format!("ANALYZE {table}"), "indexing what was loaded").await?;
-    Ok(Vec::new())
 }
 
 /// The public views, over the three tables by name. `columns` in the order in which readers see them.

@@ -356,7 +356,7 @@ impl Load {
     pub async fn loader(&self) -> Result<Loader, StoreError> {
         Ok(Loader {
             load: self.clone(),
-            connection: self.store.run_connection(LOADER).await?,
+            connection: self.connection().await?,
             pending: LoadBatch::default(),
             resources: 0,
             failed: 0,
@@ -364,17 +364,14 @@ impl Load {
         })
     }
 
-    /// A table's key, indexes and statistics, over a connection of its own; see [`tables::index`].
-    pub(super) async fn index(
-        &self,
-        table: &str,
-        key: &str,
-        indexes: &str,
-    ) -> Result<Vec<String>, StoreError> {
-        let mut connection = self.store.run_connection(LOADER).await?;
-        let twice = tables::index(&mut connection, table, key, indexes).await?;
-        self.store.keep_run_connection(connection).await?;
-        Ok(twice)
+    /// A connection for what is done beside others.
+    pub(super) async fn connection(&self) -> Result<PgConnection, StoreError> {
+        self.store.run_connection(LOADER).await
+    }
+
+    /// Takes it back.
+    pub(super) async fn give_back(&self, connection: PgConnection) -> Result<(), StoreError> {
+        self.store.keep_run_connection(connection).await
     }
 
     /// Ranges that are not done: free ones, and those that others are at.
@@ -463,7 +460,7 @@ impl Loader {
 
     /// No range is left to be taken.
     pub async fn end(self) -> Result<(), StoreError> {
-        self.load.store.keep_run_connection(self.connection).await
+        self.load.give_back(self.connection).await
     }
 
     /// The range is done.

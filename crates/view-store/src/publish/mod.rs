@@ -11,6 +11,7 @@
 
 mod begin;
 mod differences;
+mod indexing;
 mod join;
 mod load;
 mod slices;

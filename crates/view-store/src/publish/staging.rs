@@ -6,13 +6,14 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
+use super::indexing::{self, Filled};
 use super::load::{Load, Stage};
 use super::{Part, Run, RunKind};
 use crate::error::during;
 use crate::insert::put_rows;
 use crate::ledger::Failure;
 use crate::tables::{self, Table};
-use crate::{EvaluatedState, StoreError, indexes};
+use crate::{EvaluatedState, StoreError};
 
 /// So few resources are found faster by reading all of them than by an index that must be made first.
 const FEW: u64 = 1000;
@@ -146,7 +147,7 @@ impl Run {
         .map_err(during("reading the known ids"))
     }
 
-    /// All ranges are in: keys, statistics and counts of what was loaded. A key is made after the load, since loading into an index costs more.
+    /// All ranges are in: keys, statistics and counts of what was loaded.
     pub async fn finish_load(&mut self) -> Result<(), StoreError> {
         let doing = during("indexing what was loaded");
         let Some(load) = self.load.clone() else {
@@ -154,28 +155,12 @@ impl Run {
         };
         self.staged = load.done().await?;
         let targets = self.targets.iter().zip(&self.views.views);
-        let keys = targets.map(|(target, view)| {
-            // Only what becomes the base table is ever asked by the view's own columns.
-            let indexes = if target.part == Part::Joins {
-                indexes::ddl(view, &target.table, &[])
-            } else {
-                String::new()
-            };
-            (target.table.clone(), "_rid, _row", indexes)
-        });
-        let keys = keys.chain([(self.stage.ids.clone(), "id", String::new())]);
-        let mut twice = Vec::new();
-        if self.staged < FEW {
-            for (table, key, indexes) in keys {
-                twice.extend(tables::index(&mut self.connection, &table, key, &indexes).await?);
-            }
-        } else {
-            let all = keys.map(|(table, key, indexes)| {
-                let load = load.clone();
-                async move { load.index(&table, key, &indexes).await }
-            });
-            twice = futures::future::try_join_all(all).await?.concat();
-        }
+        let mut tables: Vec<Filled> = targets
+            .map(|(target, view)| Filled::of_rows(&target.table, view, target.part == Part::Joins))
+            .collect();
+        tables.push(Filled::of_ids(&self.stage.ids));
+        let beside = (self.staged >= FEW).then_some(&load);
+        let twice = indexing::index(&tables, &mut self.connection, beside).await?;
         if !twice.is_empty() {
             // Expunged and created again between two ranges: both were loaded. The catch-up reads it, for it has changed since the first reading.
             let deletes: Vec<String> = self
