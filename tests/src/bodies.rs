@@ -1,4 +1,4 @@
-//! Bodies as ReadResources returns them, beside those of HAPI's own REST reads: current ones by reads, all versions by histories.
+//! Bodies as `ReadResources` returns them, beside those of HAPI's own REST reads: current ones by reads, all versions by histories.
 
 use std::collections::BTreeMap;
 

@@ -40,6 +40,14 @@ impl Committed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Patients have come to a state.
+    fn add(&self, patients: impl Iterator<Item = usize>, at: f64, state: u64) {
+        let mut states = self.lock();
+        for patient in patients {
+            states[patient].push((at, state));
+        }
+    }
+
     /// The state that each patient had at that time at least.
     fn at(&self, time: f64) -> Vec<u64> {
         let states = self.lock();
@@ -67,11 +75,7 @@ async fn write_on(played: &Played, committed: &Committed, done: &AtomicBool) -> 
         }
         transaction.commit().await?;
         let clock: f64 = sqlx::query_scalar(CLOCK).fetch_one(&mut *connection).await?;
-        let mut committed = committed.lock();
-        for number in patients {
-            committed[number].push((clock, state));
-        }
-        drop(committed);
+        committed.add(patients, clock, state);
         tokio::time::sleep(PAUSE).await;
     }
     Ok(())

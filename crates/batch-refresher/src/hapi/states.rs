@@ -105,7 +105,7 @@ impl Schema {
 }
 
 /// Numbers of a version's tags. With its default tag storage (VERSIONED) HAPI keeps them by version; without a single such row all versions have the
-/// resource's (NON_VERSIONED).
+/// resource's (`NON_VERSIONED`).
 const VERSION_TAGS: &str = "CASE WHEN EXISTS (SELECT FROM hfj_history_tag) \
      THEN ARRAY(SELECT t.tag_id FROM hfj_history_tag t WHERE t.res_ver_pid = v.pid AND t.tag_id IS NOT NULL) \
      WHEN r.has_tags THEN ARRAY(SELECT t.tag_id FROM hfj_res_tag t WHERE t.res_id = r.res_id AND t.tag_id IS NOT NULL) END";

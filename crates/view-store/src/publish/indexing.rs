@@ -169,11 +169,13 @@ impl Filled {
     /// Makes the unique index the key, and gathers statistics.
     async fn finish(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
         let (table, name) = (&self.table, self.key_name());
-        let mut sql = String::new();
-        if !self.present(connection).await?.iter().any(|index| index.is_key) {
-            sql = format!("ALTER TABLE {table} ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {name}; ");
-        }
-        sql += &format!("ANALYZE {table}");
+        let is_there = self.present(connection).await?.iter().any(|index| index.is_key);
+        let key = if is_there {
+            String::new()
+        } else {
+            format!("ALTER TABLE {table} ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {name}; ")
+        };
+        let sql = format!("{key}ANALYZE {table}");
         tables::execute(connection, sql, DOING).await
     }
 }
