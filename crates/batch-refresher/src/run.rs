@@ -298,29 +298,31 @@ impl RefreshRun {
         let mut ids = open.changed_since(resource_type, &since, None, None).await?;
         let none_has_a_right_date = ids.is_empty();
         ids.extend(self.run.known_ids().await?);
-        if self.kind == RunKind::Incremental {
-            let misdated = open.misdated_since(resource_type, &since).await?;
-            if none_has_a_right_date {
-                if let Some(error) = misdated.wrong_zone(&self.hapi, &since, open.as_of()) {
-                    return Err(error.into());
-                }
-                if misdated.may_be_more(&since, open.as_of()) {
-                    tracing::warn!(
-                        resource_type,
-                        "all new versions are dated before the last refresh: everything is read anew; is hapi.time_zone the zone of HAPI's JVM?"
-                    );
-                    return Ok((Step::Lost, Phase::Ended));
-                }
+        let misdated = open.misdated_since(resource_type, &since).await?;
+        let incremental = self.kind == RunKind::Incremental;
+        if incremental && none_has_a_right_date {
+            if let Some(error) = misdated.wrong_zone(&self.hapi, &since, open.as_of()) {
+                return Err(error.into());
             }
-            if !misdated.ids.is_empty() {
+            if misdated.may_be_more(&since, open.as_of()) {
                 tracing::warn!(
                     resource_type,
-                    versions = misdated.ids.len(),
-                    "versions are dated further before their transaction than hapi.margin_seconds allows; those that were seen are taken in, a reconciliation \
-                     finds the others: a larger margin is called for"
+                    "all new versions are dated before the last refresh: everything is read anew; is hapi.time_zone the zone of HAPI's JVM?"
                 );
-                ids.extend(misdated.ids);
+                return Ok((Step::Lost, Phase::Ended));
             }
+        }
+        if incremental && !misdated.ids.is_empty() {
+            tracing::warn!(
+                resource_type,
+                versions = misdated.ids.len(),
+                "versions are dated further before their transaction than hapi.margin_seconds allows; those that were seen are taken in, a reconciliation \
+                 finds the others: a larger margin is called for"
+            );
+        }
+        // Of a full run: those that were committed when the load had passed them.
+        ids.extend(misdated.ids);
+        if incremental {
             ids.sort_unstable();
             ids.dedup();
             self.progress.set_total(ids.len() as u64);

@@ -50,9 +50,6 @@ impl ViewStore {
                 data: false,
             })?
             .application_name("researchflow")
-            // Within one refresh the ledger grows from nothing to 100,000 entries and more: a plan that was right for the small table, and is kept, reads all
-            // of it for each slice. Planning these statements anew costs a fraction of a millisecond.
-            .options([("plan_cache_mode", "force_custom_plan")])
             // Statements may hold search values: they are never logged.
             .disable_statement_logging();
         let pool = PgPoolOptions::new()

@@ -94,8 +94,6 @@ async fn law_4_a_view_that_cannot_join_stops_no_other_view_of_its_type() -> anyh
     Ok(())
 }
 
-/// the folder: one view is populated at once, the other is named with its place
-
 #[tokio::test(flavor = "multi_thread")]
 async fn law_4_nor_does_one_that_cannot_join_for_a_passing_reason() -> anyhow::Result<()> {
     let played = Played::start().await?;

@@ -113,6 +113,7 @@ async fn the_service_keeps_views_reads_changes_and_runs_views() -> anyhow::Resul
     Ok(())
 }
 
+/// the folder: one view is populated at once, the other is named with its place
 async fn folder_is_registered(client: &mut Client) -> anyhow::Result<()> {
     let view = active(client, "patient_names").await?;
     assert_eq!((view.resource_type.as_str(), view.row_count), ("Patient", 2));

@@ -202,11 +202,13 @@ async fn a_time_zone_that_is_not_hapis_is_refused_with_the_likely_one() -> anyho
     })
     .await?;
     played.refresh(&tokyo, RunKind::Join).await?;
-    played.write("b", Some(&patient("b"))).await?;
+    for id in ["b", "c"] {
+        played.write(id, Some(&patient(id))).await?;
+    }
     let refused = played
         .refresh(&tokyo, RunKind::Incremental)
         .await
-        .expect_err("it would lose b");
+        .expect_err("it would lose b and c");
     let refused = refused.to_string();
     assert!(
         refused.contains("540 minutes ago") && refused.contains("likely UTC"),
@@ -217,7 +219,7 @@ async fn a_time_zone_that_is_not_hapis_is_refused_with_the_likely_one() -> anyho
     played
         .refresh(&played.hapi().await?, RunKind::Incremental)
         .await?;
-    assert_eq!(played.names().await?.len(), 2);
+    assert_eq!(played.names().await?.len(), 3);
     Ok(())
 }
 

@@ -44,8 +44,10 @@ pub struct Misdated {
     pub ids: Vec<String>,
     /// How far before the position's time the dates lie: the least and the most.
     behind: Option<(TimeDelta, TimeDelta)>,
-    /// All versions that were looked at are new: there may be others.
+    /// All versions that were looked at are new, and some of them dated too early, of whichever type: there may be others.
     more: bool,
+    /// Different dates.
+    dates: usize,
 }
 
 impl HapiSnapshot {
@@ -56,31 +58,48 @@ impl HapiSnapshot {
         since: &Position,
     ) -> Result<Misdated, HapiError> {
         let schema = self.hapi().schema();
+        let newest = format!(
+            "WITH newest AS (SELECT res_id, res_type, res_updated, (($2 - xmin::text::bigint) & 4294967295) <= $3 AS is_new
+                             FROM hfj_res_ver ORDER BY pid DESC LIMIT {NEWEST})"
+        );
         let sql = format!(
-            "WITH newest AS (SELECT res_id, res_type, res_updated, (($3 - xmin::text::bigint) & 4294967295) <= $4 AS is_new
-                             FROM hfj_res_ver ORDER BY pid DESC LIMIT {NEWEST})
-             SELECT {} AS id, v.res_updated, (SELECT count(*) FILTER (WHERE is_new) = {NEWEST} FROM newest)
-             FROM newest v JOIN hfj_resource r ON r.res_id = v.res_id{}
-             WHERE v.res_type = $1 AND v.res_updated < $2 AND v.is_new{}",
+            "{newest} SELECT {} AS id, v.res_updated FROM newest v JOIN hfj_resource r ON r.res_id = v.res_id{}
+             WHERE v.res_type = $4 AND v.res_updated < $1 AND v.is_new{}",
             schema.id, schema.id_join, schema.partition
+        );
+        let all = format!(
+            "{newest} SELECT count(*) FILTER (WHERE is_new) = {NEWEST} AND coalesce(bool_or(is_new AND res_updated < $1), false) FROM newest"
         );
         let zone = self.hapi().inner.zone;
         let floor = zone.floor(since.bound, since.as_of + self.hapi().inner.margin);
         let xmax = i64::try_from(self.xmax).unwrap_or(i64::MAX);
-        let found: Vec<(String, NaiveDateTime, bool)> = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(resource_type)
+        let reach = reach(self.xmax, since.xmin);
+        let doing = "looking for versions of another date";
+        let more: bool = sqlx::query_scalar(AssertSqlSafe(all))
             .bind(floor)
             .bind(xmax)
-            .bind(reach(self.xmax, since.xmin))
+            .bind(reach)
+            .fetch_one(self.connection())
+            .await
+            .map_err(HapiError::of(doing))?;
+        let found: Vec<(String, NaiveDateTime)> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(floor)
+            .bind(xmax)
+            .bind(reach)
+            .bind(resource_type)
             .fetch_all(self.connection())
             .await
-            .map_err(HapiError::of("looking for versions of another date"))?;
+            .map_err(HapiError::of(doing))?;
         let behind = |updated: &NaiveDateTime| since.as_of - zone.instant(*updated).to_utc();
-        let all = || found.iter().map(|(_, updated, _)| behind(updated));
+        let all = || found.iter().map(|(_, updated)| behind(updated));
+        let mut dates: Vec<NaiveDateTime> = found.iter().map(|(_, updated)| *updated).collect();
+        dates.sort_unstable();
+        dates.dedup();
         Ok(Misdated {
             behind: all().min().zip(all().max()),
-            more: found.iter().any(|(_, _, more)| *more),
-            ids: found.into_iter().map(|(id, ..)| id).collect(),
+            more,
+            dates: dates.len(),
+            ids: found.into_iter().map(|(id, _)| id).collect(),
         })
     }
 }
@@ -89,13 +108,13 @@ impl Misdated {
     /// Whether versions may have been missed, where none has a right date: nothing tells whether those that were seen are all. Then everything must be
     /// read anew.
     pub fn may_be_more(&self, since: &Position, now: DateTime<Utc>) -> bool {
-        !self.ids.is_empty() && (self.more || now - since.as_of + TOLERANCE >= QUARTER)
+        self.more || !self.ids.is_empty() && now - since.as_of + TOLERANCE >= QUARTER
     }
 
     /// What is wrong, if it is the time zone that was set and none has a right date: all are behind by the same quarters of an hour, as far as the time
-    /// tells that has passed from the position to now.
+    /// tells that has passed from the position to now. One date alone says nothing: HAPI touches an old version's row when its tags change.
     pub fn wrong_zone(&self, hapi: &Hapi, since: &Position, now: DateTime<Utc>) -> Option<HapiError> {
-        let (least, most) = self.behind?;
+        let (least, most) = self.behind.filter(|_| self.dates > 1)?;
         let passed = now - since.as_of + TOLERANCE;
         if passed >= QUARTER {
             return None;

@@ -114,8 +114,7 @@ impl Columns {
             "SELECT c.relname::text AS name, a.attname::text AS col, has_table_privilege(c.oid, 'SELECT') AS readable
              FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
              WHERE c.oid IN (to_regclass('hfj_resource'), to_regclass('hfj_res_ver'), to_regclass('hfj_res_tag'), to_regclass('hfj_tag_def'),
-                             to_regclass('hfj_forced_id'), to_regclass('hfj_res_ver_prov'), to_regclass('hfj_partition'), to_regclass('hfj_history_tag'),
-                             to_regclass('hfj_res_link'))
+                             to_regclass('hfj_forced_id'), to_regclass('hfj_res_ver_prov'), to_regclass('hfj_partition'))
                AND a.attnum > 0 AND NOT a.attisdropped",
         )
         .fetch_all(&mut *connection)

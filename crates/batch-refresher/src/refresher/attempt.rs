@@ -36,6 +36,7 @@ impl Worker {
         kind: RunKind,
         cause: &Cause,
         cancel: &CancellationToken,
+        resume: bool,
     ) -> Result<Ended, RunError> {
         let Inner {
             hapi,
@@ -44,12 +45,15 @@ impl Worker {
             ..
         } = &*self.inner;
         report.kind = kind;
-        let started = RefreshRun::start(hapi, store, &self.resource_type, kind, settings.clone());
+        let mut settings = settings.clone();
+        settings.resume &= resume;
+        let workers = settings.workers;
+        let started = RefreshRun::start(hapi, store, &self.resource_type, kind, settings);
         let Some(started) = cancel.run_until_cancelled(started).await else {
             return Ok(Ended::Cancelled);
         };
         let Some(mut run) = started? else {
-            let shared = run::share(hapi, store, &self.resource_type, settings.workers);
+            let shared = run::share(hapi, store, &self.resource_type, workers);
             return match cancel.run_until_cancelled(shared).await {
                 Some(shared) => shared.map(|()| Ended::Busy),
                 None => Ok(Ended::Cancelled),
@@ -71,6 +75,10 @@ impl Worker {
         let step = self.steps(&mut run, report, cancel).await;
         self.inner.measures.note_margin(hapi);
         let Ok(Some(step)) = step else {
+            // Before another replica may begin what was cancelled here.
+            if step.is_ok() && run.kind() != RunKind::Join && !self.stop.is_cancelled() {
+                self.skip_what_was_cancelled(run.kind()).await;
+            }
             run.leave().await;
             return step.map(|_| Ended::Cancelled);
         };

@@ -263,9 +263,6 @@ impl Worker {
                 if report.kind == RunKind::Join {
                     return Next::Failed;
                 }
-                if !self.stop.is_cancelled() {
-                    self.skip_what_was_cancelled(report.kind).await;
-                }
                 Next::Now
             }
             Err(error) => {
@@ -293,9 +290,9 @@ impl Worker {
             RunKind::Join if resting => RunKind::Incremental,
             wanted => wanted,
         };
-        let mut tries = 0;
+        let (mut tries, mut resume) = (0, true);
         loop {
-            let once = Box::pin(self.once(report, kind, cause, cancel)).await;
+            let once = Box::pin(self.once(report, kind, cause, cancel, resume)).await;
             if report.kind == RunKind::Join {
                 match &once {
                     Ok(Ended::Published(..)) => *rest = None,
@@ -330,7 +327,8 @@ impl Worker {
                 }
                 Ended::Again if tries < 3 => tries += 1,
                 Ended::Lost if tries < 3 => {
-                    kind = RunKind::Full;
+                    // What was loaded before goes on from a position too.
+                    (kind, resume) = (RunKind::Full, false);
                     tries += 1;
                 }
                 ended => return Ok(ended),
@@ -345,7 +343,10 @@ impl Worker {
             if views.views.is_empty() {
                 return Ok(Ended::Done);
             }
-            Box::pin(self.once(report, RunKind::Incremental, cause, cancel)).await
+            match Box::pin(self.once(report, RunKind::Incremental, cause, cancel, true)).await {
+                Ok(Ended::Lost) => Box::pin(self.once(report, RunKind::Full, cause, cancel, false)).await,
+                ended => ended,
+            }
         };
         match others.await {
             Ok(Ended::Published(as_of, differences)) => report.count(as_of, differences),
@@ -358,7 +359,7 @@ impl Worker {
     }
 
     /// Whoever cancels a run does not want it at once again, from whichever replica: scheduled times up to now are as if done.
-    async fn skip_what_was_cancelled(&self, kind: RunKind) {
+    pub(super) async fn skip_what_was_cancelled(&self, kind: RunKind) {
         let skipped = async {
             let now = self.inner.hapi.clock().await?.as_of;
             self.inner

@@ -25,6 +25,13 @@ pub(crate) enum AstKind {
     Empty,
     /// `$this`, `$index`, `$total`: the word.
     Special(String),
+    /// `base.$this`: the word, whatever it stands behind; that is to be valid all the same.
+    Behind {
+        /// What it stands behind.
+        base: Box<Ast>,
+        /// The word.
+        word: String,
+    },
     /// `%name`
     Constant(String),
     /// `name` or `base.name`

@@ -111,6 +111,9 @@ pub(super) fn expression(ast: &Ast, context: &Context<'_>) -> Result<Typed, Path
         AstKind::Literal(literal) => Ok(stated(literal)),
         AstKind::Empty => Ok(Typed::empty()),
         AstKind::Special(word) => special(ast.at, word, context),
+        AstKind::Behind { base, word } => {
+            expression(base, context).and_then(|_| special(ast.at, word, context))
+        }
         AstKind::Constant(name) => constant(name, context).ok_or_else(|| PathError {
             at: ast.at,
             kind: PathErrorKind::Constant(name.clone()),

@@ -4,7 +4,7 @@ use super::{
     ast::{Ast, AstKind, Literal},
     error::{PathError, PathErrorKind},
     lexer::{Token, TokenKind, tokens},
-    quantity::{Calendar, Quantity, Unit},
+    quantity::{Calendar, MAX_UNIT, Quantity, Unit},
     temporal::Temporal,
 };
 use crate::number::Decimal;
@@ -260,9 +260,12 @@ impl<'e> Parser<'e> {
                 let at = self.at();
                 // The grammar has `name.$this`; a variable is what it is, whatever it stands behind.
                 if let TokenKind::Special(word) = self.peek() {
-                    let kind = AstKind::Special((*word).to_owned());
+                    let kind = AstKind::Behind {
+                        base: Box::new(term),
+                        word: (*word).to_owned(),
+                    };
                     self.take();
-                    term = self.node(at, 0, kind)?;
+                    term = self.node(at, depth, kind)?;
                     continue;
                 }
                 let name = self.identifier("an element or function")?;
@@ -360,6 +363,9 @@ impl<'e> Parser<'e> {
             _ => None,
         };
         let literal = if let Some(unit) = unit {
+            if unit.code().len() > MAX_UNIT {
+                return Err(self.error(at, PathErrorKind::Literal("unit of at most 256 bytes")));
+            }
             self.take();
             Decimal::parse(text).map(|value| Literal::Quantity(Quantity { value, unit }))
         } else if text.contains('.') {

@@ -154,6 +154,15 @@ pub(super) fn choice<'a>(
     resource: &Resource<'a>,
     receive: Receiver<'_, 'a>,
 ) -> Flow {
+    if let Item::Value(_) = item {
+        return self::member(item, member, resource, &mut |item| {
+            if is_of_type(&item, test) {
+                receive(item)
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+    }
     let Some(object) = item.element().and_then(|e| e.object()) else {
         return ControlFlow::Continue(());
     };
@@ -399,7 +408,12 @@ fn split_reference(reference: &str) -> Option<(&str, &str)> {
     if let Some((versioned, "_history")) = before.rsplit_once('/') {
         (before, id) = versioned.rsplit_once('/')?;
     }
-    let found = before.rsplit_once('/').map_or(before, |(_, found)| found);
+    let found = match before.rsplit_once('/') {
+        None => before,
+        // A slash behind these is one of a query.
+        Some((base, _)) if base.contains(['?', '#']) => return None,
+        Some((_, found)) => found,
+    };
     (is_key(id) && is_type(found)).then_some((found, id))
 }
 

@@ -5,6 +5,9 @@ use std::{cmp::Ordering, fmt};
 use super::ucum;
 use crate::number::Decimal;
 
+/// Longest unit, in bytes, of a quantity: each copy of the quantity is one of the unit too.
+pub(crate) const MAX_UNIT: usize = 256;
+
 /// A number with its unit.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Quantity {
@@ -141,7 +144,7 @@ impl Quantity {
         }
     }
 
-    /// Reads `4`, `4 days`, `4 'mg'` (FHIRPath N1, `toQuantity`).
+    /// Reads `4`, `4 days`, `4 'mg'` (FHIRPath N1, `toQuantity`); a unit longer than [`MAX_UNIT`] is none.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let end = text
@@ -153,7 +156,8 @@ impl Quantity {
         let unit = unit.trim();
         let unit = match unit.strip_prefix('\'').and_then(|u| u.strip_suffix('\'')) {
             _ if unit.is_empty() => Unit::Ucum("1".into()),
-            Some(code) => (!code.is_empty() && !code.contains('\'')).then(|| Unit::Ucum(code.into()))?,
+            Some(code) => (!code.is_empty() && code.len() <= MAX_UNIT && !code.contains('\''))
+                .then(|| Unit::Ucum(code.into()))?,
             None => Unit::Calendar(spaced.then(|| Calendar::of_word(unit))??),
         };
         Some(Self { value, unit })

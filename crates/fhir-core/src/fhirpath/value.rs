@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     model::{Class, Type, system},
-    quantity::{Quantity, Unit},
+    quantity::{MAX_UNIT, Quantity, Unit},
     temporal::{Form, Temporal},
 };
 use crate::{
@@ -55,9 +55,6 @@ pub(crate) enum Value<'a> {
 
 /// Longest form of an integer64.
 const INTEGER64: usize = 20;
-
-/// Longest unit, in bytes, of a quantity that is computed with or compared.
-const MAX_UNIT: usize = 256;
 
 impl<'a> Element<'a> {
     /// An element without anything beside its value.

@@ -27,14 +27,15 @@ const QUOTIENT_SCALE: u32 = 18;
 
 impl Decimal {
     /// Reads a JSON or FHIRPath number; `None` where it has more than 38 digits, zeros behind its point included, or is
-    /// longer than a number is written.
+    /// longer than a number is written. Of another text than a number it is `None`, or any number.
     pub fn parse(lexical: &str) -> Option<Self> {
         if lexical.len() > MAX_LEXICAL {
             return None;
         }
         let number = Lexical::read(lexical);
         let mut mantissa = number.digits().try_fold(0_i128, |sum, digit| {
-            sum.checked_mul(10)?.checked_add(i128::from(digit - b'0'))
+            sum.checked_mul(10)?
+                .checked_add(i128::from(digit.checked_sub(b'0')?))
         })?;
         let scale = i64::try_from(number.fraction.len()).ok()? - number.exponent;
         if number.negative {

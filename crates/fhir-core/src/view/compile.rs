@@ -38,6 +38,8 @@ pub(super) struct Compiled {
     pub(super) wheres: Vec<Expr>,
     pub(super) root: Select,
     pub(super) warnings: Vec<ViewWarning>,
+    /// Bytes of the definition: no text that stands in it is longer.
+    pub(super) bytes: usize,
 }
 
 /// A column and where the definition has it.
@@ -111,6 +113,7 @@ pub(super) fn run(definition: &Definition, mut errors: Errors) -> Result<Compile
             wheres,
             root,
             warnings: compiler.warnings,
+            bytes: definition.bytes,
         });
     }
     Err(compiler.errors.into())

@@ -16,6 +16,8 @@ pub(super) struct Definition {
     pub(super) constants: Vec<Constant>,
     pub(super) wheres: Vec<Path>,
     pub(super) selects: Vec<Select>,
+    /// Of its text.
+    pub(super) bytes: usize,
 }
 
 /// An expression and its place in the definition.
@@ -92,7 +94,8 @@ pub(super) fn read(json: &str) -> Result<(Definition, Errors), ViewError> {
     let mut reader = Reader {
         errors: Errors::default(),
     };
-    let definition = reader.definition(root);
+    let mut definition = reader.definition(root);
+    definition.bytes = json.len();
     Ok((definition, reader.errors))
 }
 

@@ -109,7 +109,7 @@ pub(super) fn run<'a, 'r>(
         row,
         sink,
         rows: 0,
-        unmeasured: UNMEASURED / (resource.root.text().len() * view.columns.len()).max(1),
+        unmeasured: UNMEASURED / ((resource.root.text().len() + view.bytes) * view.columns.len()).max(1),
         bytes: 0,
         nodes: 0,
     };
@@ -132,8 +132,8 @@ impl<'a, 'r> Evaluation<'a, 'r> {
         if self.rows == MAX_ROWS {
             return Err(EvalError::TooManyRows { limit: MAX_ROWS });
         }
-        // A few rows cannot be too many bytes: what was built for them is bounded by itself, all else is text of the resource.
-        if self.rows >= self.unmeasured {
+        // A few rows cannot be too many bytes: each cell is of the resource's text or of the view's, unless text was built, which every row may have again.
+        if self.rows >= self.unmeasured || self.resource.has_built() {
             let texts: usize = self.row.iter().map(Cell::text_len).sum();
             self.bytes += size_of_val(self.row) + texts;
             if self.bytes > MAX_BYTES {

@@ -37,6 +37,35 @@ fn what_is_built_of_one_resource_is_bounded() {
     assert!(evaluate(&json, &text).is_err());
 }
 
+/// What stands in the view, or was built once, and comes again in each row is as many bytes each time.
+#[test]
+fn what_comes_again_in_each_row_counts_each_time() {
+    let text = patient(&format!(r#""a":{}"#, list("{}", 3_000)));
+    let long = "x".repeat(1 << 20);
+    let constant = json!({"resourceType": "ViewDefinition", "name": "v", "status": "active", "resource": "Patient",
+        "constant": [{"name": "c", "valueString": long}],
+        "select": [{"forEach": "a", "column": [{"name": "x", "path": "%c", "type": "string"}]}]});
+    let view = fhir_core::view::CompiledView::from_json(&constant.to_string()).unwrap();
+    let evaluated = view.evaluate(text.as_bytes(), &mut Rows::default());
+    assert!(
+        matches!(evaluated, Err(EvalError::TooLarge { .. })),
+        "{evaluated:?}"
+    );
+    let doubled = "'0123456789abcdef'".to_owned() + &".select($this & $this)".repeat(16);
+    let built = json!([{"column": [{"name": "x", "path": doubled}]}, {"forEach": "a", "column": [{"name": "y", "path": "id"}]}]);
+    assert!(matches!(evaluate(&built, &text), Err(EvalError::TooLarge { .. })));
+}
+
+/// A quantity's unit is copied with it: a long one is none.
+#[test]
+fn long_units_are_none() {
+    let text = patient(&format!(r#""b":"1 '{}'""#, "x".repeat(300)));
+    let units = json!([{"column": [{"name": "x", "path": "b.toQuantity().exists()", "type": "boolean"}]}]);
+    let mut rows = Rows::default();
+    view(&units).evaluate(text.as_bytes(), &mut rows).unwrap();
+    assert!(format!("{rows:?}").contains("false"), "{rows:?}");
+}
+
 /// A rich view of a long resource stays far below the limits.
 #[test]
 fn what_is_usual_is_far_from_the_limits() {

@@ -72,7 +72,12 @@ pub(super) async fn index(
     for place in &refused {
         twice.extend(tables[*place].twice(connection).await?);
     }
-    if refused.is_empty() {
+    if twice.is_empty() {
+        if !refused.is_empty() {
+            return Err(StoreError::Inconsistent(
+                "a key cannot be made, though no row is there twice".into(),
+            ));
+        }
         for filled in tables {
             filled.finish(connection).await?;
         }
@@ -92,9 +97,27 @@ async fn make_beside(load: Load, place: usize, statement: String) -> Result<(usi
 async fn make(connection: &mut PgConnection, statement: String) -> Result<bool, StoreError> {
     match sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await {
         Ok(_) => Ok(true),
-        Err(error) if sqlstate(&error).as_deref() == Some(UNIQUE_VIOLATION) => Ok(false),
+        // The catalogue's own: an index of that name is being made by a session that was given up.
+        Err(error)
+            if sqlstate(&error).as_deref() == Some(UNIQUE_VIOLATION) && !is_of_the_catalogue(&error) =>
+        {
+            Ok(false)
+        }
+        Err(error) if is_of_the_catalogue(&error) => Err(StoreError::Database {
+            doing: DOING,
+            reason: "the same index is being made by another session".into(),
+            transient: true,
+            data: false,
+        }),
         Err(error) => Err(during(DOING)(error)),
     }
+}
+
+fn is_of_the_catalogue(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::table)
+        == Some("pg_class")
 }
 
 impl Filled {
@@ -146,13 +169,23 @@ impl Filled {
         }
         let is_there = |column: &String| present.iter().any(|index| index.columns == [column.as_str()]);
         let missing = self.columns.iter().filter(|column| !is_there(column));
-        statements.extend(missing.map(|column| format!("CREATE INDEX ON {table} ({})", quoted(column))));
+        statements.extend(missing.map(|column| {
+            let place = self.columns.iter().take_while(|other| *other != column).count();
+            // By place: of long names PostgreSQL's own are cut, and two of them could be the same.
+            let name = format!("{}_c{place}_idx", self.name());
+            format!("CREATE INDEX {name} ON {table} ({})", quoted(column))
+        }));
         Ok(statements)
     }
 
     /// As PostgreSQL would name it.
     fn key_name(&self) -> String {
-        format!("{}_pkey", self.table.rsplit('.').next().unwrap_or_default())
+        format!("{}_pkey", self.name())
+    }
+
+    /// Without its schema.
+    fn name(&self) -> &str {
+        self.table.rsplit('.').next().unwrap_or_default()
     }
 
     /// Ids of which a row is there twice.

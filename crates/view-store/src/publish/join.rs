@@ -92,6 +92,10 @@ impl Run {
                     .into(),
             ));
         }
+        if let Some(load) = &self.load {
+            // Its tables are the views' now: no later run goes on with it.
+            super::load::forget(&mut self.connection, load.token()).await?;
+        }
         bump_type(&mut self.connection, &self.views.resource_type).await?;
         bump_registry(&mut self.connection).await?;
         transaction::commit(&mut self.connection).await.map_err(doing)?;

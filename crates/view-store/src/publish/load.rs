@@ -248,12 +248,24 @@ pub(super) async fn discard(connection: &mut PgConnection, token: i64) -> Result
     locks::unlock_load(connection, token).await
 }
 
-/// The same in the transaction that is open.
-async fn discard_within(connection: &mut PgConnection, token: i64) -> Result<(), sqlx::Error> {
+/// Takes a load out of the list, in the transaction that is open.
+pub(super) async fn forget(connection: &mut PgConnection, token: i64) -> Result<(), StoreError> {
+    forget_raw(connection, token)
+        .await
+        .map_err(during("forgetting a load"))
+}
+
+async fn forget_raw(connection: &mut PgConnection, token: i64) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM sqlonfhir_meta.load WHERE token = $1")
         .bind(token)
-        .execute(&mut *connection)
-        .await?;
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+/// Clears away what it consists of, in the transaction that is open.
+async fn discard_within(connection: &mut PgConnection, token: i64) -> Result<(), sqlx::Error> {
+    forget_raw(connection, token).await?;
     let stage = Stage::of_load(token);
     let prefix = stage.rows.rsplit('.').next().unwrap_or_default();
     let mut left: Vec<String> = sqlx::query_scalar(

@@ -121,7 +121,14 @@ impl<'a> Resource<'a> {
         self.steps((bytes / BYTES) as u64)
     }
 
-    /// Counts the copy of an item: that of a text that was built is as long as the text.
+    /// Whether text was built.
+    #[inline]
+    pub(crate) fn has_built(&self) -> bool {
+        self.text.get() != MAX_BUILT
+    }
+
+    /// Counts the copy of an item: that of a text that was built is as long as the text. A quantity's unit is short
+    /// ([`MAX_UNIT`](crate::fhirpath::quantity::MAX_UNIT)).
     #[inline]
     pub(in crate::fhirpath) fn copied(&self, item: &Item<'a>) -> Result<(), Fault> {
         match item {

@@ -1,7 +1,7 @@
 //! Functions of a number (FHIRPath N1, section 5.7). Empty where there is no result, or none in range.
 
 use super::scalar::{Answer, Call, Function, Yields, plain};
-use crate::fhirpath::{error::Fault, quantity::Quantity, value::Value};
+use crate::fhirpath::{error::Fault, operators::Range, quantity::Quantity, value::Value};
 use crate::number::{Decimal, Toward};
 
 pub(super) static FUNCTIONS: [Function; 10] = [
@@ -58,7 +58,11 @@ fn number(call: &Call<'_, '_>) -> Result<Option<Decimal>, Fault> {
 
 fn absolute<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
     Ok(match call.item.operand() {
-        Some(Value::Integer(value)) => value.checked_abs().map(Value::Integer),
+        // The least integer of 32 bits has no opposite among them.
+        Some(Value::Integer(value)) => value
+            .checked_abs()
+            .map(Value::Integer)
+            .filter(|absolute| Range::of(&[(call.item, value)]).holds(absolute)),
         Some(Value::Quantity(quantity)) => quantity.value.absolute().map(|value| {
             Value::Quantity(Box::new(Quantity {
                 value,

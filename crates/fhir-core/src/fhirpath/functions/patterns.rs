@@ -168,12 +168,17 @@ pub(in crate::fhirpath) fn replace_matches<'a>(
     Ok(replaced.map(|text| Item::Value(Value::Text(Cow::Owned(text)))))
 }
 
-/// `$1a` means the first group and an `a`; the library reads a name, `1a`.
+/// `$1a` means the first group and an `a`; the library reads a name, `1a`. `$$` is a dollar to both.
 fn named(with: &str) -> String {
     let mut out = String::with_capacity(with.len() + 8);
     let mut rest = with;
     while let Some(at) = rest.find('$') {
         let after = &rest[at + 1..];
+        if let Some(behind) = after.strip_prefix('$') {
+            out.push_str(&rest[..at + 2]);
+            rest = behind;
+            continue;
+        }
         let digits = after.bytes().take_while(u8::is_ascii_digit).count();
         out.push_str(&rest[..=at]);
         if digits > 0 {

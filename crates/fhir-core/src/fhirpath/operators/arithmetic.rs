@@ -60,13 +60,13 @@ pub(crate) fn arithmetic<'a>(
 
 /// What an integer can be: of 32 bits (FHIRPath N1, 4.1.3); of 64 where an operand is an integer64, or has more than 32 already.
 #[derive(PartialEq, Eq)]
-enum Range {
+pub(in crate::fhirpath) enum Range {
     Integer,
     Integer64,
 }
 
 impl Range {
-    fn of(operands: &[(&Item<'_>, i64)]) -> Self {
+    pub(in crate::fhirpath) fn of(operands: &[(&Item<'_>, i64)]) -> Self {
         let is_long = |(item, value): &(&Item<'_>, i64)| {
             let of = item.element().and_then(|element| element.of);
             of.is_some_and(|of| of.class() == Class::Integer64) || i32::try_from(*value).is_err()
@@ -78,7 +78,7 @@ impl Range {
         }
     }
 
-    fn holds(&self, result: &Value<'_>) -> bool {
+    pub(in crate::fhirpath) fn holds(&self, result: &Value<'_>) -> bool {
         match result {
             Value::Integer(value) => *self == Self::Integer64 || i32::try_from(*value).is_ok(),
             _ => true,

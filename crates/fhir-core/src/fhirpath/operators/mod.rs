@@ -5,6 +5,7 @@ mod equality;
 mod equivalence;
 mod order;
 
+pub(in crate::fhirpath) use arithmetic::Range;
 pub(crate) use arithmetic::{arithmetic, negate};
 pub(crate) use equality::{equal, same};
 pub(crate) use equivalence::equivalent;

@@ -241,8 +241,9 @@ fn split_offset(time: &[u8]) -> Option<(&[u8], Option<i32>)> {
     if hours.len() != 2 {
         return None;
     }
-    let minutes = i32::try_from(digits(hours)? * 60 + digits(&[*m, *n])?).ok()?;
-    if minutes > 14 * 60 {
+    let within_hour = digits(&[*m, *n])?;
+    let minutes = i32::try_from(digits(hours)? * 60 + within_hour).ok()?;
+    if within_hour > 59 || minutes > 14 * 60 {
         return None;
     }
     Some((time, Some(if *sign == b'-' { -minutes } else { minutes })))
