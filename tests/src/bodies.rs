@@ -25,8 +25,23 @@ pub struct Compared {
     pub versions: usize,
 }
 
+/// Compares all resources of these types, type by type.
+pub async fn compare_all(
+    fhir: &Fhir,
+    batch: &BatchServiceClient<Channel>,
+    types: impl IntoIterator<Item = &String>,
+) -> anyhow::Result<Compared> {
+    let mut all = Compared::default();
+    for resource_type in types {
+        let compared = compare(fhir, batch, resource_type).await?;
+        all.resources += compared.resources;
+        all.versions += compared.versions;
+    }
+    Ok(all)
+}
+
 /// Compares all versions of all resources of a type; an error tells of the first that differs.
-pub async fn compare(
+async fn compare(
     fhir: &Fhir,
     batch: &BatchServiceClient<Channel>,
     resource_type: &str,

@@ -43,7 +43,7 @@ pub(crate) async fn put_rows(
     put_tuples(connection, table, &row_fields(columns), tuples, COPY_ABOVE).await
 }
 
-/// The fields of the rows of a view with these columns.
+/// The fields of the rows of a view with these columns, in the order in which tuples carry them: the hidden ones first.
 pub(crate) fn row_fields(columns: &[Column]) -> Vec<Field<'_>> {
     let hidden = HIDDEN.iter().map(|hidden| Field {
         name: hidden.name.into(),
@@ -106,7 +106,8 @@ fn insert_sql(table: &str, fields: &[Field<'_>]) -> String {
     )
 }
 
-fn names(fields: &[Field<'_>]) -> String {
+/// The columns of these fields, as a statement lists them.
+pub(crate) fn names(fields: &[Field<'_>]) -> String {
     let names: Vec<&str> = fields.iter().map(|field| field.name.as_ref()).collect();
     names.join(", ")
 }

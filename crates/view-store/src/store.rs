@@ -13,7 +13,7 @@ use crate::error::during;
 use crate::registry::ViewCache;
 
 /// Connections of runs that are kept: as many as a run and its workers use by default.
-const MAX_IDLE: usize = 3;
+const MAX_IDLE: usize = 4;
 
 /// How to reach the views' PostgreSQL.
 #[derive(Clone)]

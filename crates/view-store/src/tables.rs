@@ -10,7 +10,7 @@ use fhir_core::view::CompiledView;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::error::during;
-use crate::{StoreError, indexes};
+use crate::{StoreError, indexes, insert};
 
 /// A column that the public views do not show.
 #[derive(Debug, Clone, Copy)]
@@ -80,9 +80,7 @@ pub(crate) fn quoted(name: &str) -> String {
 
 /// Hidden and own columns, quoted, in the order in which tuples carry them.
 pub(crate) fn all_columns(columns: &[Column]) -> String {
-    let hidden = HIDDEN.iter().map(|hidden| hidden.name.to_owned());
-    let own = columns.iter().map(|column| quoted(&column.name));
-    hidden.chain(own).collect::<Vec<_>>().join(", ")
+    insert::names(&insert::row_fields(columns))
 }
 
 /// FHIR's types whose texts are for machines: codes, identifiers, addresses, and dates in their lexical form.

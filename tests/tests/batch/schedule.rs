@@ -221,6 +221,13 @@ async fn a_reconciliation_is_due_by_what_the_database_says_and_is_a_refresh_too(
     Ok(())
 }
 
+/// A view of another type.
+fn of_observations() -> String {
+    PATIENT_VIEW
+        .replace("patient_names", "observations")
+        .replace("\"resource\": \"Patient\"", "\"resource\": \"Observation\"")
+}
+
 /// Holds up whoever reads versions, as long as it lives.
 async fn hold(played: &Played) -> anyhow::Result<sqlx::Transaction<'static, sqlx::Postgres>> {
     let mut held = played.writer.begin().await?;
@@ -292,16 +299,51 @@ async fn whoever_asks_while_a_run_is_under_way_hears_at_once_that_it_waits() -> 
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_while_it_waits_for_its_turn_is_noted_too() -> anyhow::Result<()> {
+    let (played, _journal) = filled().await?;
+    // The only turn is that of a view whose load is held up.
+    played.put(&of_observations()).await?;
+    let held = hold(&played).await?;
+    let replica = Replica::start_with(&played, Schedule::OnDemand, Schedule::OnDemand, 1).await?;
+    e2e::deadline::until("the other view to be loading", LIMIT, || async {
+        let metrics = replica.metrics.encode().ok()?;
+        let mut phases = metrics
+            .lines()
+            .filter(|line| line.starts_with("researchflow_batch_run_phase{"));
+        phases
+            .any(|line| {
+                line.contains("Observation") && line.contains("phase=\"Loading\"") && line.ends_with(" 1")
+            })
+            .then_some(())
+    })
+    .await?;
+    let mut waiting = replica.request(RunKind::Incremental)?;
+    let told = tokio::time::timeout(LIMIT, waiting.recv())
+        .await?
+        .context("a status")?;
+    assert_eq!(told.figures.phase, RunPhase::Waiting);
+    e2e::deadline::until("the run to be cancelled", LIMIT, || async {
+        replica.refresher.cancel("Patient").then_some(())
+    })
+    .await?;
+    assert!(over(&mut waiting).await?.figures.phase != RunPhase::Done);
+    e2e::deadline::until("what was cancelled to be noted", LIMIT, || async {
+        played.store.schedule_state("Patient").await.ok()?.refresh_skipped
+    })
+    .await?;
+    held.rollback().await?;
+    replica.stop().await;
+    Ok(())
+}
+
 /// The lock of a type's run, as `view_store` takes it: class, and FNV-1a of the name.
 const OBSERVATIONS_RUN: &str = "SELECT pg_advisory_lock(x'52460002'::int, -2106257011)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_waited_for_its_turn_finds_that_another_was_faster() -> anyhow::Result<()> {
     let (played, journal) = filled().await?;
-    let of_observations = PATIENT_VIEW
-        .replace("patient_names", "observations")
-        .replace("\"resource\": \"Patient\"", "\"resource\": \"Observation\"");
-    played.put(&of_observations).await?;
+    played.put(&of_observations()).await?;
     let mut held = PgPool::connect(&played.views_url).await?.acquire().await?;
     sqlx::raw_sql(OBSERVATIONS_RUN).execute(&mut *held).await?;
     let every_three = || Schedule::cron("*/3 * * * * *", Tz::UTC);

@@ -3,13 +3,7 @@
 use std::time::Duration;
 
 use api::proto::batch::{RefreshKind, VerifyRequest};
-use e2e::{
-    ask::rows_where,
-    bodies::{Compared, compare},
-    fhir::Fhir,
-    loading::load_patients,
-    patients::Hospital,
-};
+use e2e::{ask::rows_where, bodies::compare_all, fhir::Fhir, loading::load_patients, patients::Hospital};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
@@ -62,12 +56,7 @@ async fn every_version_of_every_resource_reads_as_hapi_reads_it() -> anyhow::Res
     )
     .fetch_all(&mut hapi)
     .await?;
-    let mut all = Compared::default();
-    for resource_type in &types {
-        let compared = compare(&clients.fhir, &clients.operator.client, resource_type).await?;
-        all.resources += compared.resources;
-        all.versions += compared.versions;
-    }
+    let all = compare_all(&clients.fhir, &clients.operator.client, &types).await?;
     println!(
         "{} resources, {} versions of {} types read as HAPI reads them",
         all.resources,

@@ -22,50 +22,43 @@ use super::{
 const MAX_BODY: u64 = 1 << 30;
 
 impl Schema {
+    /// A query whose rows [`Current::of`] takes: number and time are those of `version` (`r` or `v`), `from` joins the versions, as `v`, to `r`.
+    fn states(&self, version: &str, deleted: &str, tags: &str, from: &str, condition: &str) -> String {
+        let Self {
+            id,
+            id_join,
+            text_vc,
+            text_oid,
+            request_id,
+            source_uri,
+            source_join,
+            partition,
+            ..
+        } = self;
+        format!(
+            "SELECT {id} AS id, {version}.res_ver, {version}.res_updated, {deleted} AS deleted, v.res_ver AS found, v.res_encoding, {text_vc} AS text_vc,
+                 CASE WHEN {text_vc} IS NULL THEN {text_oid} END AS text_oid, {request_id} AS request_id, {source_uri} AS source_uri, {tags} AS tags
+             FROM hfj_resource r{id_join} {from}{source_join} WHERE {condition}{partition}"
+        )
+    }
+
     /// A query for the current states of resources: `condition` says which, over `r`.
     ///
     /// The current version is the one that `hfj_resource` names; if its row was expunged the next lower one counts, as in HAPI.
     pub(super) fn current_states(&self, condition: &str) -> String {
-        let Self {
-            id,
-            id_join,
-            text_vc,
-            text_oid,
-            request_id,
-            source_uri,
-            source_join,
-            partition,
-            ..
-        } = self;
-        format!(
-            "SELECT {id} AS id, r.res_ver, r.res_updated, r.res_deleted_at IS NOT NULL AS deleted, v.res_ver AS found, v.res_encoding, {text_vc} AS text_vc,
-                 CASE WHEN {text_vc} IS NULL THEN {text_oid} END AS text_oid, {request_id} AS request_id, {source_uri} AS source_uri, {TAGS} AS tags
-             FROM hfj_resource r{id_join}
-             LEFT JOIN LATERAL (SELECT * FROM hfj_res_ver x WHERE x.res_id = r.res_id AND x.res_ver <= r.res_ver ORDER BY x.res_ver DESC LIMIT 1) v ON true{source_join}
-             WHERE {condition}{partition}"
-        )
+        let current = "LEFT JOIN LATERAL (SELECT * FROM hfj_res_ver x WHERE x.res_id = r.res_id AND x.res_ver <= r.res_ver ORDER BY x.res_ver DESC LIMIT 1) v ON true";
+        self.states("r", "r.res_deleted_at IS NOT NULL", TAGS, current, condition)
     }
 
     /// A query for versions of resources of the type `$1`: those of the ids `$2` with the numbers `$3`, pair by pair.
     fn versions(&self) -> String {
-        let Self {
-            id,
-            id_join,
-            id_in,
-            text_vc,
-            text_oid,
-            request_id,
-            source_uri,
-            source_join,
-            partition,
-            ..
-        } = self;
-        format!(
-            "SELECT {id} AS id, v.res_ver, v.res_updated, false AS deleted, v.res_ver AS found, v.res_encoding, {text_vc} AS text_vc,
-                 CASE WHEN {text_vc} IS NULL THEN {text_oid} END AS text_oid, {request_id} AS request_id, {source_uri} AS source_uri, {VERSION_TAGS} AS tags
-             FROM hfj_resource r{id_join} JOIN hfj_res_ver v ON v.res_id = r.res_id{source_join}
-             WHERE r.res_type = $1 AND {id_in} AND ({id}, v.res_ver) IN (SELECT * FROM unnest($2::text[], $3::bigint[])){partition}"
-        )
+        let condition = format!(
+            "r.res_type = $1 AND {} AND ({}, v.res_ver) IN (SELECT * FROM unnest($2::text[], $3::bigint[]))",
+            self.id_in, self.id
+        );
+        let all = "JOIN hfj_res_ver v ON v.res_id = r.res_id";
+        // A version that deleted says so by its encoding.
+        self.states("v", "false", VERSION_TAGS, all, &condition)
     }
 
     /// A query for a whole range of a type, whose rows [`Current::of_tuple`] takes: the version that `hfj_resource` names, by a join in the order of the
@@ -104,7 +97,7 @@ impl Schema {
     }
 }
 
-/// Numbers of a version's tags. With its default tag storage (VERSIONED) HAPI keeps them by version; without a single such row all versions have the
+/// Numbers of a version's tags. With its default tag storage (`VERSIONED`) HAPI keeps them by version; without a single such row all versions have the
 /// resource's (`NON_VERSIONED`).
 const VERSION_TAGS: &str = "CASE WHEN EXISTS (SELECT FROM hfj_history_tag) \
      THEN ARRAY(SELECT t.tag_id FROM hfj_history_tag t WHERE t.res_ver_pid = v.pid AND t.tag_id IS NOT NULL) \

@@ -50,13 +50,13 @@ impl Worker {
         let workers = settings.workers;
         let started = RefreshRun::start(hapi, store, &self.resource_type, kind, settings);
         let Some(started) = cancel.run_until_cancelled(started).await else {
-            return Ok(Ended::Cancelled);
+            return Ok(Ended::Cancelled(None));
         };
         let Some(mut run) = started? else {
             let shared = run::share(hapi, store, &self.resource_type, workers);
             return match cancel.run_until_cancelled(shared).await {
                 Some(shared) => shared.map(|()| Ended::Busy),
-                None => Ok(Ended::Cancelled),
+                None => Ok(Ended::Cancelled(None)),
             };
         };
         // Under the run lock: another replica may have been faster.
@@ -74,13 +74,13 @@ impl Worker {
         };
         let step = self.steps(&mut run, report, cancel).await;
         self.inner.measures.note_margin(hapi);
-        let Ok(Some(step)) = step else {
-            // Before another replica may begin what was cancelled here.
-            if step.is_ok() && run.kind() != RunKind::Join && !self.stop.is_cancelled() {
-                self.skip_what_was_cancelled(run.kind()).await;
+        let step = match step {
+            Ok(Some(step)) => step,
+            Ok(None) => return Ok(Ended::Cancelled(Some(Box::new(run)))),
+            Err(error) => {
+                run.leave().await;
+                return Err(error);
             }
-            run.leave().await;
-            return step.map(|_| Ended::Cancelled);
         };
         let as_of = run.position().map(|p| p.as_of).filter(|_| step == Step::Finished);
         let differences = match before {

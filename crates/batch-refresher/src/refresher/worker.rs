@@ -18,7 +18,7 @@ use crate::{
     measures::{ByRun, ByType, ByView},
     progress::RunPhase,
     reconciliation::Differences,
-    run::RunError,
+    run::{RefreshRun, RunError},
     schedule::Due,
 };
 
@@ -98,7 +98,8 @@ pub(super) enum Ended {
     Again,
     /// A full run is called for: it cannot be told what has changed.
     Lost,
-    Cancelled,
+    /// With what was under way: it has the type's lock until what was cancelled is noted.
+    Cancelled(Option<Box<RefreshRun>>),
 }
 
 /// When to look again at what is due, from how the last run came out.
@@ -221,7 +222,7 @@ impl Worker {
         report.tell(RunPhase::Waiting);
         let result = match cancel.run_until_cancelled(self.inner.slots.acquire()).await {
             Some(Ok(_slot)) => self.repeat(&mut report, cause, rest, &cancel).await,
-            _ => Ok(Ended::Cancelled),
+            _ => Ok(Ended::Cancelled(None)),
         };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
         match result {
@@ -257,13 +258,17 @@ impl Worker {
                 );
                 Next::Failed
             }
-            Ok(Ended::Cancelled) => {
+            Ok(Ended::Cancelled(run)) => {
                 report.failed("cancelled".to_owned());
-                // Views that wait to join still do; they are tried again after a pause.
-                if report.kind == RunKind::Join {
-                    return Next::Failed;
+                let is_join = report.kind == RunKind::Join;
+                if !is_join && !self.stop.is_cancelled() {
+                    self.skip_what_was_cancelled(report.kind).await;
                 }
-                Next::Now
+                if let Some(run) = run {
+                    run.leave().await;
+                }
+                // Views that wait to join still do; they are tried again after a pause.
+                if is_join { Next::Failed } else { Next::Now }
             }
             Err(error) => {
                 self.say_failed(&report, &error);
@@ -313,7 +318,7 @@ impl Worker {
                 Ended::Busy if cause.is_asked() => {
                     let paused = cancel.run_until_cancelled(tokio::time::sleep(BUSY_PAUSE)).await;
                     if paused.is_none() {
-                        return Ok(Ended::Cancelled);
+                        return Ok(Ended::Cancelled(None));
                     }
                 }
                 // The views that existed were brought onto a new timeline first, or a full run was asked for: now those that wait may join.
@@ -359,7 +364,7 @@ impl Worker {
     }
 
     /// Whoever cancels a run does not want it at once again, from whichever replica: scheduled times up to now are as if done.
-    pub(super) async fn skip_what_was_cancelled(&self, kind: RunKind) {
+    async fn skip_what_was_cancelled(&self, kind: RunKind) {
         let skipped = async {
             let now = self.inner.hapi.clock().await?.as_of;
             self.inner

@@ -12,22 +12,16 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use fhir_core::column::ColumnKind;
 use fhir_core::merge::Position;
 use fhir_core::resource::State;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::{Part, RunKind, Target};
+use super::{Loader, Part, RunKind, Target};
 use crate::driver::is_lock_timeout;
-use crate::encode::oids;
 use crate::error::during;
 use crate::evaluated::{Evaluator, LoadBatch};
-use crate::insert::{COPY_ABOVE_BESIDE_OTHERS, Field, put_tuples, row_fields};
-use crate::tables::{self, HIDDEN, quoted};
-use crate::{StoreError, TypeViews, ViewStore, locks, transaction};
-
-/// Tuples that are kept before they are sent: a COPY costs the same whatever it brings.
-const SEND: usize = 8 * 1024 * 1024;
+use crate::tables::{self, quoted};
+use crate::{StoreError, TypeViews, ViewStore, locks};
 
 /// A load that was broken off longer ago is begun anew: its catch-up would read almost as much.
 const LONGEST_PAUSE: &str = "24 hours";
@@ -45,8 +39,8 @@ pub struct Load {
     token: i64,
     views: Arc<TypeViews>,
     /// Qualified tables, one for each view.
-    tables: Arc<[String]>,
-    stage: Stage,
+    pub(super) tables: Arc<[String]>,
+    pub(super) stage: Stage,
     with_ids: bool,
 }
 
@@ -366,14 +360,7 @@ impl Load {
 
     /// A worker, over a connection of its own.
     pub async fn loader(&self) -> Result<Loader, StoreError> {
-        Ok(Loader {
-            load: self.clone(),
-            connection: self.connection().await?,
-            pending: LoadBatch::default(),
-            resources: 0,
-            failed: 0,
-            ordinal: None,
-        })
+        Ok(Loader::new(self.clone(), self.connection().await?))
     }
 
     /// A connection for what is done beside others.
@@ -405,125 +392,5 @@ impl Load {
         .await
         .map_err(during("looking at a load"))?;
         Ok(done.cast_unsigned())
-    }
-}
-
-/// The columns of the table of ids that a load fills, in the order of [`LoadBatch`]'s tuples.
-fn id_fields() -> [Field<'static>; 4] {
-    let [id, version, updated, _] = HIDDEN.each_ref().map(|hidden| hidden.oids);
-    let fields = [
-        ("id", id),
-        ("version", version),
-        ("updated", updated),
-        ("changed", oids(ColumnKind::Boolean)),
-    ];
-    fields.map(|(name, oids)| Field {
-        name: name.into(),
-        oids,
-        collection: None,
-    })
-}
-
-/// Puts ranges into a load, one after the other. Dropping it gives the range back that it was at.
-pub struct Loader {
-    load: Load,
-    connection: PgConnection,
-    pending: LoadBatch,
-    resources: u64,
-    failed: u64,
-    ordinal: Option<i32>,
-}
-
-impl Loader {
-    /// The next range that nobody is at; `None` if there is none (now), or the load is gone.
-    pub async fn next(&mut self) -> Result<Option<RangeBounds>, StoreError> {
-        let doing = during("taking a range");
-        transaction::begin(&mut self.connection, None)
-            .await
-            .map_err(doing)?;
-        let range: Option<(i32, Option<i64>, Option<i64>)> = sqlx::query_as(
-            "WITH load AS (SELECT token FROM sqlonfhir_meta.load WHERE token = $1 FOR SHARE) \
-             SELECT ordinal, from_id, to_id FROM sqlonfhir_meta.load_range JOIN load USING (token) WHERE NOT done ORDER BY ordinal LIMIT 1 \
-             FOR UPDATE OF load_range SKIP LOCKED",
-        )
-        .bind(self.load.token)
-        .fetch_optional(&mut self.connection)
-        .await
-        .map_err(doing)?;
-        let Some((ordinal, from, to)) = range else {
-            transaction::rollback(&mut self.connection).await.map_err(doing)?;
-            return Ok(None);
-        };
-        self.ordinal = Some(ordinal);
-        (self.resources, self.failed) = (0, 0);
-        Ok(Some((from, to)))
-    }
-
-    /// Takes rows of the range.
-    pub async fn put(&mut self, batch: LoadBatch) -> Result<(), StoreError> {
-        self.resources += batch.resources;
-        self.failed += batch.failed;
-        self.pending.append(batch);
-        if self.pending.size() >= SEND {
-            self.send().await?;
-        }
-        Ok(())
-    }
-
-    /// No range is left to be taken.
-    pub async fn end(self) -> Result<(), StoreError> {
-        self.load.give_back(self.connection).await
-    }
-
-    /// The range is done.
-    pub async fn finish(&mut self) -> Result<(), StoreError> {
-        let doing = during("finishing a range");
-        self.send().await?;
-        sqlx::query(
-            "UPDATE sqlonfhir_meta.load_range SET done = true, resources = $3, failed = $4 WHERE token = $1 AND ordinal = $2",
-        )
-        .bind(self.load.token)
-        .bind(self.ordinal.take())
-        .bind(self.resources.cast_signed())
-        .bind(self.failed.cast_signed())
-        .execute(&mut self.connection)
-        .await
-        .map_err(doing)?;
-        transaction::commit(&mut self.connection).await.map_err(doing)
-    }
-
-    async fn send(&mut self) -> Result<(), StoreError> {
-        let batch = std::mem::take(&mut self.pending);
-        let Load {
-            stage, tables, views, ..
-        } = &self.load;
-        let rows = tables
-            .iter()
-            .zip(&views.views)
-            .map(|(table, view)| (table, row_fields(view.columns())))
-            .zip(&batch.tuples);
-        let all = [((&stage.ids, id_fields().into()), &batch.ids)];
-        for ((table, fields), tuples) in all.into_iter().chain(rows) {
-            put_tuples(
-                &mut self.connection,
-                table,
-                &fields,
-                &[tuples],
-                COPY_ABOVE_BESIDE_OTHERS,
-            )
-            .await?;
-        }
-        let name = |place: usize| self.load.views.views.get(place).map_or("", |view| view.name());
-        let failures: Vec<_> = batch
-            .failures
-            .iter()
-            .map(|(place, id, version, reason)| crate::ledger::Failure {
-                view: name(*place),
-                id,
-                version: *version,
-                reason,
-            })
-            .collect();
-        super::staging::put_failures(&mut self.connection, &self.load.stage, &failures).await
     }
 }

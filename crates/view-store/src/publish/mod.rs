@@ -14,11 +14,13 @@ mod differences;
 mod indexing;
 mod join;
 mod load;
+mod loader;
 mod slices;
 mod staging;
 
 pub use differences::Differing;
-pub use load::{Load, Loader, RangeBounds};
+pub use load::{Load, RangeBounds};
+pub use loader::Loader;
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use api::proto::serving::{
 };
 use api::proto::speed::{GetStatusRequest, speed_service_client::SpeedServiceClient};
 use e2e::ask::{self, Answer, Asker, Reader, all_of, rows_where};
-use e2e::bodies::{self, Compared};
+use e2e::bodies::compare_all;
 use e2e::deadline;
 use e2e::fhir::{Fhir, Written};
 use e2e::loading::Loaded;
@@ -209,17 +209,14 @@ impl Demo {
     /// Every resource that was loaded, read out of HAPI's tables and by HAPI's REST API.
     async fn bodies(&mut self, story: &mut Story) -> anyhow::Result<()> {
         story.chapter("Bodies: out of HAPI's tables, as HAPI's own REST API has them");
-        let mut all = Compared::default();
-        for (resource_type, count) in &self.loaded {
-            let compared = bodies::compare(&self.fhir, &self.operator.client, resource_type).await?;
-            ensure!(
-                compared.resources as u64 >= *count,
-                "{} of {count} {resource_type} were compared",
-                compared.resources
-            );
-            all.resources += compared.resources;
-            all.versions += compared.versions;
-        }
+        let types = self.loaded.iter().map(|(name, _)| name);
+        let all = compare_all(&self.fhir, &self.operator.client, types).await?;
+        let loaded: u64 = self.loaded.iter().map(|(_, count)| count).sum();
+        ensure!(
+            all.resources as u64 >= loaded,
+            "{} of {loaded} resources were compared",
+            all.resources
+        );
         story.tell(&format!(
             "{} resources in {} versions are the same, member by member, meta included",
             all.resources, all.versions
