@@ -82,8 +82,10 @@ pub(crate) enum AstKind {
 pub(crate) enum Literal {
     /// `true`, `false`
     Boolean(bool),
-    /// An integer
-    Integer(i64),
+    /// An integer of 32 bits
+    Integer(i32),
+    /// One of 64: a constant of FHIR's integer64, or a number that has more than 32
+    Integer64(i64),
     /// A decimal, with its scale
     Decimal(Decimal),
     /// A string
@@ -92,4 +94,11 @@ pub(crate) enum Literal {
     Temporal(Temporal, String),
     /// A number with a unit
     Quantity(Quantity),
+}
+
+impl Literal {
+    /// A whole number as it is written.
+    pub(crate) fn whole(value: i64) -> Self {
+        i32::try_from(value).map_or(Self::Integer64(value), Self::Integer)
+    }
 }

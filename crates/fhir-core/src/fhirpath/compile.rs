@@ -172,7 +172,12 @@ fn negated(operand: &Ast, context: &Context<'_>) -> Result<Typed, PathError> {
         Typed {
             expr: Expr::Literal(Literal::Integer(value)),
             types,
-        } if value > i64::MIN => Typed::new(Expr::Literal(Literal::Integer(-value)), types),
+        } if value > i32::MIN => Typed::new(Expr::Literal(Literal::Integer(-value)), types),
+        // The least integer is the opposite of a number that is none.
+        Typed {
+            expr: Expr::Literal(Literal::Integer64(value)),
+            ..
+        } if value > i64::MIN => stated(&Literal::whole(-value)),
         inner => Typed::new(Expr::Negate(Box::new(inner.expr)), inner.types.computed()),
     })
 }
@@ -309,6 +314,7 @@ fn stated(literal: &Literal) -> Typed {
     let of = match literal {
         Literal::Boolean(_) => system::BOOLEAN,
         Literal::Integer(_) => system::INTEGER,
+        Literal::Integer64(_) => system::LONG,
         Literal::Decimal(_) => system::DECIMAL,
         Literal::Text(_) => system::STRING,
         Literal::Temporal(value, _) => match value.form() {
@@ -341,12 +347,19 @@ fn arithmetic(op: Arithmetic, left: &Types, right: &Types) -> Types {
         return Types::UNKNOWN;
     };
     Types::one(match (a.class(), b.class()) {
-        (Class::Integer, Class::Integer) if op == Arithmetic::Divide => system::DECIMAL,
+        (Class::Integer, Class::Integer) if op != Arithmetic::Divide => system::INTEGER,
+        (Class::Integer | Class::Integer64, Class::Integer | Class::Integer64)
+            if op != Arithmetic::Divide =>
+        {
+            system::LONG
+        }
         _ if op == Arithmetic::WholeDivide => system::INTEGER,
-        (Class::Integer, Class::Integer) => system::INTEGER,
-        (Class::Integer | Class::Decimal, Class::Integer | Class::Decimal) => system::DECIMAL,
+        (
+            Class::Integer | Class::Integer64 | Class::Decimal,
+            Class::Integer | Class::Integer64 | Class::Decimal,
+        ) => system::DECIMAL,
         (Class::Quantity, _) | (_, Class::Quantity)
-            if matches!(a.class(), Class::Integer | Class::Decimal) =>
+            if matches!(a.class(), Class::Integer | Class::Integer64 | Class::Decimal) =>
         {
             system::QUANTITY
         }

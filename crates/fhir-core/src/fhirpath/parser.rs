@@ -371,7 +371,7 @@ impl<'e> Parser<'e> {
         } else if text.contains('.') {
             Decimal::parse(text).map(Literal::Decimal)
         } else {
-            text.parse().ok().map(Literal::Integer)
+            text.parse().ok().map(Literal::whole)
         };
         let literal = literal.ok_or_else(|| self.error(at, PathErrorKind::Literal("number")))?;
         self.node(at, 0, AstKind::Literal(literal))

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     json::{Kind, Node},
-    number::Decimal,
+    number::{Decimal, Integer},
 };
 
 /// One item of a FHIRPath collection.
@@ -37,8 +37,8 @@ pub(crate) struct Element<'a> {
 pub(crate) enum Value<'a> {
     /// Boolean
     Boolean(bool),
-    /// Integer
-    Integer(i64),
+    /// Integer, or FHIR's integer64
+    Integer(Integer),
     /// Decimal
     Decimal(Decimal),
     /// A number with more digits than are computed with; compared by them.
@@ -113,9 +113,10 @@ impl<'a> Element<'a> {
                         Temporal::date_time(text).map(|t| Value::Temporal(t, text.into()))
                     }
                     Some(Class::Time) => Temporal::time(text).map(|t| Value::Temporal(t, text.into())),
-                    Some(Class::Integer64) if text.len() <= INTEGER64 => {
-                        text.parse().ok().map(Value::Integer)
-                    }
+                    Some(Class::Integer64) if text.len() <= INTEGER64 => text
+                        .parse()
+                        .ok()
+                        .map(|value| Value::Integer(Integer::long(value))),
                     _ => None,
                 };
                 read.unwrap_or(Value::Text(Cow::Borrowed(text)))
@@ -237,7 +238,7 @@ impl<'a> Value<'a> {
         if !lexical.contains(['.', 'e', 'E'])
             && let Ok(value) = lexical.parse()
         {
-            return Value::Integer(value);
+            return Value::Integer(Integer::of(value));
         }
         Self::fraction(lexical)
     }
@@ -256,6 +257,7 @@ impl<'a> Value<'a> {
     pub(crate) fn type_of(&self) -> Type {
         match self {
             Value::Boolean(_) => system::BOOLEAN,
+            Value::Integer(value) if value.is_long() => system::LONG,
             Value::Integer(_) => system::INTEGER,
             Value::Decimal(_) | Value::Huge(_) => system::DECIMAL,
             Value::Text(_) => system::STRING,
@@ -272,7 +274,7 @@ impl<'a> Value<'a> {
     /// The number to compute with.
     pub(crate) fn decimal(&self) -> Option<Decimal> {
         match self {
-            Value::Integer(value) => Some(Decimal::from(*value)),
+            Value::Integer(value) => Some(Decimal::from(value.value())),
             Value::Decimal(value) => Some(*value),
             _ => None,
         }
@@ -287,7 +289,7 @@ impl<'a> Value<'a> {
     pub(crate) fn lexical(&self) -> Cow<'a, str> {
         match self {
             Value::Boolean(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
-            Value::Integer(value) => Cow::Owned(value.to_string()),
+            Value::Integer(value) => Cow::Owned(value.value().to_string()),
             Value::Decimal(value) => Cow::Owned(value.to_string()),
             Value::Huge(text) => Cow::Borrowed(text),
             Value::Text(text) | Value::Temporal(_, text) => text.clone(),

@@ -2,12 +2,14 @@
 //!
 //! What [`Decimal`] cannot hold (more than 38 digits) is still compared, by its digits: see [`compare_lexical`].
 
+mod integer;
 mod lexical;
 mod maths;
 mod rounding;
 
 use std::{cmp::Ordering, fmt};
 
+pub use integer::Integer;
 use lexical::Lexical;
 pub use lexical::{compare_lexical, fits_numeric, round_to};
 pub use rounding::Toward;

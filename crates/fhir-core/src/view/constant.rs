@@ -60,13 +60,13 @@ fn integer(of_type: &str, value: &Value) -> Option<Literal> {
         _ => 1,
     };
     let value = i32::try_from(value.as_i64()?).ok()?;
-    (value >= least).then_some(Literal::Integer(value.into()))
+    (value >= least).then_some(Literal::Integer(value))
 }
 
 /// JSON has it as a string.
 fn integer64(value: &Value) -> Option<Literal> {
     let value = value.as_i64().or_else(|| value.as_str()?.parse().ok())?;
-    Some(Literal::Integer(value))
+    Some(Literal::Integer64(value))
 }
 
 fn decimal(value: &Value) -> Option<Literal> {

@@ -7,7 +7,7 @@ use crate::{
     json::JsonError,
 };
 
-/// All the rules that a definition breaks, each with its place; never empty. Of more than a hundred the last one tells the number.
+/// All the rules that a definition breaks, each with its place; never empty. Of more than a hundred the last one tells that there are more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ViewErrors(pub Vec<ViewError>);
 
@@ -25,7 +25,7 @@ impl fmt::Display for ViewErrors {
     }
 }
 
-/// Errors that are told; of more there is only the number.
+/// Errors that are told. How many more there are is not: of those that are not kept, what follows from them cannot be told apart.
 const MAX_TOLD: usize = 100;
 
 /// Errors while they are found.
@@ -62,10 +62,9 @@ impl Errors {
 impl From<Errors> for ViewErrors {
     fn from(Errors { mut told, found }: Errors) -> Self {
         if found > told.len() {
-            let rule = Rule::More(found - told.len());
             told.push(ViewError {
                 at: String::new(),
-                rule,
+                rule: Rule::More,
             });
         }
         Self(told)
@@ -176,8 +175,8 @@ pub enum Rule {
     )]
     AnsiType,
     /// More errors than are told.
-    #[error("{0} more errors; correct these first")]
-    More(usize),
+    #[error("there are more errors; correct these first")]
+    More,
     /// More selects or columns than are evaluated, or deeper ones.
     #[error("{0}")]
     TooBig(&'static str),

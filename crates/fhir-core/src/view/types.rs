@@ -108,6 +108,7 @@ fn of_system_type(name: &str) -> ColumnKind {
     match name {
         "Boolean" => ColumnKind::Boolean,
         "Integer" => ColumnKind::Integer,
+        "Long" => ColumnKind::BigInt,
         "Decimal" => ColumnKind::Decimal,
         _ => ColumnKind::Text,
     }

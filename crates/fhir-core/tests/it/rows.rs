@@ -1,6 +1,6 @@
 //! Rows: the specification's processing algorithm, with the passages that runners get wrong.
 
-use fhir_core::{fhirpath::error::Fault, view::EvalError};
+use fhir_core::{column::ColumnKind, fhirpath::error::Fault, view::EvalError};
 use serde_json::{Value, json};
 
 use crate::run::{rows, try_rows, try_view, view};
@@ -221,6 +221,36 @@ fn constants_of_every_type() {
             1,
             "{value}"
         );
+    }
+}
+
+#[test]
+fn an_integer64_stays_one() {
+    for (path, kind, expected) in [
+        ("%c", ColumnKind::BigInt, "5"),
+        ("%big", ColumnKind::BigInt, "9000000000"),
+        ("-%big", ColumnKind::BigInt, "-9000000000"),
+        ("%c * 1000000000", ColumnKind::BigInt, "5000000000"),
+        ("%c * %c - 4000000000", ColumnKind::BigInt, "-3999999975"),
+        ("%big div 2", ColumnKind::BigInt, "4500000000"),
+        ("%big / 2", ColumnKind::Decimal, "4500000000"),
+        ("%c + 0.5", ColumnKind::Decimal, "5.5"),
+        ("%small * 1000000000", ColumnKind::Integer, "-"),
+        ("3000000000 - 1", ColumnKind::BigInt, "2999999999"),
+        ("-2147483648", ColumnKind::Integer, "-2147483648"),
+    ] {
+        let view = try_view(&json!({
+            "resource": "Patient",
+            "constant": [
+                {"name": "c", "valueInteger64": "5"},
+                {"name": "big", "valueInteger64": "9000000000"},
+                {"name": "small", "valueInteger": 5},
+            ],
+            "select": [{"column": [{"name": "c", "path": path}]}]
+        }))
+        .unwrap();
+        assert_eq!(view.columns()[0].kind, kind, "{path}");
+        assert_eq!(rows(&view, &patient()), [expected], "{path}");
     }
 }
 

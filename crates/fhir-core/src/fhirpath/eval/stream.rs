@@ -9,6 +9,7 @@ use crate::fhirpath::{
     functions, path,
     value::{Element, Item, Value},
 };
+use crate::number::Integer;
 
 /// Pushes the expression's items to `receive`, until it stops them. Each operator has its own function, which keeps the frames small of
 /// those that are on the stack together.
@@ -23,8 +24,8 @@ pub(crate) fn stream<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receive
             }
             None => ControlFlow::Continue(()),
         },
-        Expr::Index => receive(Item::Value(Value::Integer(focus.index))),
-        Expr::RowIndex => receive(Item::Value(Value::Integer(focus.row_index))),
+        Expr::Index => receive(Item::Value(Value::Integer(Integer::of(focus.index)))),
+        Expr::RowIndex => receive(Item::Value(Value::Integer(Integer::of(focus.row_index)))),
         Expr::Resource => receive(Item::Element(Element::of(focus.resource.root))),
         Expr::Context => receive(Item::Element(focus.context)),
         Expr::Root(name) => match &focus.this {
@@ -121,7 +122,8 @@ fn less_common<'a>(expr: &'a Expr, focus: &Focus<'a, '_>, receive: Receiver<'_, 
 pub(super) fn literal(literal: &Literal) -> Value<'_> {
     match literal {
         Literal::Boolean(value) => Value::Boolean(*value),
-        Literal::Integer(value) => Value::Integer(*value),
+        Literal::Integer(value) => Value::Integer((*value).into()),
+        Literal::Integer64(value) => Value::Integer(Integer::long(*value)),
         Literal::Decimal(value) => Value::Decimal(*value),
         Literal::Text(text) => Value::Text(Cow::Borrowed(text)),
         Literal::Temporal(value, text) => Value::Temporal(*value, Cow::Borrowed(text)),

@@ -90,7 +90,7 @@ fn converts<'a>(call: &Call<'_, 'a>, conversion: Conversion) -> Answer<'a> {
 fn boolean(value: Value<'_>) -> Option<Value<'_>> {
     let value = match value {
         Value::Boolean(value) => value,
-        Value::Integer(value @ (0 | 1)) => value == 1,
+        Value::Integer(value) if matches!(value.value(), 0 | 1) => value.value() == 1,
         Value::Decimal(value) if value == Decimal::from(1) => true,
         Value::Decimal(value) if value.is_zero() => false,
         Value::Text(text) => match text.to_ascii_lowercase().as_str() {
@@ -105,23 +105,21 @@ fn boolean(value: Value<'_>) -> Option<Value<'_>> {
 
 fn integer(value: Value<'_>) -> Option<Value<'_>> {
     let value = match value {
-        Value::Boolean(value) => i64::from(value),
-        Value::Integer(value) => value,
+        Value::Boolean(value) => i32::from(value),
+        Value::Integer(value) => i32::try_from(value.value()).ok()?,
         Value::Text(text) if !text.contains('.') => {
-            i32::try_from(Decimal::read(&text)?.integer(Toward::Zero)?)
-                .ok()?
-                .into()
+            i32::try_from(Decimal::read(&text)?.integer(Toward::Zero)?).ok()?
         }
         _ => return None,
     };
-    Some(Value::Integer(value))
+    Some(Value::Integer(value.into()))
 }
 
 fn decimal(value: Value<'_>) -> Option<Value<'_>> {
     Some(Value::Decimal(match value {
         Value::Boolean(true) => Decimal::read("1.0")?,
         Value::Boolean(false) => Decimal::read("0.0")?,
-        Value::Integer(value) => Decimal::from(value),
+        Value::Integer(value) => Decimal::from(value.value()),
         Value::Text(text) => Decimal::read(&text)?,
         Value::Decimal(_) | Value::Huge(_) => return Some(value),
         _ => return None,

@@ -13,6 +13,7 @@ use crate::fhirpath::{
     operators,
     value::{Item, Value},
 };
+use crate::number::Integer;
 
 pub(super) fn compile(call: &Compiling<'_>) -> Option<Result<Typed, PathError>> {
     // What is on the stack once for each level of the tree holds nothing.
@@ -124,7 +125,7 @@ pub(in crate::fhirpath) fn count<'a>(
         count += 1;
         Ok(())
     })?;
-    Ok(Some(Item::Value(Value::Integer(count))))
+    Ok(Some(Item::Value(Value::Integer(Integer::of(count)))))
 }
 
 /// `.subsetOf(other)`

@@ -1,7 +1,11 @@
 //! Functions of a number (FHIRPath N1, section 5.7). Empty where there is no result, or none in range.
 
 use super::scalar::{Answer, Call, Function, Yields, plain};
-use crate::fhirpath::{error::Fault, operators::Range, quantity::Quantity, value::Value};
+use crate::fhirpath::{
+    error::Fault,
+    quantity::Quantity,
+    value::{Item, Value},
+};
 use crate::number::{Decimal, Toward};
 
 pub(super) static FUNCTIONS: [Function; 10] = [
@@ -58,11 +62,8 @@ fn number(call: &Call<'_, '_>) -> Result<Option<Decimal>, Fault> {
 
 fn absolute<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
     Ok(match call.item.operand() {
-        // The least integer of 32 bits has no opposite among them.
-        Some(Value::Integer(value)) => value
-            .checked_abs()
-            .map(Value::Integer)
-            .filter(|absolute| Range::of(&[(call.item, value)]).holds(absolute)),
+        // The least integer has no opposite in its range.
+        Some(Value::Integer(value)) => value.map(i64::checked_abs).map(Value::Integer),
         Some(Value::Quantity(quantity)) => quantity.value.absolute().map(|value| {
             Value::Quantity(Box::new(Quantity {
                 value,
@@ -103,13 +104,16 @@ fn power<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
     let Some(power) = value.power(exponent) else {
         return Ok(None);
     };
-    let integers = [Some(call.item), call.argument(0)]
-        .into_iter()
-        .all(|item| item.is_some_and(|item| matches!(item.value(), Some(Value::Integer(_)))));
-    Ok(Some(match power.integer(Toward::Zero) {
-        Some(integer) if integers && Decimal::from(integer) == power => Value::Integer(integer),
-        _ => Value::Decimal(power),
-    }))
+    let integer = |item: &Item<'_>| match item.value() {
+        Some(Value::Integer(integer)) => Some(integer),
+        _ => None,
+    };
+    // Of integers it is one, and nothing where that is out of range; with a negative exponent it is a fraction.
+    let integers = integer(call.item).zip(call.argument(0).and_then(integer));
+    Ok(match integers.filter(|_| power.whole().is_some()) {
+        Some((a, b)) => a.with(b, |_, _| power.integer(Toward::Zero)).map(Value::Integer),
+        None => Some(Value::Decimal(power)),
+    })
 }
 
 fn round<'a>(call: &Call<'_, 'a>) -> Answer<'a> {

@@ -8,6 +8,7 @@ use crate::fhirpath::{
     temporal::Temporal,
     value::{Item, Value},
 };
+use crate::number::Integer;
 
 pub(super) static FUNCTIONS: [Function; 6] = [
     Function {
@@ -101,8 +102,10 @@ fn end<'a>(item: &Item<'a>, high: bool) -> Option<Value<'a>> {
 
 fn precision<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
     Ok(match call.item.value() {
-        Some(Value::Temporal(value, _)) => Some(Value::Integer(value.digits_written())),
-        Some(value) if value.is_number() => value.decimal().map(|value| Value::Integer(value.scale().into())),
+        Some(Value::Temporal(value, _)) => Some(Value::Integer(Integer::of(value.digits_written()))),
+        Some(value) if value.is_number() => value
+            .decimal()
+            .map(|value| Value::Integer(Integer::of(value.scale().into()))),
         _ => return call.misfit(),
     })
 }

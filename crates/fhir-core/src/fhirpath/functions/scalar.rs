@@ -164,7 +164,7 @@ impl<'a> Call<'_, 'a> {
     /// An argument as an integer.
     pub(super) fn integer_argument(&self, at: usize) -> Result<Option<i64>, Fault> {
         self.of_argument(at, |item| match item.value() {
-            Some(Value::Integer(value)) => Some(value),
+            Some(Value::Integer(value)) => Some(value.value()),
             _ => None,
         })
     }

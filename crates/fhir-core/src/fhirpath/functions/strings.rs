@@ -89,8 +89,8 @@ fn owned<'a>(text: Option<String>) -> Answer<'a> {
 #[expect(clippy::unnecessary_wraps, reason = "reads as an answer")]
 fn integer<'a>(count: Option<usize>) -> Answer<'a> {
     Ok(count
-        .and_then(|count| i64::try_from(count).ok())
-        .map(Value::Integer))
+        .and_then(|count| i32::try_from(count).ok())
+        .map(|count| Value::Integer(count.into())))
 }
 
 /// A part of a string, borrowed where the string is.
@@ -121,9 +121,9 @@ fn place<'a>(call: &Call<'_, 'a>, find: impl Fn(&str, &str) -> Option<usize>) ->
     };
     // Of the empty string the specification says 0, wherever it is looked for.
     match find(&text, &part) {
-        _ if part.is_empty() => Ok(Some(Value::Integer(0))),
+        _ if part.is_empty() => Ok(Some(Value::Integer(0.into()))),
         Some(bytes) => integer(Some(text[..bytes].chars().count())),
-        None => Ok(Some(Value::Integer(-1))),
+        None => Ok(Some(Value::Integer((-1).into()))),
     }
 }
 

@@ -125,7 +125,7 @@ pub(in crate::fhirpath) fn place<'a>(
 ) -> Result<Option<i64>, Fault> {
     match single(expr, focus, what)?.map(|item| item.value()) {
         None => Ok(None),
-        Some(Some(Value::Integer(value))) => Ok(Some(value)),
+        Some(Some(Value::Integer(value))) => Ok(Some(value.value())),
         Some(_) => Err(Fault::Argument(what)),
     }
 }

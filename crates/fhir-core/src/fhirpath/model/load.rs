@@ -9,7 +9,7 @@ use crate::fhirpath::types::capitalised;
 const TABLE: &str = include_str!("r4.txt");
 
 /// FHIRPath's own types; the constants in [`super::system`] are their places.
-const SYSTEM: [(&str, Class); 9] = [
+const SYSTEM: [(&str, Class); 10] = [
     ("Boolean", Class::Boolean),
     ("Integer", Class::Integer),
     ("Decimal", Class::Decimal),
@@ -19,6 +19,7 @@ const SYSTEM: [(&str, Class); 9] = [
     ("Time", Class::Time),
     ("Quantity", Class::Quantity),
     ("ClassInfo", Class::Complex),
+    ("Long", Class::Integer64),
 ];
 
 /// Data types of R5 that a view may name; R4 has no element of them.

@@ -131,6 +131,8 @@ pub(crate) mod system {
         QUANTITY Quantity 8,
         /// What `type()` yields
         TYPE_INFO Complex 9,
+        /// System.Long: what an integer64 is read as
+        LONG Integer64 10,
     }
 }
 
@@ -224,7 +226,8 @@ impl Type {
     pub(crate) fn computed(self) -> Self {
         match self.class {
             Class::Boolean => system::BOOLEAN,
-            Class::Integer | Class::Integer64 => system::INTEGER,
+            Class::Integer => system::INTEGER,
+            Class::Integer64 => system::LONG,
             Class::Decimal => system::DECIMAL,
             Class::Date => system::DATE,
             Class::DateTime => system::DATE_TIME,

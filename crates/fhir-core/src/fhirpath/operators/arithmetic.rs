@@ -8,11 +8,11 @@ use crate::fhirpath::{
     eval::Resource,
     expr::Arithmetic,
     functions::bounded,
-    model::Class,
     quantity::Quantity,
     temporal::Temporal,
     value::{Item, Value},
 };
+use crate::number::Integer;
 
 /// What it takes to compute with decimals: a quotient is tried at many scales.
 const STEPS: u64 = 8;
@@ -35,10 +35,7 @@ pub(crate) fn arithmetic<'a>(
         };
     };
     match (&x, &y) {
-        (Value::Integer(x), Value::Integer(y)) => {
-            let range = Range::of(&[(a, *x), (b, *y)]);
-            Ok(integers(op, *x, *y).filter(|result| range.holds(result)))
-        }
+        (Value::Integer(x), Value::Integer(y)) => Ok(integers(op, *x, *y)),
         (Value::Text(a), Value::Text(b)) if op == Arithmetic::Add => {
             bounded(a.len() + b.len())?;
             resource.build(a.len() + b.len())?;
@@ -58,41 +55,13 @@ pub(crate) fn arithmetic<'a>(
     }
 }
 
-/// What an integer can be: of 32 bits (FHIRPath N1, 4.1.3); of 64 where an operand is an integer64, or has more than 32 already.
-#[derive(PartialEq, Eq)]
-pub(in crate::fhirpath) enum Range {
-    Integer,
-    Integer64,
-}
-
-impl Range {
-    pub(in crate::fhirpath) fn of(operands: &[(&Item<'_>, i64)]) -> Self {
-        let is_long = |(item, value): &(&Item<'_>, i64)| {
-            let of = item.element().and_then(|element| element.of);
-            of.is_some_and(|of| of.class() == Class::Integer64) || i32::try_from(*value).is_err()
-        };
-        if operands.iter().any(is_long) {
-            Self::Integer64
-        } else {
-            Self::Integer
-        }
-    }
-
-    pub(in crate::fhirpath) fn holds(&self, result: &Value<'_>) -> bool {
-        match result {
-            Value::Integer(value) => *self == Self::Integer64 || i32::try_from(*value).is_ok(),
-            _ => true,
-        }
-    }
-}
-
-fn integers<'a>(op: Arithmetic, a: i64, b: i64) -> Option<Value<'a>> {
+fn integers<'a>(op: Arithmetic, a: Integer, b: Integer) -> Option<Value<'a>> {
     let result = match op {
-        Arithmetic::Add => a.checked_add(b),
-        Arithmetic::Subtract => a.checked_sub(b),
-        Arithmetic::Multiply => a.checked_mul(b),
-        Arithmetic::WholeDivide => a.checked_div(b),
-        Arithmetic::Modulo => a.checked_rem(b),
+        Arithmetic::Add => a.with(b, i64::checked_add),
+        Arithmetic::Subtract => a.with(b, i64::checked_sub),
+        Arithmetic::Multiply => a.with(b, i64::checked_mul),
+        Arithmetic::WholeDivide => a.with(b, i64::checked_div),
+        Arithmetic::Modulo => a.with(b, i64::checked_rem),
         Arithmetic::Divide => return decimals(op, &Value::Integer(a), &Value::Integer(b)),
     };
     result.map(Value::Integer)
@@ -145,13 +114,7 @@ fn moved<'a>(op: Arithmetic, at: Temporal, by: &Quantity) -> Result<Option<Value
 pub(crate) fn negate<'a>(item: &Item<'a>, resource: &Resource<'a>) -> Result<Option<Value<'a>>, Fault> {
     resource.read(item);
     match item.borrowed_operand() {
-        Some(Value::Integer(value)) => {
-            let range = Range::of(&[(item, value)]);
-            Ok(value
-                .checked_neg()
-                .map(Value::Integer)
-                .filter(|result| range.holds(result)))
-        }
+        Some(Value::Integer(value)) => Ok(value.map(i64::checked_neg).map(Value::Integer)),
         Some(Value::Decimal(value)) => Ok(value.negated().map(Value::Decimal)),
         Some(Value::Quantity(quantity)) => Ok(quantity
             .negated()

@@ -5,7 +5,6 @@ mod equality;
 mod equivalence;
 mod order;
 
-pub(in crate::fhirpath) use arithmetic::Range;
 pub(crate) use arithmetic::{arithmetic, negate};
 pub(crate) use equality::{equal, same};
 pub(crate) use equivalence::equivalent;
@@ -25,7 +24,7 @@ use crate::number::compare_lexical;
 /// Two numbers of any length.
 fn numbers(a: &Value<'_>, b: &Value<'_>) -> Ordering {
     match (a, b) {
-        (Value::Integer(a), Value::Integer(b)) => a.cmp(b),
+        (Value::Integer(a), Value::Integer(b)) => a.value().cmp(&b.value()),
         _ => match (a.decimal(), b.decimal()) {
             (Some(a), Some(b)) => a.cmp(&b),
             _ => compare_lexical(&a.lexical(), &b.lexical()),
