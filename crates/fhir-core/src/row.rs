@@ -61,6 +61,18 @@ impl Cell<'_> {
         }
     }
 
+    /// Puts another cell in its place. Hardly a cell has something to free: of the others it is not asked.
+    #[inline]
+    pub(crate) fn replace(&mut self, cell: Self) {
+        let before = std::mem::replace(self, cell);
+        match before {
+            Cell::Decimal(Cow::Owned(_)) | Cell::Text(Cow::Owned(_)) | Cell::Json(Cow::Owned(_)) | Cell::List(_) => {
+                drop(before);
+            }
+            _ => std::mem::forget(before),
+        }
+    }
+
     /// The same cell, owning its text.
     pub fn to_owned(&self) -> Cell<'static> {
         match self {

@@ -419,15 +419,7 @@ fn split_reference(reference: &str) -> Option<(&str, &str)> {
 
 /// Whether a text is a FHIR `id` ([`is_id`](crate::resource::is_id)), or one with underscores, which servers take too.
 fn is_key(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|byte| ID_BYTES[usize::from(byte)])
+    // All bytes are looked at, whatever the first are, so that many are at once.
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'.' | b'_');
+    (1..=64).contains(&text.len()) && text.bytes().fold(true, |all, byte| all & fits(byte))
 }
-
-/// The bytes that an `id` is of.
-const ID_BYTES: [bool; 256] = {
-    let (mut bytes, mut byte) = ([false; 256], 0_u8);
-    while byte < 128 {
-        bytes[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        byte += 1;
-    }
-    bytes
-};

@@ -15,7 +15,7 @@ pub(super) struct Bitmap {
 }
 
 /// What 64 bytes hold; the lowest bit is the first byte.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Block {
     /// Quotes that begin or end a string.
     quotes: u64,
@@ -39,7 +39,7 @@ impl Bitmap {
     /// outside of one, the end within one.
     pub(super) fn fill(&mut self, bytes: &[u8]) -> Result<(), usize> {
         self.blocks.clear();
-        self.blocks.reserve(bytes.len() / BLOCK + 1);
+        self.blocks.reserve(bytes.len() / BLOCK + 2);
         let mut carry = Carry::default();
         let (whole, rest) = bytes.as_chunks::<BLOCK>();
         for chunk in whole {
@@ -48,6 +48,8 @@ impl Bitmap {
         if !rest.is_empty() {
             self.block(&padded(rest), &mut carry)?;
         }
+        // A string's end is looked for in two blocks at once.
+        self.blocks.push(Block::default());
         if carry.in_string == 0 {
             Ok(())
         } else {
@@ -83,7 +85,22 @@ impl Bitmap {
     }
 
     /// Where the string ends whose content begins at `at`, and whether it holds a backslash.
+    #[inline]
     pub(super) fn string(&self, at: usize) -> Option<(usize, bool)> {
+        // Nobody can foresee whether a short string ends in the block that it begins in; so the bits of both are put together.
+        let [first, second] = self.blocks.get(at / BLOCK..)?.first_chunk()?;
+        let behind = |low: u64, high: u64| low >> (at % BLOCK) | high << 1 << (BLOCK - 1 - at % BLOCK);
+        let quotes = behind(first.quotes, second.quotes);
+        if quotes == 0 {
+            return self.long_string(at);
+        }
+        let length = quotes.trailing_zeros();
+        let escapes = behind(first.backslashes, second.backslashes) & below(length);
+        Some((at + length as usize, escapes != 0))
+    }
+
+    #[inline(never)]
+    fn long_string(&self, at: usize) -> Option<(usize, bool)> {
         let mut index = at / BLOCK;
         let mut block = *self.blocks.get(index)?;
         block.quotes &= from(at);

@@ -36,8 +36,8 @@ pub(super) enum Refused {
     TooDeep,
 }
 
-/// A key, its number among those that are expected, and what is wanted of it.
-type KeyRead = (Entry, Option<Number>, Option<(Symbol, Place)>);
+/// A key, what the next one comes after, and what is wanted of it.
+type KeyRead = (Entry, Number, Option<(Symbol, Place)>);
 
 /// Whether a value is all there, or a container that was only opened.
 #[derive(Clone, Copy, PartialEq)]
@@ -108,14 +108,14 @@ impl<'t> Parser<'t> {
 
     /// Members of an object, up to one that opens a container or to the last. Neither key nor value stays if nobody wants it.
     fn members(&mut self, of: Place) -> Result<Is, Refused> {
-        let mut before = self.open.last().and_then(|open| open.before);
+        let mut before = (self.open.last()).map_or_else(|| Number::before_first(of), |open| open.before);
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let (key, number, wanted) = match self.shapes.meet(of, before, rest) {
+            let (key, number, wanted) = match self.shapes.meet(before, rest) {
                 Some(met) => {
                     let key = self.entry(Kind::String, self.at + 1, self.at + met.length - 2, false);
                     self.at += met.length;
-                    (key, Some(met.number), met.wanted)
+                    (key, met.number, met.wanted)
                 }
                 None => self.other_key(of, before)?,
             };
@@ -174,7 +174,7 @@ impl<'t> Parser<'t> {
     }
 
     /// A key that is not the expected one.
-    fn other_key(&mut self, of: Place, before: Option<Number>) -> Result<KeyRead, Refused> {
+    fn other_key(&mut self, of: Place, before: Number) -> Result<KeyRead, Refused> {
         if self.peek() != Some(b'"') {
             return Err(Refused::Syntax);
         }
@@ -193,12 +193,12 @@ impl<'t> Parser<'t> {
         // Only what is written without space or escapes is expected again.
         let plain = !key.decoded && self.bytes.get(self.at) == Some(&b':');
         self.take(b':')?;
-        let number = plain
-            .then(|| {
-                let text = &self.bytes[start..self.at];
-                self.shapes.learn(of, before, text, wanted)
-            })
-            .flatten();
+        let number = if plain {
+            self.shapes
+                .learn(of, before, &self.bytes[start..self.at], wanted)
+        } else {
+            Number::before_first(of)
+        };
         Ok((key, number, wanted))
     }
 
@@ -268,7 +268,7 @@ impl<'t> Parser<'t> {
             entry,
             place,
             close,
-            before: None,
+            before: Number::before_first(place),
         });
         self.push(kind, self.at, self.at);
         self.at += 1;

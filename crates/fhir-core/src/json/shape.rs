@@ -19,21 +19,28 @@ const HEAD: usize = 16;
 pub(super) struct Shapes {
     /// The projection that they are of.
     of: u64,
-    places: Vec<Shape>,
+    /// The key that is never there; for each place the one before its first; then the keys that were met.
+    known: Vec<Known>,
+    /// For each place those that were met there.
+    places: Vec<Vec<Number>>,
 }
 
-#[derive(Debug, Default)]
-struct Shape {
-    keys: Vec<Known>,
-    /// The key that came first.
-    first: Option<Number>,
-}
-
-/// A key among those of its place.
+/// A key among those of all places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Number(u8);
+pub(super) struct Number(u32);
 
-#[derive(Debug)]
+impl Number {
+    /// A key that no text has.
+    const NONE: Self = Self(0);
+
+    /// What stands before the first key at a place.
+    pub(super) fn before_first(place: Place) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "places are few")]
+        Self(1 + place.number() as u32)
+    }
+}
+
+#[derive(Debug, Clone)]
 struct Known {
     /// The first bytes of the text, or all of a shorter one, and the bits that they take.
     head: u128,
@@ -42,7 +49,20 @@ struct Known {
     text: Box<[u8]>,
     wanted: Option<(Symbol, Place)>,
     /// The key that came after it.
-    next: Option<Number>,
+    next: Number,
+}
+
+impl Known {
+    /// No bits are ever those of this head.
+    fn never() -> Self {
+        Self {
+            head: 1,
+            mask: 0,
+            text: Box::default(),
+            wanted: None,
+            next: Number::NONE,
+        }
+    }
 }
 
 /// A key that was the expected one.
@@ -57,20 +77,19 @@ impl Shapes {
     /// Forgets all if it is of another projection.
     pub(super) fn prepare(&mut self, of: u64, places: usize) {
         if self.of != of {
+            self.known.clear();
+            self.known.resize(1 + places, Known::never());
             self.places.clear();
-            self.places.resize_with(places, Shape::default);
+            self.places.resize(places, Vec::new());
             self.of = of;
         }
     }
 
-    /// The key that is expected at a place after another one, if the text begins with it.
-    pub(super) fn meet(&self, place: Place, before: Option<Number>, text: &[u8]) -> Option<Met> {
-        let shape = &self.places[place.number()];
-        let number = match before {
-            Some(before) => shape.keys[before.0 as usize].next?,
-            None => shape.first?,
-        };
-        let known = &shape.keys[number.0 as usize];
+    /// The key that is expected after another one, if the text begins with it.
+    #[inline]
+    pub(super) fn meet(&self, before: Number, text: &[u8]) -> Option<Met> {
+        let number = self.known[before.0 as usize].next;
+        let known = &self.known[number.0 as usize];
         if u128::from_le_bytes(*text.first_chunk()?) & known.mask != known.head {
             return None;
         }
@@ -83,43 +102,39 @@ impl Shapes {
         })
     }
 
-    /// Expects this key at that place from now on; `text` is what stands there from its first quote to its colon.
+    /// Expects this key at that place from now on; `text` is what stands there from its first quote to its colon. Returns what the next one
+    /// comes after.
     pub(super) fn learn(
         &mut self,
         place: Place,
-        before: Option<Number>,
+        before: Number,
         text: &[u8],
         wanted: Option<(Symbol, Place)>,
-    ) -> Option<Number> {
-        if text.len() > MAX_LENGTH {
-            return None;
-        }
-        let (head, mask) = head(text);
-        let shape = &mut self.places[place.number()];
-        let found = (0_u8..)
-            .zip(&shape.keys)
-            .find(|(_, known)| known.head == head && *known.text == *text);
+    ) -> Number {
+        let keys = &mut self.places[place.number()];
+        let found = (keys.iter()).find(|number| *self.known[number.0 as usize].text == *text);
         let number = match found {
-            Some((number, _)) => Number(number),
-            None if shape.keys.len() == MAX_KEYS => return None,
+            Some(number) => *number,
+            None if keys.len() == MAX_KEYS || text.len() > MAX_LENGTH => {
+                return Number::before_first(place);
+            }
             None => {
-                #[expect(clippy::cast_possible_truncation, reason = "MAX_KEYS at most")]
-                let number = Number(shape.keys.len() as u8);
-                shape.keys.push(Known {
+                let (head, mask) = head(text);
+                #[expect(clippy::cast_possible_truncation, reason = "MAX_KEYS at most of each place")]
+                let number = Number(self.known.len() as u32);
+                self.known.push(Known {
                     head,
                     mask,
                     text: text.into(),
                     wanted,
-                    next: None,
+                    next: Number::NONE,
                 });
+                keys.push(number);
                 number
             }
         };
-        match before {
-            Some(before) => shape.keys[before.0 as usize].next = Some(number),
-            None => shape.first = Some(number),
-        }
-        Some(number)
+        self.known[before.0 as usize].next = number;
+        number
     }
 }
 

@@ -31,8 +31,8 @@ pub(super) struct Open {
     pub(super) place: Place,
     /// The byte that closes it.
     pub(super) close: u8,
-    /// The key before, if it is one that is expected.
-    pub(super) before: Option<Number>,
+    /// What the next key comes after.
+    pub(super) before: Number,
 }
 
 impl Tape {

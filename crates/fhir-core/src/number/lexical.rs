@@ -109,8 +109,15 @@ pub fn compare_lexical(a: &str, b: &str) -> Ordering {
     }
 }
 
+/// Characters of a number that fits `numeric` wherever its point is, if it has no exponent.
+const PLAIN: usize = 64;
+
 /// Whether PostgreSQL's `numeric` holds the number: up to 131,072 digits before and 16,383 after the point.
 pub fn fits_numeric(lexical: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_digit() | matches!(byte, b'-' | b'.');
+    if lexical.len() < PLAIN && lexical.bytes().fold(true, |all, byte| all & is_plain(byte)) {
+        return true;
+    }
     let number = Lexical::read(lexical);
     let scale = i64::try_from(number.fraction.len())
         .unwrap_or(i64::MAX)

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, NaiveDateTime, NaiveTime, SubsecRound, Utc};
+use chrono::{DateTime, NaiveDateTime, NaiveTime, SubsecRound, Timelike, Utc};
 
 use crate::{
     column::{Column, ColumnKind},
@@ -143,7 +143,11 @@ fn json<'a>(item: &Item<'a>) -> Result<Cow<'a, str>, Misfit> {
 
 /// To the microsecond, as PostgreSQL keeps it; what is finer is cut. A leap second is the next second.
 fn moment(lexical: &str) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp_micros(Temporal::date(lexical)?.moment()?.timestamp_micros())
+    let at = Temporal::date(lexical)?.moment()?;
+    if at.nanosecond() < 1_000_000_000 {
+        return Some(at.trunc_subsecs(6));
+    }
+    DateTime::from_timestamp_micros(at.timestamp_micros())
 }
 
 /// Date and time as written, an offset dropped (as PostgreSQL's cast does); a date is its midnight.

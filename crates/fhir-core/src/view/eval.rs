@@ -106,7 +106,7 @@ pub(super) fn run<'a, 'r>(
         columns: &view.columns,
         straights,
         resource,
-        row,
+        row: &mut *row,
         sink,
         rows: 0,
         unmeasured: UNMEASURED / ((resource.root.text().len() + view.bytes) * view.columns.len()).max(1),
@@ -114,7 +114,13 @@ pub(super) fn run<'a, 'r>(
         nodes: 0,
     };
     evaluation.process(&view.root, at, &mut Evaluation::emit)?;
-    Ok(evaluation.rows)
+    let rows = evaluation.rows;
+    for cell in row {
+        cell.replace(Cell::Null);
+    }
+    // None of its cells has anything to free.
+    std::mem::forget(few);
+    Ok(rows)
 }
 
 /// A `where`: true keeps the resource, false and empty do not, anything else is an error (the specification's, not FHIRPath's reading).
@@ -292,7 +298,12 @@ impl<'a, 'r> Evaluation<'a, 'r> {
     /// One node: the select's own columns, then its parts.
     fn focus(&mut self, select: &'a Select, at: At<'a>, next: Next<'_, 'a, 'r>) -> Result<(), EvalError> {
         for (place, path) in &select.columns {
-            self.row[*place] = self.column(&self.columns[*place], path, at)?;
+            let column = &self.columns[*place];
+            let cell = match self.plain_cell(column, path, at) {
+                Some(cell) => cell,
+                None => self.column(column, path, at)?,
+            };
+            self.row[*place].replace(cell);
         }
         self.parts(&select.parts, at, next)
     }
@@ -316,26 +327,28 @@ impl<'a, 'r> Evaluation<'a, 'r> {
         }
     }
 
-    fn column(&self, column: &Column, path: &'a Expression, at: At<'a>) -> Result<Cell<'a>, EvalError> {
-        if let Some(straight) = self.straight(path)
-            && !column.collection
-        {
-            // Most cells come this way: text as it stands there, or nothing.
-            match straight.look(at.node, self.resource) {
-                Ok(Look::Nothing) => return Ok(Cell::Null),
-                Ok(Look::Key(key)) if column.kind == ColumnKind::Text => return Ok(Cell::Text(key.into())),
-                Ok(Look::Value(node, of)) if node.is_primitive() => {
-                    if column.kind == ColumnKind::Text && node.kind() == Kind::String && !node.may_hold_nul()
-                    {
-                        return Ok(Cell::Text(node.text().into()));
-                    }
-                    let cell = cell(&Item::Element(Element::alone(node, of)), column)?;
-                    self.resource.spend_bytes(node.text().len());
-                    return Ok(cell.unwrap_or(Cell::Null));
-                }
-                _ => {}
+    /// The cell of a column whose path leads to one value that is a cell of its type, or to nothing, without a walk: that of most columns in
+    /// most resources. All others are for [`column`](Self::column) to make.
+    #[inline]
+    fn plain_cell(&self, column: &Column, path: &'a Expression, at: At<'a>) -> Option<Cell<'a>> {
+        let straight = self.straight(path).filter(|_| !column.collection)?;
+        match straight.look(at.node, self.resource).ok()? {
+            Look::Nothing => Some(Cell::Null),
+            Look::Key(key) => (column.kind == ColumnKind::Text).then(|| Cell::Text(key.into())),
+            Look::Value(node, _) if column.kind == ColumnKind::Text && node.kind() == Kind::String => {
+                (!node.may_hold_nul()).then(|| Cell::Text(node.text().into()))
             }
+            Look::Value(node, of) if node.is_primitive() => {
+                let cell = cell(&Item::Element(Element::alone(node, of)), column).ok()?;
+                self.resource.spend_bytes(node.text().len());
+                Some(cell.unwrap_or(Cell::Null))
+            }
+            Look::Value(..) | Look::Walk => None,
         }
+    }
+
+    #[inline(never)]
+    fn column(&self, column: &Column, path: &'a Expression, at: At<'a>) -> Result<Cell<'a>, EvalError> {
         let mut one = None;
         let mut list = Vec::new();
         let mut failure = None;
