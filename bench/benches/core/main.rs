@@ -162,13 +162,10 @@ fn threads(view: &View, data: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Time that this thread has been running on a core: what others take of a busy machine does not count. Elapsed time where the system does
-/// not tell.
+/// Time that this thread has been running on a core: what others take of a busy machine does not count.
 fn on_core() -> Duration {
-    static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-    let schedule = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds = schedule.split(' ').next().and_then(|first| first.parse().ok());
-    nanoseconds.map_or_else(|| START.elapsed(), Duration::from_nanos)
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Time that has elapsed.

@@ -64,12 +64,14 @@ impl Cell<'_> {
     /// Puts another cell in its place. Hardly a cell has something to free: of the others it is not asked.
     #[inline]
     pub(crate) fn replace(&mut self, cell: Self) {
-        let before = std::mem::replace(self, cell);
-        match before {
-            Cell::Decimal(Cow::Owned(_)) | Cell::Text(Cow::Owned(_)) | Cell::Json(Cow::Owned(_)) | Cell::List(_) => {
-                drop(before);
+        match self {
+            Cell::Decimal(Cow::Owned(_))
+            | Cell::Text(Cow::Owned(_))
+            | Cell::Json(Cow::Owned(_))
+            | Cell::List(_) => {
+                *self = cell;
             }
-            _ => std::mem::forget(before),
+            _ => std::mem::forget(std::mem::replace(self, cell)),
         }
     }
 

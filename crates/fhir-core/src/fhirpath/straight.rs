@@ -252,8 +252,14 @@ impl Straight {
     }
 
     fn any<'a>(&'a self, of: Element<'a>, resource: &Resource<'a>) -> Result<bool, Fault> {
-        if let Some(mut items) = self.look(of, resource)?.items(resource) {
-            return Ok(items.next().is_some());
+        match self.look(of, resource)? {
+            Look::Nothing => return Ok(false),
+            Look::Value(node, _) if node.is_primitive() || node.kind() == Kind::Object => return Ok(true),
+            look => {
+                if let Some(mut items) = look.items(resource) {
+                    return Ok(items.next().is_some());
+                }
+            }
         }
         let mut any = false;
         let end = walk(&self.steps, of, resource, &mut |_| {
@@ -289,6 +295,14 @@ impl Condition {
             }
             Condition::Exists(path) => path.any(of, resource),
             Condition::Equal(path, text) => {
+                match path.look(of, resource)? {
+                    Look::Nothing => return Ok(false),
+                    Look::Value(node, _) if node.is_primitive() => {
+                        resource.spend_bytes(text.len());
+                        return Ok(node.is_text(text));
+                    }
+                    _ => {}
+                }
                 // Two items are no text, whatever they are.
                 let (mut count, mut equal) = (0, false);
                 path.for_each(of, resource, |item| {

@@ -169,9 +169,7 @@ fn bits(bytes: u8x64, byte: u8) -> u64 {
 /// The last block of a text.
 fn padded(rest: &[u8]) -> [u8; BLOCK] {
     let mut last = [b' '; BLOCK];
-    for (byte, of) in last.iter_mut().zip(rest) {
-        *byte = *of;
-    }
+    last[..rest.len()].copy_from_slice(rest);
     last
 }
 

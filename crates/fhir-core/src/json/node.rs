@@ -101,6 +101,15 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Whether it is a string of these characters.
+    #[inline]
+    pub(crate) fn is_text(self, text: &str) -> bool {
+        let entry = self.entry();
+        entry.kind == Kind::String
+            && (entry.end - entry.start) as usize == text.len()
+            && self.doc.bytes(entry) == text.as_bytes()
+    }
+
     /// The characters, if it is a string.
     pub fn as_str(self) -> Option<&'a str> {
         (self.kind() == Kind::String).then(|| self.text())

@@ -194,8 +194,7 @@ impl<'t> Parser<'t> {
         let plain = !key.decoded && self.bytes.get(self.at) == Some(&b':');
         self.take(b':')?;
         let number = if plain {
-            self.shapes
-                .learn(of, before, &self.bytes[start..self.at], wanted)
+            self.shapes.learn(of, before, &self.bytes[start..self.at], wanted)
         } else {
             Number::before_first(of)
         };

@@ -45,6 +45,8 @@ struct Known {
     /// The first bytes of the text, or all of a shorter one, and the bits that they take.
     head: u128,
     mask: u128,
+    /// The last bytes of a longer text.
+    tail: u128,
     /// As it is written, from its first quote to its colon.
     text: Box<[u8]>,
     wanted: Option<(Symbol, Place)>,
@@ -58,6 +60,7 @@ impl Known {
         Self {
             head: 1,
             mask: 0,
+            tail: 0,
             text: Box::default(),
             wanted: None,
             next: Number::NONE,
@@ -93,11 +96,19 @@ impl Shapes {
         if u128::from_le_bytes(*text.first_chunk()?) & known.mask != known.head {
             return None;
         }
-        // Few keys are longer.
-        let met = known.text.len() <= HEAD || text[HEAD..].starts_with(&known.text[HEAD..]);
-        met.then_some(Met {
+        let length = known.text.len();
+        // Few keys are longer, and hardly one so long that its first and last bytes do not meet.
+        if length > HEAD {
+            let tail = text.get(..length)?.last_chunk()?;
+            if u128::from_le_bytes(*tail) != known.tail
+                || length > 2 * HEAD && text[HEAD..length] != known.text[HEAD..]
+            {
+                return None;
+            }
+        }
+        Some(Met {
             number,
-            length: known.text.len(),
+            length,
             wanted: known.wanted,
         })
     }
@@ -125,6 +136,7 @@ impl Shapes {
                 self.known.push(Known {
                     head,
                     mask,
+                    tail: text.last_chunk().map_or(0, |tail| u128::from_le_bytes(*tail)),
                     text: text.into(),
                     wanted,
                     next: Number::NONE,

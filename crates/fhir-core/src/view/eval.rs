@@ -4,6 +4,8 @@
 //! continuation hands the row to whoever multiplies it further, the outermost to the sink. So the Cartesian product needs no lists of
 //! partial rows.
 
+use std::borrow::Cow;
+
 use crate::{
     column::{Column, ColumnKind},
     fhirpath::{
@@ -298,12 +300,10 @@ impl<'a, 'r> Evaluation<'a, 'r> {
     /// One node: the select's own columns, then its parts.
     fn focus(&mut self, select: &'a Select, at: At<'a>, next: Next<'_, 'a, 'r>) -> Result<(), EvalError> {
         for (place, path) in &select.columns {
-            let column = &self.columns[*place];
-            let cell = match self.plain_cell(column, path, at) {
-                Some(cell) => cell,
-                None => self.column(column, path, at)?,
-            };
-            self.row[*place].replace(cell);
+            if !self.plain_cell(*place, path, at) {
+                let cell = self.column(&self.columns[*place], path, at)?;
+                self.row[*place].replace(cell);
+            }
         }
         self.parts(&select.parts, at, next)
     }
@@ -327,24 +327,40 @@ impl<'a, 'r> Evaluation<'a, 'r> {
         }
     }
 
-    /// The cell of a column whose path leads to one value that is a cell of its type, or to nothing, without a walk: that of most columns in
-    /// most resources. All others are for [`column`](Self::column) to make.
+    /// The cell of a column whose path leads to one value that is a cell of its type, or to nothing, without a walk, as most have in
+    /// most resources. False where it is not: that is for [`column`](Self::column) to make.
     #[inline]
-    fn plain_cell(&self, column: &Column, path: &'a Expression, at: At<'a>) -> Option<Cell<'a>> {
-        let straight = self.straight(path).filter(|_| !column.collection)?;
-        match straight.look(at.node, self.resource).ok()? {
-            Look::Nothing => Some(Cell::Null),
-            Look::Key(key) => (column.kind == ColumnKind::Text).then(|| Cell::Text(key.into())),
+    fn plain_cell(&mut self, place: usize, path: &'a Expression, at: At<'a>) -> bool {
+        let column = &self.columns[place];
+        let Some(straight) = self.straight(path).filter(|_| !column.collection) else {
+            return false;
+        };
+        let Ok(look) = straight.look(at.node, self.resource) else {
+            return false;
+        };
+        // Each is written where it is made: a cell that is put together elsewhere and copied takes twice as long.
+        let into = &mut self.row[place];
+        match look {
+            Look::Nothing => into.replace(Cell::Null),
+            Look::Key(key) if column.kind == ColumnKind::Text => {
+                into.replace(Cell::Text(Cow::Borrowed(key)));
+            }
             Look::Value(node, _) if column.kind == ColumnKind::Text && node.kind() == Kind::String => {
-                (!node.may_hold_nul()).then(|| Cell::Text(node.text().into()))
+                if node.may_hold_nul() {
+                    return false;
+                }
+                into.replace(Cell::Text(Cow::Borrowed(node.text())));
             }
             Look::Value(node, of) if node.is_primitive() => {
-                let cell = cell(&Item::Element(Element::alone(node, of)), column).ok()?;
+                let Ok(cell) = cell(&Item::Element(Element::alone(node, of)), column) else {
+                    return false;
+                };
                 self.resource.spend_bytes(node.text().len());
-                Some(cell.unwrap_or(Cell::Null))
+                into.replace(cell.unwrap_or(Cell::Null));
             }
-            Look::Value(..) | Look::Walk => None,
+            Look::Key(_) | Look::Value(..) | Look::Walk => return false,
         }
+        true
     }
 
     #[inline(never)]

@@ -208,11 +208,23 @@ fn another_versions_members_are_read_as_they_are() {
         ("value.ofType(integer64) > 9007199254740992", "[true]"),
         ("extension('a').value", "[12]"),
         ("extension('a').value.ofType(integer64) + 1", "[13]"),
-        ("(extension('a').value.ofType(integer64) + 1) * 1000000000", "[13000000000]"),
-        ("-extension('a').value.ofType(integer64) * 1000000000", "[-12000000000]"),
-        ("extension('a').value.ofType(integer64).abs().power(10)", "[61917364224]"),
+        (
+            "(extension('a').value.ofType(integer64) + 1) * 1000000000",
+            "[13000000000]",
+        ),
+        (
+            "-extension('a').value.ofType(integer64) * 1000000000",
+            "[-12000000000]",
+        ),
+        (
+            "extension('a').value.ofType(integer64).abs().power(10)",
+            "[61917364224]",
+        ),
         ("extension('a').value.ofType(integer64).power(30)", "[]"),
-        ("extension('a').value.ofType(integer64).toInteger() * 1000000000", "[]"),
+        (
+            "extension('a').value.ofType(integer64).toInteger() * 1000000000",
+            "[]",
+        ),
         (
             "extension('b').value.ofType(CodeableReference).reference.getReferenceKey(Patient)",
             "[1]",
