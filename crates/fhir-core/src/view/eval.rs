@@ -16,7 +16,7 @@ use crate::{
         straight::Straight,
         value::{Element, Item},
     },
-    json::{Doc, Kind, Only, Projection},
+    json::{Kind, Node, Only, Projection},
     row::{Cell, RowSink},
 };
 
@@ -67,8 +67,8 @@ pub(super) struct Evaluation<'a, 'r> {
     row: &'r mut [Cell<'a>],
     sink: &'r mut dyn RowSink,
     rows: usize,
-    /// Rows whose bytes are not counted.
-    unmeasured: usize,
+    /// More bytes than a row can have, unless text was built.
+    row_bytes: usize,
     bytes: usize,
     nodes: usize,
 }
@@ -111,7 +111,7 @@ pub(super) fn run<'a, 'r>(
         row: &mut *row,
         sink,
         rows: 0,
-        unmeasured: UNMEASURED / ((resource.root.text().len() + view.bytes) * view.columns.len()).max(1),
+        row_bytes: (resource.root.text().len() + view.bytes) * view.columns.len(),
         bytes: 0,
         nodes: 0,
     };
@@ -141,7 +141,7 @@ impl<'a, 'r> Evaluation<'a, 'r> {
             return Err(EvalError::TooManyRows { limit: MAX_ROWS });
         }
         // A few rows cannot be too many bytes: each cell is of the resource's text or of the view's, unless text was built, which every row may have again.
-        if self.rows >= self.unmeasured || self.resource.has_built() {
+        if self.rows.saturating_mul(self.row_bytes) >= UNMEASURED || self.resource.has_built() {
             let texts: usize = self.row.iter().map(Cell::text_len).sum();
             self.bytes += size_of_val(self.row) + texts;
             if self.bytes > MAX_BYTES {
@@ -403,15 +403,10 @@ impl<'a, 'r> Evaluation<'a, 'r> {
     }
 }
 
-/// Whether it is a resource of the type.
-pub(super) fn is_of_type(doc: &Doc<'_>, resource_type: &str) -> Result<bool, EvalError> {
-    let root = doc.root();
-    let found = match root.only(Projection::TYPE) {
+/// The type of a resource; nothing of what is none.
+pub(super) fn resource_type<'a>(root: Node<'a>) -> Option<&'a str> {
+    match root.only(Projection::TYPE) {
         Only::One(found) if root.kind() == Kind::Object => found.as_str(),
         _ => Element::of(root).resource_type(),
-    };
-    match found {
-        Some(found) => Ok(found == resource_type),
-        None => Err(EvalError::NotAResource),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CompiledView, EvalError, reader::Reader};
+use super::{CompiledView, EvalError, eval, reader::Reader};
 use crate::{
     json::{Doc, Tape},
     row::RowSink,
@@ -13,6 +13,10 @@ use crate::{
 pub struct ViewSet<V = Arc<CompiledView>> {
     views: Vec<V>,
     reader: Reader,
+    /// The views' resource types, each once: one, but for sets that mix them.
+    types: Vec<String>,
+    /// For each view the place of its type.
+    type_of: Vec<usize>,
 }
 
 impl<V: AsRef<CompiledView>> ViewSet<V> {
@@ -21,7 +25,22 @@ impl<V: AsRef<CompiledView>> ViewSet<V> {
     pub fn new(views: impl IntoIterator<Item = V>) -> Self {
         let views: Vec<_> = views.into_iter().collect();
         let reader = Reader::new(views.iter().map(|view| &view.as_ref().compiled));
-        Self { views, reader }
+        let mut types = Vec::new();
+        let type_of = (views.iter())
+            .map(|view| {
+                let of = &view.as_ref().resource_type;
+                types.iter().position(|t| t == of).unwrap_or_else(|| {
+                    types.push(of.clone());
+                    types.len() - 1
+                })
+            })
+            .collect();
+        Self {
+            views,
+            reader,
+            types,
+            type_of,
+        }
     }
 
     /// The views, in the order in which they were given.
@@ -49,7 +68,8 @@ impl<V: AsRef<CompiledView>> ViewSet<V> {
     /// Reads one resource given as JSON text into the memory of `tape`, which is used again for the next one. Fails with [`EvalError::Json`] only.
     pub fn read<'a>(&'a self, tape: &'a mut Tape, json: &'a [u8]) -> Result<Reading<'a, V>, EvalError> {
         let doc = self.reader.read(tape, json)?;
-        Ok(Reading { set: self, doc })
+        let of = eval::resource_type(doc.root()).map(|found| self.types.iter().position(|of| of == found));
+        Ok(Reading { set: self, doc, of })
     }
 }
 
@@ -58,6 +78,8 @@ impl<V: AsRef<CompiledView>> ViewSet<V> {
 pub struct Reading<'a, V> {
     set: &'a ViewSet<V>,
     doc: Doc<'a>,
+    /// Which of the set's types it is of; nothing if it is no resource.
+    of: Option<Option<usize>>,
 }
 
 impl<V: AsRef<CompiledView>> Reading<'_, V> {
@@ -69,9 +91,11 @@ impl<V: AsRef<CompiledView>> Reading<'_, V> {
     /// If the set has no view at that place.
     pub fn rows(&self, place: usize, sink: &mut dyn RowSink) -> Result<usize, EvalError> {
         let view = self.set.views[place].as_ref();
-        self.set
-            .reader
-            .rows(place, &view.compiled, &view.resource_type, &self.doc, sink)
+        match self.of {
+            None => Err(EvalError::NotAResource),
+            Some(of) if of != Some(self.set.type_of[place]) => Ok(0),
+            Some(_) => (self.set.reader).rows(place, &view.compiled, &self.doc, sink),
+        }
     }
 }
 
@@ -81,8 +105,11 @@ impl CompiledView {
     pub fn evaluate(&self, json: &[u8], sink: &mut dyn RowSink) -> Result<usize, EvalError> {
         let mut tape = Tape::default();
         let doc = self.reader.read(&mut tape, json)?;
-        self.reader
-            .rows(0, &self.compiled, &self.resource_type, &doc, sink)
+        match eval::resource_type(doc.root()) {
+            None => Err(EvalError::NotAResource),
+            Some(of) if of != self.resource_type => Ok(0),
+            Some(_) => self.reader.rows(0, &self.compiled, &doc, sink),
+        }
     }
 }
 
