@@ -38,6 +38,9 @@ const ROUNDS: usize = 7;
 /// Text of a type, at least.
 const SIZE: usize = 100 << 20;
 
+/// Resources between two looks at how full the batches of rows are.
+const BATCH: usize = 64;
+
 /// What the views must reach, of the speed of only parsing.
 const BUDGETS: [(&str, f64); 5] = [
     ("observation_lab", 0.6),
@@ -220,12 +223,14 @@ pub(crate) fn rows(set: &ViewSet, corpus: &Corpus, range: std::ops::Range<usize>
         .map(|view| Columns::new(view.columns().len()))
         .collect();
     let mut count = 0;
-    for line in corpus.lines(range) {
+    for (number, line) in corpus.lines(range).enumerate() {
         let reading = set.read(&mut tape, line).expect("the data are resources");
         for (view, sink) in sinks.iter_mut().enumerate() {
             count += reading.rows(view, sink).expect("the view fits the data");
         }
-        sinks.iter_mut().for_each(Columns::empty_if_full);
+        if number % BATCH == 0 {
+            sinks.iter_mut().for_each(Columns::empty_if_full);
+        }
     }
     count
 }

@@ -104,6 +104,14 @@ impl Direct {
         })
     }
 
+    /// The place, if there is one step to it and no condition on the way.
+    pub(super) fn member(&self) -> Option<Place> {
+        let ([on], [], End::Elements(_)) = (self.way.as_slice(), self.absent.as_slice(), &self.end) else {
+            return None;
+        };
+        (!on.single).then_some(on.place)
+    }
+
     /// Looks; `steps` are those that it was made of.
     pub(super) fn look<'a>(
         &'a self,

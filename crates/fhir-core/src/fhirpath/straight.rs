@@ -18,7 +18,7 @@ use super::{
     types::TypeTest,
     value::{Element, Item, Value},
 };
-use crate::json::{Kind, Node, Place, Projection, Symbol};
+use crate::json::{Kind, Node, Only, Place, Projection, Symbol};
 
 /// A straight path from an element on.
 #[derive(Debug)]
@@ -38,7 +38,12 @@ pub(crate) enum Condition {
     /// `path.exists()`
     Exists(Straight),
     /// `path = 'text'`
-    Equal(Straight, Arc<str>),
+    Equal {
+        path: Straight,
+        text: Arc<str>,
+        /// Where the path leads, if it is a member that is read at a place of its own.
+        at: Option<Place>,
+    },
 }
 
 #[derive(Debug)]
@@ -105,7 +110,12 @@ pub(crate) fn condition(expr: &Expr, from: Option<Place>, names: &mut Projection
             (inner, Expr::Literal(Literal::Text(text))) | (Expr::Literal(Literal::Text(text)), inner)
                 if Temporal::parse(text).is_none() =>
             {
-                Condition::Equal(path(inner, from, names).filter(Straight::is_text)?, text.clone())
+                let path = path(inner, from, names).filter(Straight::is_text)?;
+                Condition::Equal {
+                    at: path.direct.as_ref().and_then(Direct::member),
+                    path,
+                    text: text.clone(),
+                }
             }
             _ => return None,
         },
@@ -294,7 +304,15 @@ impl Condition {
                 Ok(false)
             }
             Condition::Exists(path) => path.any(of, resource),
-            Condition::Equal(path, text) => {
+            Condition::Equal { path, text, at } => {
+                if let (Some(at), Some(node), None) = (at, of.node, of.extra)
+                    && let Only::One(found) = node.only(*at)
+                    && found.is_primitive()
+                {
+                    resource.step()?;
+                    resource.spend_bytes(text.len());
+                    return Ok(found.is_text(text) && node.holds(found));
+                }
                 match path.look(of, resource)? {
                     Look::Nothing => return Ok(false),
                     Look::Value(node, _) if node.is_primitive() => {

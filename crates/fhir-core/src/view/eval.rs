@@ -84,13 +84,12 @@ pub(super) fn run<'a, 'r>(
         node: Element::of(resource.root),
         row_index: 0,
     };
-    let focus = Focus::on(at.node, 0, resource);
     for (index, (condition, straight)) in view.wheres.iter().zip(&straights.wheres).enumerate() {
         let holds = match straight {
             Some(straight) => straight
                 .holds(at.node, resource)
                 .map_err(|fault| EvalError::Where { index, fault })?,
-            None => holds(condition, &focus, index)?,
+            None => holds(condition, &Focus::on(at.node, 0, resource), index)?,
         };
         if !holds {
             return Ok(0);
