@@ -229,8 +229,16 @@ impl<'t> Parser<'t> {
     fn value(&mut self, place: Place) -> Result<Is, Refused> {
         match self.peek() {
             Some(b'"') => {
-                let string = self.string()?;
-                self.entries.push(string);
+                // Pushed where it is made: an entry that comes out of a result is copied so that the processor waits for it.
+                let start = self.at + 1;
+                let (end, escapes) = self.bitmap.string(start).ok_or(Refused::Syntax)?;
+                self.at = end + 1;
+                if escapes {
+                    let string = self.unescape(start, end)?;
+                    self.entries.push(string);
+                } else {
+                    self.push(Kind::String, start, end);
+                }
             }
             Some(b'{') => return self.open(Kind::Object, place, b'}'),
             Some(b'[') => return self.open(Kind::Array, place, b']'),
