@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Doc, Entry, Place, Seen, Symbol};
+use super::{Doc, Entry, Place, Symbol};
 
 /// Members of one place that are looked at in search of one; a walk along the path looks at no more.
 const MAX_MEMBERS: usize = 16;
@@ -195,7 +195,7 @@ impl<'a> Node<'a> {
     /// only one within this value.
     #[inline]
     pub(crate) fn only(self, place: Place) -> Only<'a> {
-        let seen = self.doc.seen[place.number()];
+        let seen = &self.doc.seen[place.number()];
         match seen.count {
             0 => Only::None,
             _ if self.doc.nested => Only::Several,
@@ -203,13 +203,14 @@ impl<'a> Node<'a> {
                 doc: self.doc,
                 index: seen.entry,
             }),
-            _ => self.only_within(seen),
+            _ => self.only_within(place),
         }
     }
 
     /// The member within this value, of those that were read at a place, from the last one on.
     #[cold]
-    fn only_within(self, mut seen: Seen) -> Only<'a> {
+    fn only_within(self, place: Place) -> Only<'a> {
+        let mut seen = self.doc.seen[place.number()];
         let end = self.entry().next;
         let mut only = Only::None;
         for _ in 0..MAX_MEMBERS {

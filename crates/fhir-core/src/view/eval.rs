@@ -403,7 +403,7 @@ impl<'a, 'r> Evaluation<'a, 'r> {
 }
 
 /// The type of a resource; nothing of what is none.
-pub(super) fn resource_type<'a>(root: Node<'a>) -> Option<&'a str> {
+pub(super) fn resource_type(root: Node<'_>) -> Option<&str> {
     match root.only(Projection::TYPE) {
         Only::One(found) if root.kind() == Kind::Object => found.as_str(),
         _ => Element::of(root).resource_type(),

@@ -68,7 +68,10 @@ impl<V: AsRef<CompiledView>> ViewSet<V> {
     /// Reads one resource given as JSON text into the memory of `tape`, which is used again for the next one. Fails with [`EvalError::Json`] only.
     pub fn read<'a>(&'a self, tape: &'a mut Tape, json: &'a [u8]) -> Result<Reading<'a, V>, EvalError> {
         let doc = self.reader.read(tape, json)?;
-        let of = eval::resource_type(doc.root()).map(|found| self.types.iter().position(|of| of == found));
+        let of = eval::resource_type(doc.root()).map_or(Of::Nothing, |found| {
+            let place = self.types.iter().position(|of| of == found);
+            place.map_or(Of::Other, Of::Type)
+        });
         Ok(Reading { set: self, doc, of })
     }
 }
@@ -78,8 +81,18 @@ impl<V: AsRef<CompiledView>> ViewSet<V> {
 pub struct Reading<'a, V> {
     set: &'a ViewSet<V>,
     doc: Doc<'a>,
-    /// Which of the set's types it is of; nothing if it is no resource.
-    of: Option<Option<usize>>,
+    of: Of,
+}
+
+/// What a resource is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// One of the set's types, by its place.
+    Type(usize),
+    /// Another type.
+    Other,
+    /// It is no resource.
+    Nothing,
 }
 
 impl<V: AsRef<CompiledView>> Reading<'_, V> {
@@ -92,9 +105,11 @@ impl<V: AsRef<CompiledView>> Reading<'_, V> {
     pub fn rows(&self, place: usize, sink: &mut dyn RowSink) -> Result<usize, EvalError> {
         let view = self.set.views[place].as_ref();
         match self.of {
-            None => Err(EvalError::NotAResource),
-            Some(of) if of != Some(self.set.type_of[place]) => Ok(0),
-            Some(_) => (self.set.reader).rows(place, &view.compiled, &self.doc, sink),
+            Of::Type(of) if of == self.set.type_of[place] => {
+                (self.set.reader).rows(place, &view.compiled, &self.doc, sink)
+            }
+            Of::Type(_) | Of::Other => Ok(0),
+            Of::Nothing => Err(EvalError::NotAResource),
         }
     }
 }
