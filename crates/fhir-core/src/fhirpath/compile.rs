@@ -173,11 +173,15 @@ fn negated(operand: &Ast, context: &Context<'_>) -> Result<Typed, PathError> {
             expr: Expr::Literal(Literal::Integer(value)),
             types,
         } if value > i32::MIN => Typed::new(Expr::Literal(Literal::Integer(-value)), types),
-        // The least integer is the opposite of a number that is none.
+        // The least integer is the opposite of a number that is none; a constant stays an integer64.
         Typed {
             expr: Expr::Literal(Literal::Integer64(value)),
             ..
-        } if value > i64::MIN => stated(&Literal::whole(-value)),
+        } if value > i64::MIN => stated(&if matches!(operand.kind, AstKind::Literal(_)) {
+            Literal::whole(-value)
+        } else {
+            Literal::Integer64(-value)
+        }),
         inner => Typed::new(Expr::Negate(Box::new(inner.expr)), inner.types.computed()),
     })
 }
@@ -353,6 +357,7 @@ fn arithmetic(op: Arithmetic, left: &Types, right: &Types) -> Types {
         {
             system::LONG
         }
+        (Class::Integer64, _) | (_, Class::Integer64) if op == Arithmetic::WholeDivide => system::LONG,
         _ if op == Arithmetic::WholeDivide => system::INTEGER,
         (
             Class::Integer | Class::Integer64 | Class::Decimal,

@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::HashMap, ops::ControlFlow};
 use super::{
     eval::{Flow, Receiver, Resource, flow},
     expr::{Key, Member},
-    model::{Class, Namespace, Type},
+    model::{Class, Namespace, Type, system},
     quantity::Quantity,
     temporal::Temporal,
     types::{TypeTest, of_suffix},
@@ -256,7 +256,9 @@ pub(super) fn is_of_type(item: &Item<'_>, test: &TypeTest) -> bool {
             _ => false,
         },
         Kind::String => match test.class {
-            Class::Text | Class::Integer64 => true,
+            Class::Text => true,
+            // FHIR writes its own as a string.
+            Class::Integer64 => test.of != Some(system::LONG),
             Class::Date | Class::DateTime => Temporal::date(node.text()).is_some(),
             Class::Time => Temporal::time(node.text()).is_some(),
             _ => false,

@@ -104,6 +104,10 @@ impl<'a> Element<'a> {
             Kind::True => Value::Boolean(true),
             Kind::False => Value::Boolean(false),
             Kind::Number if class == Some(Class::Decimal) => Value::fraction(node.text()),
+            Kind::Number if class == Some(Class::Integer64) => match Value::number(node.text()) {
+                Value::Integer(value) => Value::Integer(Integer::long(value.value())),
+                other => other,
+            },
             Kind::Number => Value::number(node.text()),
             Kind::String => {
                 let text = node.text();

@@ -230,9 +230,7 @@ impl<'t> Parser<'t> {
         match self.peek() {
             Some(b'"') => {
                 // Pushed where it is made: an entry that comes out of a result is copied so that the processor waits for it.
-                let start = self.at + 1;
-                let (end, escapes) = self.bitmap.string(start).ok_or(Refused::Syntax)?;
-                self.at = end + 1;
+                let (start, end, escapes) = self.string_bounds()?;
                 if escapes {
                     let string = self.unescape(start, end)?;
                     self.entries.push(string);
@@ -338,12 +336,18 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// A string, from its opening quote on.
+    /// Passes a string, from its opening quote on: where its content begins and ends, and whether it holds escapes.
     #[inline]
-    fn string(&mut self) -> Result<Entry, Refused> {
+    fn string_bounds(&mut self) -> Result<(usize, usize, bool), Refused> {
         let start = self.at + 1;
         let (end, escapes) = self.bitmap.string(start).ok_or(Refused::Syntax)?;
         self.at = end + 1;
+        Ok((start, end, escapes))
+    }
+
+    /// A string, as an entry that is not pushed.
+    fn string(&mut self) -> Result<Entry, Refused> {
+        let (start, end, escapes) = self.string_bounds()?;
         if escapes {
             return self.unescape(start, end);
         }

@@ -1,7 +1,7 @@
 //! Whole numbers: of 32 bits, as FHIRPath has them, or FHIR's `integer64`.
 
 /// An integer that knows its range: a result beyond it is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Integer {
     value: i64,
     is_long: bool,

@@ -140,7 +140,7 @@ impl<'a, 'r> Evaluation<'a, 'r> {
             return Err(EvalError::TooManyRows { limit: MAX_ROWS });
         }
         // A few rows cannot be too many bytes: each cell is of the resource's text or of the view's, unless text was built, which every row may have again.
-        if self.rows.saturating_mul(self.row_bytes) >= UNMEASURED || self.resource.has_built() {
+        if (self.rows + 1).saturating_mul(self.row_bytes) >= UNMEASURED || self.resource.has_built() {
             let texts: usize = self.row.iter().map(Cell::text_len).sum();
             self.bytes += size_of_val(self.row) + texts;
             if self.bytes > MAX_BYTES {

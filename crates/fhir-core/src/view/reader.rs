@@ -17,7 +17,7 @@ use crate::{
     row::RowSink,
 };
 
-/// For views of one resource type that are evaluated together.
+/// For views that are evaluated together, of one resource type or of several.
 #[derive(Debug)]
 pub(super) struct Reader {
     projection: Projection,

@@ -101,7 +101,12 @@ pub(super) fn of_types(types: &Types) -> Option<ColumnKind> {
         Namespace::System => ColumnKind::Text,
     });
     let first = kinds.next()?;
-    (first != ColumnKind::Json && kinds.all(|kind| kind == first)).then_some(first)
+    let one = kinds.try_fold(first, |one, kind| match (one, kind) {
+        (ColumnKind::Integer | ColumnKind::BigInt, ColumnKind::BigInt)
+        | (ColumnKind::BigInt, ColumnKind::Integer) => Some(ColumnKind::BigInt),
+        _ => (one == kind).then_some(one),
+    });
+    one.filter(|one| *one != ColumnKind::Json)
 }
 
 fn of_system_type(name: &str) -> ColumnKind {

@@ -37,6 +37,19 @@ fn what_is_built_of_one_resource_is_bounded() {
     assert!(evaluate(&json, &text).is_err());
 }
 
+/// One row alone may be too long.
+#[test]
+fn a_wide_row_of_a_long_text_is_bounded() {
+    let text = patient(&format!(r#""gender":"{}""#, "x".repeat(1 << 20)));
+    let columns: Vec<_> = (0..300)
+        .map(|n| json!({"name": format!("c{n}"), "path": "gender"}))
+        .collect();
+    assert!(matches!(
+        evaluate(&json!([{"column": columns}]), &text),
+        Err(EvalError::TooLarge { .. })
+    ));
+}
+
 /// What stands in the view, or was built once, and comes again in each row is as many bytes each time.
 #[test]
 fn what_comes_again_in_each_row_counts_each_time() {

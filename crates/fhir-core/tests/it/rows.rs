@@ -230,6 +230,19 @@ fn an_integer64_stays_one() {
         ("%c", ColumnKind::BigInt, "5"),
         ("%big", ColumnKind::BigInt, "9000000000"),
         ("-%big", ColumnKind::BigInt, "-9000000000"),
+        ("-%c * 1000000000", ColumnKind::BigInt, "-5000000000"),
+        ("%big.floor()", ColumnKind::BigInt, "9000000000"),
+        ("%big div 1.0", ColumnKind::BigInt, "9000000000"),
+        ("%c.lowBoundary()", ColumnKind::Decimal, "4.50000000"),
+        ("iif(active.exists(), 1, %c)", ColumnKind::BigInt, "5"),
+        (
+            "%small.combine(%c).sum() * 1000000000",
+            ColumnKind::BigInt,
+            "10000000000",
+        ),
+        ("(2147483647).combine(1).avg()", ColumnKind::Decimal, "1073741824"),
+        ("%least mod -1", ColumnKind::BigInt, "0"),
+        ("%c.power(10) div 2", ColumnKind::Integer, "4882812"),
         ("%c * 1000000000", ColumnKind::BigInt, "5000000000"),
         ("%c * %c - 4000000000", ColumnKind::BigInt, "-3999999975"),
         ("%big div 2", ColumnKind::BigInt, "4500000000"),
@@ -245,6 +258,7 @@ fn an_integer64_stays_one() {
                 {"name": "c", "valueInteger64": "5"},
                 {"name": "big", "valueInteger64": "9000000000"},
                 {"name": "small", "valueInteger": 5},
+                {"name": "least", "valueInteger64": "-9223372036854775808"},
             ],
             "select": [{"column": [{"name": "c", "path": path}]}]
         }))

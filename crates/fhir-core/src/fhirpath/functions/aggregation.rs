@@ -107,6 +107,13 @@ impl<'a> Reduced<'a> {
             };
         };
         self.count += 1;
+        // What integers come to may be out of their range where their average is not.
+        let value = match value {
+            Value::Integer(value) if reduction == Reduction::Average => {
+                Value::Decimal(Decimal::from(value.value()))
+            }
+            value => value,
+        };
         let next = Item::Value(value);
         let Some(before) = self.value.take().filter(|_| self.known) else {
             self.value = Some(next);
@@ -115,7 +122,7 @@ impl<'a> Reduced<'a> {
         let less = || operators::compare(Comparison::Less, &next, &before, resource);
         self.value = match reduction {
             Reduction::Sum | Reduction::Average => {
-                operators::arithmetic(Arithmetic::Add, &before, item, resource)?.map(Item::Value)
+                operators::arithmetic(Arithmetic::Add, &before, &next, resource)?.map(Item::Value)
             }
             Reduction::Min => less()?.map(|less| if less { next } else { before }),
             Reduction::Max => less()?.map(|less| if less { before } else { next }),

@@ -10,13 +10,13 @@ use crate::number::{Decimal, Toward};
 
 pub(super) static FUNCTIONS: [Function; 10] = [
     plain("abs", "abs()", Yields::Same, absolute),
-    plain("ceiling", "ceiling()", Yields::Integer, |call| {
+    plain("ceiling", "ceiling()", Yields::Whole, |call| {
         to_integer(call, Toward::Up)
     }),
-    plain("floor", "floor()", Yields::Integer, |call| {
+    plain("floor", "floor()", Yields::Whole, |call| {
         to_integer(call, Toward::Down)
     }),
-    plain("truncate", "truncate()", Yields::Integer, |call| {
+    plain("truncate", "truncate()", Yields::Whole, |call| {
         to_integer(call, Toward::Zero)
     }),
     plain("exp", "exp()", Yields::Decimal, |call| {
@@ -105,10 +105,10 @@ fn power<'a>(call: &Call<'_, 'a>) -> Answer<'a> {
         return Ok(None);
     };
     let integer = |item: &Item<'_>| match item.value() {
-        Some(Value::Integer(integer)) => Some(integer),
+        Some(Value::Integer(integer)) if !integer.is_long() => Some(integer),
         _ => None,
     };
-    // Of integers it is one, and nothing where that is out of range; with a negative exponent it is a fraction.
+    // Of integers it is one if it is whole, and nothing where that is out of range. Of an integer64 it is a decimal, as its type says.
     let integers = integer(call.item).zip(call.argument(0).and_then(integer));
     Ok(match integers.filter(|_| power.whole().is_some()) {
         Some((a, b)) => a.with(b, |_, _| power.integer(Toward::Zero)).map(Value::Integer),

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::fhirpath::{
     error::Fault,
-    model::{Type, Types, system},
+    model::{Class, Type, Types, system},
     value::{Item, Value},
 };
 use crate::number::Decimal;
@@ -34,6 +34,8 @@ pub(super) type Answer<'a> = Result<Option<Value<'a>>, Fault>;
 pub(super) enum Yields {
     Boolean,
     Integer,
+    /// The same, but an integer64 of an integer64.
+    Whole,
     Decimal,
     Text,
     Date,
@@ -106,10 +108,18 @@ impl Function {
             Yields::Time => system::TIME,
             Yields::Quantity => system::QUANTITY,
             Yields::TypeInfo => system::TYPE_INFO,
+            Yields::Whole => {
+                let mut types = on.known().into_iter().flatten();
+                if types.any(|of| of.class() == Class::Integer64) {
+                    system::LONG
+                } else {
+                    system::INTEGER
+                }
+            }
             Yields::Same | Yields::Edge => {
                 let edge = matches!(self.yields, Yields::Edge);
                 let computed = |of: &Type| match of.computed() {
-                    system::INTEGER if edge => system::DECIMAL,
+                    system::INTEGER | system::LONG if edge => system::DECIMAL,
                     of if edge && of.name() == "Period" => system::DATE_TIME,
                     of => of,
                 };

@@ -204,6 +204,7 @@ mod tests {
             ("Boolean", crate::fhirpath::model::system::BOOLEAN),
             ("Time", crate::fhirpath::model::system::TIME),
             ("ClassInfo", crate::fhirpath::model::system::TYPE_INFO),
+            ("Long", crate::fhirpath::model::system::LONG),
         ] {
             assert_eq!(model.system.get(name), Some(&of), "{name}");
         }

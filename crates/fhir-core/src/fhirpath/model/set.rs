@@ -1,6 +1,6 @@
 //! The types that an expression's items can have, as far as that is known before it is evaluated.
 
-use super::Type;
+use super::{Type, system};
 
 /// More types than this are as good as none known.
 const MOST: usize = 64;
@@ -69,10 +69,11 @@ impl Types {
         })
     }
 
-    /// The one type, if all items have it.
+    /// The one type, if all items have it; Long of those that are Integer or Long.
     pub(crate) fn single(&self) -> Option<Type> {
         match self.known()? {
             [of] => Some(*of),
+            [system::INTEGER, system::LONG] => Some(system::LONG),
             _ => None,
         }
     }

@@ -61,7 +61,8 @@ fn integers<'a>(op: Arithmetic, a: Integer, b: Integer) -> Option<Value<'a>> {
         Arithmetic::Subtract => a.with(b, i64::checked_sub),
         Arithmetic::Multiply => a.with(b, i64::checked_mul),
         Arithmetic::WholeDivide => a.with(b, i64::checked_div),
-        Arithmetic::Modulo => a.with(b, i64::checked_rem),
+        // Nothing is left, even of the least one, whose quotient is out of range.
+        Arithmetic::Modulo => a.with(b, |a, b| if b == -1 { Some(0) } else { a.checked_rem(b) }),
         Arithmetic::Divide => return decimals(op, &Value::Integer(a), &Value::Integer(b)),
     };
     result.map(Value::Integer)
@@ -69,6 +70,9 @@ fn integers<'a>(op: Arithmetic, a: Integer, b: Integer) -> Option<Value<'a>> {
 
 /// Nothing of numbers with more digits than are computed with.
 fn decimals<'a>(op: Arithmetic, a: &Value<'_>, b: &Value<'_>) -> Option<Value<'a>> {
+    let is_long = [a, b]
+        .iter()
+        .any(|value| matches!(value, Value::Integer(value) if value.is_long()));
     let (a, b) = (a.decimal()?, b.decimal()?);
     let result = match op {
         Arithmetic::Add => a.plus(b),
@@ -77,10 +81,13 @@ fn decimals<'a>(op: Arithmetic, a: &Value<'_>, b: &Value<'_>) -> Option<Value<'a
         Arithmetic::Divide => a.over(b),
         Arithmetic::Modulo => a.remainder(b),
         Arithmetic::WholeDivide => {
-            let quotient = a.whole_quotient(b)?;
-            return i32::try_from(quotient)
-                .ok()
-                .map(|value| Value::Integer(value.into()));
+            let quotient = i64::try_from(a.whole_quotient(b)?).ok()?;
+            let integer = if is_long {
+                Some(Integer::long(quotient))
+            } else {
+                i32::try_from(quotient).ok().map(Integer::from)
+            };
+            return integer.map(Value::Integer);
         }
     };
     result.map(Value::Decimal)
