@@ -17,9 +17,12 @@ use view_store::{Condition, EvaluatedState, Relation, RowsOf, Select, Snapshot, 
 
 use crate::{
     conversions::{hapi_error, store_error},
-    hapi::{CHUNK, Hapi, IdRange},
+    hapi::{CHUNK, Hapi, HapiError, IdRange},
     load::meta_read,
 };
+
+/// Resources that are read in one snapshot, about.
+const RANGE: u64 = 20_000;
 
 /// What is to be verified.
 #[derive(Clone)]
@@ -72,17 +75,18 @@ impl Verify {
                 let wanted: Vec<(usize, Arc<CompiledView>)> =
                     views.views.iter().cloned().enumerate().filter(|(_, v)| names.iter().any(|n| n == v.name())).collect();
                 let mut suspects = BTreeSet::new();
-                let all = IdRange::split_at(&[])[0];
-                let mut chunks = std::pin::pin!(self.hapi.load(&resource_type, all, meta_read(&views)));
-                while let Some(chunk) = chunks.next().await {
-                    let mut chunk = chunk.map_err(|e| hapi_error(&e))?.states();
-                    chunk.retain(|state| self.is_sampled(&state.id));
-                    so_far.compared += chunk.len() as u64;
-                    let states = evaluate(views.clone(), chunk).await?;
-                    for (place, view) in &wanted {
-                        suspects.extend(self.differing(view, *place, &states).boxed().await?);
+                for range in self.ranges(&resource_type).await.map_err(|e| hapi_error(&e))? {
+                    let mut chunks = std::pin::pin!(self.hapi.load(&resource_type, range, meta_read(&views)));
+                    while let Some(chunk) = chunks.next().await {
+                        let mut chunk = chunk.map_err(|e| hapi_error(&e))?.states();
+                        chunk.retain(|state| self.is_sampled(&state.id));
+                        so_far.compared += chunk.len() as u64;
+                        let states = evaluate(views.clone(), chunk).await?;
+                        for (place, view) in &wanted {
+                            suspects.extend(self.differing(view, *place, &states).boxed().await?);
+                        }
+                        yield so_far.clone();
                     }
-                    yield so_far.clone();
                 }
                 for (_, view) in &wanted {
                     suspects.extend(self.shown_but_gone(view, &published).boxed().await?);
@@ -95,6 +99,12 @@ impl Verify {
             so_far.done = true;
             yield so_far;
         }
+    }
+
+    /// Ranges that cover a type.
+    async fn ranges(&self, resource_type: &str) -> Result<Vec<IdRange>, HapiError> {
+        let count = self.hapi.about_how_many(resource_type).await?;
+        self.hapi.ranges(resource_type, count, RANGE).await
     }
 
     async fn published(&self, resource_type: &str) -> Result<Position, ServiceError> {

@@ -258,3 +258,42 @@ async fn law_2_a_load_has_of_meta_what_the_views_look_at() -> anyhow::Result<()>
     }
     Ok(())
 }
+
+/// The tables are joined by us where there are few old versions, by PostgreSQL where there are many.
+#[tokio::test]
+async fn law_2_current_versions_are_loaded_however_many_old_ones_there_are() -> anyhow::Result<()> {
+    for updates in [0, 4] {
+        let played = Played::start().await?;
+        let hapi = played.hapi().await?;
+        played.put(PATIENT_VIEW).await?;
+        for number in 0..20 {
+            let id = format!("p{number:02}");
+            for _ in 0..updates {
+                played.write(&id, Some(&patient("old"))).await?;
+            }
+            played.write(&id, Some(&patient("new"))).await?;
+        }
+        played.write("p03", None).await?;
+        // The row of its current version was expunged: the next lower one counts.
+        played.write("p05", Some(&patient("lower"))).await?;
+        let expunged = played.write("p05", Some(&patient("gone"))).await?;
+        let place = place(&played, "p05").await?;
+        played
+            .execute(&format!(
+                "DELETE FROM hfj_res_ver WHERE res_id = {place} AND res_ver = {expunged}"
+            ))
+            .await?;
+        for kind in [RunKind::Join, RunKind::Full] {
+            finish(start(&played, &hapi, kind, Ranges::Of(7)).await?).await?;
+            let expected: Vec<String> = (0..20)
+                .filter(|number| *number != 3)
+                .map(|number| {
+                    let family = if number == 5 { "lower" } else { "new" };
+                    format!("(p{number:02},female,{family})")
+                })
+                .collect();
+            assert_eq!(played.names().await?, expected, "{updates} {kind:?}");
+        }
+    }
+    Ok(())
+}

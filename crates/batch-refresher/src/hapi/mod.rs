@@ -16,9 +16,10 @@
 mod body;
 mod count;
 mod error;
-mod load;
 mod misdated;
+mod range;
 mod schema;
+mod selection;
 mod snapshot;
 mod states;
 mod tags;
@@ -41,9 +42,10 @@ use sqlx::{
 };
 
 pub use error::HapiError;
-pub use load::{IdRange, Selection};
 pub use misdated::Misdated;
+pub use range::IdRange;
 pub use schema::{Partition, Schema};
+pub use selection::Selection;
 pub(crate) use snapshot::CHUNK;
 pub use snapshot::{Cost, HapiSnapshot};
 pub(crate) use snapshot::{FIRST_CHUNK, body_bytes, next_chunk};

@@ -266,3 +266,25 @@ async fn exists(connection: &mut PgConnection, sql: &str) -> Result<bool, HapiEr
         .await
         .map_err(HapiError::of("looking at the schema"))
 }
+
+/// A text as SQL has it: the queries of cursors and of COPY take no parameters.
+pub(super) fn literal(text: &str) -> String {
+    // A backslash means different things under different settings of the server, unless the form says so itself.
+    let escaping = if text.contains('\\') { "E" } else { "" };
+    format!(
+        "{escaping}'{}'",
+        text.replace('\\', "\\\\").replace('\'', "''").replace('\0', "")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_cannot_end_its_literal() {
+        assert_eq!(literal("a-1"), "'a-1'");
+        assert_eq!(literal("x' OR '1'='1"), "'x'' OR ''1''=''1'");
+        assert_eq!(literal("\\' --"), "E'\\\\'' --'");
+    }
+}

@@ -12,10 +12,9 @@ use sqlx::{
 };
 
 use super::{
-    Hapi, HapiError, IdRange, Schema, Zone,
+    Hapi, HapiError, Schema, Zone,
     body::{self, Columns, Tag},
-    load::literal,
-    tuples::{Malformed, Tuple},
+    range::{Head, Text},
 };
 
 /// A body may be this long once unpacked: PostgreSQL's own limit on a field.
@@ -60,41 +59,6 @@ impl Schema {
         // A version that deleted says so by its encoding.
         self.states("v", "false", VERSION_TAGS, all, &condition)
     }
-
-    /// A query for a whole range of a type, whose rows [`Current::of_tuple`] takes: the version that `hfj_resource` names, by a join in the order of the
-    /// row numbers in place of a look-up for each resource. Only what is usual comes with its text, JSON beside the version; without a text come deleted
-    /// ones, texts in large objects or elsewhere, and versions whose row was expunged: they are for [`Schema::current_states`].
-    ///
-    /// PostgreSQL takes as long for a column as for a kilobyte of text, so what nobody asks for is left out. The bounds are said of both tables:
-    /// PostgreSQL does not conclude the one from the other.
-    pub(super) fn range_states(&self, resource_type: &str, range: IdRange, meta: MetaRead) -> String {
-        let Self {
-            id,
-            id_join,
-            text_vc,
-            request_id,
-            source_uri,
-            source_join,
-            partition,
-            ..
-        } = self;
-        let tags = if meta.tags { TAGS } else { "NULL::bigint[]" };
-        let (request_id, source_uri, source_join) = if meta.source {
-            (*request_id, *source_uri, *source_join)
-        } else {
-            ("NULL", "NULL", "")
-        };
-        format!(
-            "SELECT {id}::text, r.res_ver::bigint, r.res_updated::timestamp, CASE WHEN r.res_deleted_at IS NULL AND v.res_encoding = 'JSON' THEN {text_vc}::text END,
-                 {request_id}::text, {source_uri}::text, {tags}
-             FROM hfj_resource r{id_join}
-             LEFT JOIN hfj_res_ver v ON v.res_id = r.res_id AND v.res_ver = r.res_ver{}{source_join}
-             WHERE r.res_type = {}{}{partition}",
-            range.condition("v.res_id"),
-            literal(resource_type),
-            range.condition("r.res_id"),
-        )
-    }
 }
 
 /// Numbers of a version's tags. With its default tag storage (`VERSIONED`) HAPI keeps them by version; without a single such row all versions have the
@@ -121,7 +85,7 @@ impl MetaRead {
 }
 
 /// Numbers of a resource's tags.
-const TAGS: &str = "CASE WHEN r.has_tags THEN ARRAY(SELECT t.tag_id FROM hfj_res_tag t WHERE t.res_id = r.res_id AND t.tag_id IS NOT NULL) END";
+pub(super) const TAGS: &str = "CASE WHEN r.has_tags THEN ARRAY(SELECT t.tag_id FROM hfj_res_tag t WHERE t.res_id = r.res_id AND t.tag_id IS NOT NULL) END";
 
 /// A row of [`Schema::current_states`].
 pub(super) struct Current {
@@ -155,28 +119,21 @@ impl Current {
         })
     }
 
-    /// The same of a row of [`Schema::range_states`]; the text stays where it was received. Without a text only the id is of use.
-    pub(super) fn of_tuple(row: &Tuple<'_>) -> Result<Self, Malformed> {
-        let version = row.bigint(1)?.ok_or(Malformed)?;
-        let text = row.bytes(3)?;
-        Ok(Self {
-            id: row.text(0)?.ok_or(Malformed)?.to_owned(),
-            version,
-            updated: row.timestamp(2)?.ok_or(Malformed)?,
+    /// The current version of a resource, with its text as it was received.
+    pub(super) fn inline(head: Head, text: Text) -> Self {
+        Self {
+            id: head.id,
+            version: head.version,
+            updated: head.updated,
             deleted: false,
-            found: text.is_some().then_some(version),
+            found: Some(head.version),
             encoding: Encoding::Json,
-            text,
+            text: Some(text.body),
             large_object: None,
-            request_id: row.text(4)?.map(ToOwned::to_owned),
-            source_uri: row.text(5)?.map(ToOwned::to_owned),
-            tags: row.bigints(6)?.unwrap_or_default(),
-        })
-    }
-
-    /// Bytes that the text takes, as far as it is there.
-    pub(super) fn text_bytes(&self) -> usize {
-        self.text.as_ref().map_or(0, Bytes::len)
+            request_id: text.request_id,
+            source_uri: text.source_uri,
+            tags: head.tags,
+        }
     }
 
     fn is_tombstone(&self) -> bool {
@@ -236,10 +193,6 @@ impl Fetched {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
-    }
-
-    pub(super) fn into_rows(self) -> Vec<Current> {
-        self.rows
     }
 
     /// The states, with bodies as HAPI delivers them. A resource of which no version is left is none (HAPI does not find it either).

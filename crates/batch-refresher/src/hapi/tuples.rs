@@ -4,9 +4,6 @@
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDateTime, TimeDelta};
 
-/// Fields of a tuple that are looked for: those of `Schema::range_states`.
-const FIELDS: usize = 7;
-
 /// Signature, flags, and the length of what follows in the header.
 const HEADER: usize = 19;
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
@@ -18,9 +15,9 @@ const EPOCH: i64 = 946_684_800_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// Cuts what is received into tuples.
+/// Cuts what is received into tuples of so many fields.
 #[derive(Debug, Default)]
-pub(super) struct Tuples {
+pub(super) struct Tuples<const FIELDS: usize> {
     /// Received and not yet whole.
     rest: Bytes,
     begun: bool,
@@ -28,17 +25,17 @@ pub(super) struct Tuples {
 }
 
 /// One row: where its fields lie in what was received.
-pub(super) struct Tuple<'m> {
+pub(super) struct Tuple<'m, const FIELDS: usize> {
     message: &'m Bytes,
     fields: [Option<(usize, usize)>; FIELDS],
 }
 
-impl Tuples {
+impl<const FIELDS: usize> Tuples<FIELDS> {
     /// Takes what was received next, and hands on each tuple that is whole.
     pub(super) fn take<E: From<Malformed>>(
         &mut self,
         received: Bytes,
-        mut each: impl FnMut(&Tuple<'_>) -> Result<(), E>,
+        mut each: impl FnMut(&Tuple<'_, FIELDS>) -> Result<(), E>,
     ) -> Result<(), E> {
         // PostgreSQL sends a tuple a message, but does not promise it.
         let message = if self.rest.is_empty() {
@@ -126,7 +123,7 @@ fn int(message: &[u8], at: usize) -> Option<i32> {
     Some(i32::from_be_bytes(bytes.try_into().ok()?))
 }
 
-impl Tuple<'_> {
+impl<const FIELDS: usize> Tuple<'_, FIELDS> {
     fn field(&self, index: usize) -> Option<&[u8]> {
         self.fields[index].map(|(from, to)| &self.message[from..to])
     }
@@ -153,6 +150,11 @@ impl Tuple<'_> {
     /// `bigint`
     pub(super) fn bigint(&self, index: usize) -> Result<Option<i64>, Malformed> {
         Ok(self.fixed(index)?.map(i64::from_be_bytes))
+    }
+
+    /// `boolean`
+    pub(super) fn boolean(&self, index: usize) -> Result<Option<bool>, Malformed> {
+        Ok(self.fixed(index)?.map(|[byte]| byte != 0))
     }
 
     /// `timestamp`
@@ -228,7 +230,7 @@ mod tests {
     }
 
     fn read(parts: &[&[u8]]) -> (Vec<String>, bool) {
-        let (mut tuples, mut rows) = (Tuples::default(), Vec::new());
+        let (mut tuples, mut rows) = (Tuples::<7>::default(), Vec::new());
         for part in parts {
             tuples
                 .take(Bytes::copy_from_slice(part), |row| {
@@ -269,8 +271,9 @@ mod tests {
 
     #[test]
     fn what_was_not_asked_for_is_refused() {
-        let take =
-            |bytes: &[u8]| Tuples::default().take(Bytes::copy_from_slice(bytes), |_| Ok::<_, Malformed>(()));
+        let take = |bytes: &[u8]| {
+            Tuples::<7>::default().take(Bytes::copy_from_slice(bytes), |_| Ok::<_, Malformed>(()))
+        };
         assert_eq!(take(&[b'x'; 40]), Err(Malformed));
         let mut other = sent();
         other[20] = 10;

@@ -1,0 +1,423 @@
+//! The resources of a type in a range of HAPI's row numbers, streamed in chunks out of one snapshot (rule 12).
+//!
+//! ```text
+//! COPY resources ─► Heads: id, current version, time, by row number        COPY versions ─► text ─► meet(its head) ─► a chunk is full ─► Fetched
+//!                   what no text has met: deleted, large objects, expunged versions ─► looked up one by one ─────────────────────────► Fetched
+//! ```
+//!
+//! A range comes by COPY, which PostgreSQL writes and we read several times as fast as rows of a cursor, and as two plain scans: to join the tables takes
+//! PostgreSQL longer than to read both, and us hardly anything. Only where most versions are old ones PostgreSQL is to leave them out. While a COPY streams,
+//! its connection can be asked nothing else; large objects, unknown tags and lower versions are read over another one, in the same snapshot.
+
+use std::{collections::HashMap, fmt::Write as _};
+
+use async_stream::try_stream;
+use bytes::Bytes;
+use chrono::NaiveDateTime;
+use futures::{Stream, TryStreamExt as _, stream::BoxStream};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction, pool::PoolConnection};
+
+use super::{
+    CHUNK, Hapi, HapiError, Schema,
+    schema::literal,
+    states::{Current, Fetched, MetaRead, TAGS},
+    tuples::{Malformed, Tuple, Tuples},
+};
+
+/// Bytes of text in a chunk of a range, about: enough that handing it on costs little, few enough that several fit into the memory.
+const LOAD_BYTES: usize = 1024 * 1024;
+/// Resources in one, at most.
+const LOAD_ROWS: usize = 4_000;
+/// Row numbers that are looked at for each range, about. They lie on a tenth of the pages as they are, and differ as the pages do.
+const SAMPLES: u64 = 1_000;
+/// Old versions that are sent for nothing, for each current one, rather than left out by a join.
+const OLD_VERSIONS: f64 = 0.3;
+
+const DOING: &str = "loading a range";
+
+/// A range of `res_id`: from `from` (inclusive) to `to` (exclusive); `None` is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    /// First.
+    pub from: Option<i64>,
+    /// One past the last.
+    pub to: Option<i64>,
+}
+
+impl IdRange {
+    /// Ranges between these bounds, the outer ones open.
+    pub fn split_at(bounds: &[i64]) -> Vec<Self> {
+        let ends = bounds.iter().copied().map(Some).chain([None]);
+        let mut from = None;
+        ends.map(|to| Self {
+            from: std::mem::replace(&mut from, to),
+            to,
+        })
+        .collect()
+    }
+}
+
+impl IdRange {
+    /// The condition, opening with AND, that a column lies within.
+    pub(super) fn condition(self, column: &str) -> String {
+        let mut condition = String::new();
+        for (bound, operator) in [(self.from, ">="), (self.to, "<")] {
+            if let Some(bound) = bound {
+                let _ = write!(condition, " AND {column} {operator} {bound}");
+            }
+        }
+        condition
+    }
+}
+
+impl Hapi {
+    /// Cuts the `count` resources of a type into ranges of about `size`, by a sample of their row numbers: those of a type may lie anywhere.
+    pub async fn ranges(
+        &self,
+        resource_type: &str,
+        count: u64,
+        size: u64,
+    ) -> Result<Vec<IdRange>, HapiError> {
+        let ranges = count.div_ceil(size.max(1));
+        if ranges <= 1 {
+            return Ok(IdRange::split_at(&[]));
+        }
+        let doing = "looking for ranges";
+        #[expect(clippy::cast_precision_loss, reason = "a share need not be exact")]
+        let share = (100.0 * (ranges * SAMPLES) as f64 / count as f64).clamp(0.1, 100.0);
+        let sql =
+            "SELECT res_id FROM hfj_resource TABLESAMPLE SYSTEM ($2) WHERE res_type = $1 ORDER BY res_id";
+        let sample: Vec<i64> = sqlx::query_scalar(sql)
+            .bind(resource_type)
+            .bind(share)
+            .fetch_all(&self.inner.pool)
+            .await
+            .map_err(HapiError::of(doing))?;
+        let ranges = usize::try_from(ranges).unwrap_or(usize::MAX);
+        let mut bounds: Vec<i64> = (1..ranges)
+            .filter_map(|i| sample.get(i * sample.len() / ranges).copied())
+            .collect();
+        bounds.dedup();
+        Ok(IdRange::split_at(&bounds))
+    }
+
+    /// Every resource of a range, deleted ones too, in chunks; one snapshot for the range. In memory are a chunk, and some 150 bytes for each resource of
+    /// the range.
+    pub fn load(
+        &self,
+        resource_type: &str,
+        range: IdRange,
+        meta: MetaRead,
+    ) -> impl Stream<Item = Result<Fetched, HapiError>> + Send + use<> {
+        let (hapi, resource_type) = (self.clone(), resource_type.to_owned());
+        try_stream! {
+            let (mut snapshot, beside) = RangeSnapshot::begin(&hapi).await?;
+            let schema = &hapi.inner.schema;
+            let mut heads = Heads::read(snapshot.connection()?, schema.heads(&resource_type, range, meta)).await?;
+            {
+                let all = schema.partition.is_empty() && heads.have_few_old_versions();
+                let sql = schema.texts(&resource_type, range, meta, all);
+                let mut received = copy_out(snapshot.connection()?, &sql).await?;
+                let (mut tuples, mut rows, mut size) = (Tuples::default(), Vec::new(), 0);
+                while let Some(message) = received.try_next().await.map_err(HapiError::of(DOING))? {
+                    tuples.take(message, |row| {
+                        if let Some(text) = Text::of(row)?
+                            && let Some(head) = heads.meet(&text)
+                        {
+                            size += text.body.len();
+                            rows.push(Current::inline(head, text));
+                        }
+                        Ok::<_, Malformed>(())
+                    })
+                    .map_err(malformed)?;
+                    if size >= LOAD_BYTES || rows.len() >= LOAD_ROWS {
+                        size = 0;
+                        yield hapi.fetched(std::mem::take(&mut rows), &beside).await?;
+                    }
+                }
+                if !tuples.ended() {
+                    Err(malformed(Malformed))?;
+                }
+                if !rows.is_empty() {
+                    yield hapi.fetched(rows, &beside).await?;
+                }
+            }
+            for ids in heads.without_text().chunks(CHUNK) {
+                yield hapi.looked_up(&resource_type, ids, &beside).await?;
+            }
+            snapshot.end().await?;
+        }
+    }
+
+    /// Rows with what they refer to.
+    async fn fetched(&self, rows: Vec<Current>, beside: &Beside) -> Result<Fetched, HapiError> {
+        let rows = match self.complete_already(rows) {
+            Ok(fetched) => return Ok(fetched),
+            Err(rows) => rows,
+        };
+        let mut transaction = beside.transaction(self).await?;
+        let fetched = self.complete(&mut transaction, rows).await?;
+        transaction.rollback().await.map_err(HapiError::of(DOING))?;
+        Ok(fetched)
+    }
+
+    /// Resources that came without a text, each looked up by itself.
+    async fn looked_up(
+        &self,
+        resource_type: &str,
+        ids: &[String],
+        beside: &Beside,
+    ) -> Result<Fetched, HapiError> {
+        let mut transaction = beside.transaction(self).await?;
+        let rows = self.current(&mut transaction, resource_type, ids).await?;
+        let fetched = self.complete(&mut transaction, rows).await?;
+        transaction.rollback().await.map_err(HapiError::of(DOING))?;
+        Ok(fetched)
+    }
+}
+
+impl Schema {
+    /// A query for the resources of a range, whose rows [`Head::of`] takes.
+    ///
+    /// PostgreSQL takes as long for a column as for a kilobyte of text, so what nobody asks for is left out.
+    fn heads(&self, resource_type: &str, range: IdRange, meta: MetaRead) -> String {
+        let Self {
+            id,
+            id_join,
+            partition,
+            ..
+        } = self;
+        let tags = if meta.tags { TAGS } else { "NULL::bigint[]" };
+        format!(
+            "SELECT r.res_id::bigint, {id}::text, r.res_ver::bigint, r.res_updated::timestamp, r.res_deleted_at IS NOT NULL, {tags} \
+             FROM hfj_resource r{id_join} WHERE r.res_type = {}{}{partition}",
+            literal(resource_type),
+            range.condition("r.res_id"),
+        )
+    }
+
+    /// A query for the versions of a range that are usual: JSON beside the version. [`Text::of`] takes its rows. With `all` they are versions that are old
+    /// already, or of another partition, too.
+    fn texts(&self, resource_type: &str, range: IdRange, meta: MetaRead, all: bool) -> String {
+        let Self {
+            text_vc,
+            source_join,
+            partition,
+            ..
+        } = self;
+        let (request_id, source_uri, source_join) = if meta.source {
+            (self.request_id, self.source_uri, *source_join)
+        } else {
+            ("NULL", "NULL", "")
+        };
+        let (resource_type, versions) = (literal(resource_type), range.condition("v.res_id"));
+        // The bounds are said of both tables: PostgreSQL does not conclude the one from the other.
+        let from = if all {
+            format!("hfj_res_ver v{source_join} WHERE v.res_type = {resource_type}{versions}")
+        } else {
+            format!(
+                "hfj_resource r JOIN hfj_res_ver v ON v.res_id = r.res_id AND v.res_ver = r.res_ver{versions}{source_join} \
+                 WHERE r.res_type = {resource_type}{}{partition}",
+                range.condition("r.res_id")
+            )
+        };
+        format!(
+            "SELECT v.res_id::bigint, v.res_ver::bigint, CASE WHEN v.res_encoding = 'JSON' THEN {text_vc}::text END, {request_id}::text, {source_uri}::text FROM {from}"
+        )
+    }
+}
+
+/// A resource without its text.
+pub(super) struct Head {
+    pub(super) id: String,
+    pub(super) version: i64,
+    pub(super) updated: NaiveDateTime,
+    pub(super) tags: Vec<i64>,
+    deleted: bool,
+}
+
+impl Head {
+    fn of(row: &Tuple<'_, 6>) -> Result<(i64, Self), Malformed> {
+        let head = Self {
+            id: row.text(1)?.ok_or(Malformed)?.to_owned(),
+            version: row.bigint(2)?.ok_or(Malformed)?,
+            updated: row.timestamp(3)?.ok_or(Malformed)?,
+            deleted: row.boolean(4)?.ok_or(Malformed)?,
+            tags: row.bigints(5)?.unwrap_or_default(),
+        };
+        Ok((row.bigint(0)?.ok_or(Malformed)?, head))
+    }
+}
+
+/// The text of a version, as it was received.
+pub(super) struct Text {
+    row: i64,
+    version: i64,
+    pub(super) body: Bytes,
+    pub(super) request_id: Option<String>,
+    pub(super) source_uri: Option<String>,
+}
+
+impl Text {
+    /// Nothing of a version that has none beside it.
+    fn of(row: &Tuple<'_, 5>) -> Result<Option<Self>, Malformed> {
+        let Some(body) = row.bytes(2)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            row: row.bigint(0)?.ok_or(Malformed)?,
+            version: row.bigint(1)?.ok_or(Malformed)?,
+            body,
+            request_id: row.text(3)?.map(ToOwned::to_owned),
+            source_uri: row.text(4)?.map(ToOwned::to_owned),
+        }))
+    }
+}
+
+/// The resources of a range that have not met their text, by HAPI's row number.
+struct Heads(HashMap<i64, Head>);
+
+impl Heads {
+    async fn read(connection: &mut PgConnection, sql: String) -> Result<Self, HapiError> {
+        let mut received = copy_out(connection, &sql).await?;
+        let (mut tuples, mut heads) = (Tuples::default(), HashMap::new());
+        while let Some(message) = received.try_next().await.map_err(HapiError::of(DOING))? {
+            tuples
+                .take(message, |row| {
+                    heads.extend([Head::of(row)?]);
+                    Ok::<_, Malformed>(())
+                })
+                .map_err(malformed)?;
+        }
+        if tuples.ended() {
+            Ok(Self(heads))
+        } else {
+            Err(malformed(Malformed))
+        }
+    }
+
+    /// Whether there can be few old versions only: HAPI numbers them from 1.
+    fn have_few_old_versions(&self) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "a share need not be exact")]
+        let (versions, current) = (
+            self.0.values().map(|head| head.version).sum::<i64>() as f64,
+            self.0.len() as f64,
+        );
+        versions <= current * (1.0 + OLD_VERSIONS)
+    }
+
+    /// The resource that this is the current text of.
+    fn meet(&mut self, text: &Text) -> Option<Head> {
+        let head = self.0.get(&text.row)?;
+        (head.version == text.version && !head.deleted).then(|| self.0.remove(&text.row))?
+    }
+
+    /// The ids of those that no text has met.
+    fn without_text(self) -> Vec<String> {
+        self.0.into_values().map(|head| head.id).collect()
+    }
+}
+
+async fn copy_out<'c>(
+    connection: &'c mut PgConnection,
+    query: &str,
+) -> Result<BoxStream<'c, Result<Bytes, sqlx::Error>>, HapiError> {
+    let sql = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
+    connection.copy_out_raw(&sql).await.map_err(HapiError::of(DOING))
+}
+
+fn malformed(_: Malformed) -> HapiError {
+    HapiError::Database {
+        doing: DOING,
+        reason: "rows are not of the form that was asked for, or were broken off".to_owned(),
+        transient: true,
+    }
+}
+
+/// The snapshot of a range. Dropped before its end its connection is closed: what was being sent cannot be called off.
+struct RangeSnapshot(Option<PoolConnection<Postgres>>);
+
+/// A snapshot that others can join.
+struct Beside(String);
+
+impl RangeSnapshot {
+    async fn begin(hapi: &Hapi) -> Result<(Self, Beside), HapiError> {
+        let mut connection = hapi.inner.pool.acquire().await.map_err(HapiError::of(DOING))?;
+        sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            .execute(&mut *connection)
+            .await
+            .map_err(HapiError::of(DOING))?;
+        let mut snapshot = Self(Some(connection));
+        let beside = sqlx::query_scalar("SELECT pg_export_snapshot()")
+            .fetch_one(snapshot.connection()?)
+            .await
+            .map_err(HapiError::of(DOING))?;
+        Ok((snapshot, Beside(beside)))
+    }
+
+    fn connection(&mut self) -> Result<&mut PgConnection, HapiError> {
+        self.0.as_deref_mut().ok_or_else(|| malformed(Malformed))
+    }
+
+    async fn end(mut self) -> Result<(), HapiError> {
+        sqlx::raw_sql("ROLLBACK")
+            .execute(self.connection()?)
+            .await
+            .map_err(HapiError::of(DOING))?;
+        // Fit for others again.
+        drop(self.0.take());
+        Ok(())
+    }
+}
+
+impl Drop for RangeSnapshot {
+    fn drop(&mut self) {
+        if let Some(mut connection) = self.0.take() {
+            connection.close_on_drop();
+        }
+    }
+}
+
+impl Beside {
+    async fn transaction(&self, hapi: &Hapi) -> Result<Transaction<'static, Postgres>, HapiError> {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let mut transaction = hapi
+            .inner
+            .pool
+            .begin_with(begin)
+            .await
+            .map_err(HapiError::of(DOING))?;
+        sqlx::raw_sql(AssertSqlSafe(format!("SET TRANSACTION SNAPSHOT '{}'", self.0)))
+            .execute(&mut *transaction)
+            .await
+            .map_err(HapiError::of(DOING))?;
+        Ok(transaction)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_cover_everything_once() {
+        assert_eq!(IdRange::split_at(&[]), [IdRange { from: None, to: None }]);
+        assert_eq!(
+            IdRange::split_at(&[10, 20]),
+            [
+                IdRange {
+                    from: None,
+                    to: Some(10)
+                },
+                IdRange {
+                    from: Some(10),
+                    to: Some(20)
+                },
+                IdRange {
+                    from: Some(20),
+                    to: None
+                }
+            ]
+        );
+    }
+}
