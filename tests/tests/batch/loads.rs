@@ -266,7 +266,7 @@ async fn law_2_current_versions_are_loaded_however_many_old_ones_there_are() -> 
         let played = Played::start().await?;
         let hapi = played.hapi().await?;
         played.put(PATIENT_VIEW).await?;
-        for number in 0..20 {
+        for number in 0..40 {
             let id = format!("p{number:02}");
             for _ in 0..updates {
                 played.write(&id, Some(&patient("old"))).await?;
@@ -284,8 +284,8 @@ async fn law_2_current_versions_are_loaded_however_many_old_ones_there_are() -> 
             ))
             .await?;
         for kind in [RunKind::Join, RunKind::Full] {
-            finish(start(&played, &hapi, kind, Ranges::Of(7)).await?).await?;
-            let expected: Vec<String> = (0..20)
+            finish(start(&played, &hapi, kind, Ranges::Of(20)).await?).await?;
+            let expected: Vec<String> = (0..40)
                 .filter(|number| *number != 3)
                 .map(|number| {
                     let family = if number == 5 { "lower" } else { "new" };
