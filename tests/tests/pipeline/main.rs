@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod bodies;
+mod bulk_load;
 mod crashes;
 mod latency;
 mod privacy;
