@@ -9,7 +9,7 @@
 //! PostgreSQL longer than to read both, and us hardly anything. Only where most versions are old ones PostgreSQL is to leave them out. While a COPY streams,
 //! its connection can be asked nothing else; large objects, unknown tags and lower versions are read over another one, in the same snapshot.
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::fmt::Write as _;
 
 use async_stream::try_stream;
 use bytes::Bytes;
@@ -274,47 +274,69 @@ impl Text {
     }
 }
 
-/// The resources of a range that have not met their text, by HAPI's row number.
-struct Heads(HashMap<i64, Head>);
+/// The resources of a range, by HAPI's row number, each until it meets its text.
+///
+/// Both tables are read along an index on the row number, or come in the order in which they were written; so the next text is mostly that of the next
+/// resource.
+struct Heads {
+    /// In the order of the row numbers.
+    all: Vec<(i64, Option<Head>)>,
+    /// Behind the last one that met its text.
+    next: usize,
+    /// Old versions that there can be: HAPI numbers them from 1.
+    old_versions: i64,
+}
 
 impl Heads {
     async fn read(connection: &mut PgConnection, sql: String) -> Result<Self, HapiError> {
         let mut received = copy_out(connection, &sql).await?;
-        let (mut tuples, mut heads) = (Tuples::default(), HashMap::new());
+        let (mut tuples, mut all, mut old_versions) = (Tuples::default(), Vec::new(), 0);
         while let Some(message) = received.try_next().await.map_err(HapiError::of(DOING))? {
             tuples
                 .take(message, |row| {
-                    heads.extend([Head::of(row)?]);
+                    let (number, head) = Head::of(row)?;
+                    old_versions += head.version - 1;
+                    all.push((number, Some(head)));
                     Ok::<_, Malformed>(())
                 })
                 .map_err(malformed)?;
         }
-        if tuples.ended() {
-            Ok(Self(heads))
-        } else {
-            Err(malformed(Malformed))
+        if !tuples.ended() {
+            return Err(malformed(Malformed));
         }
+        all.sort_unstable_by_key(|(number, _)| *number);
+        Ok(Self {
+            all,
+            next: 0,
+            old_versions,
+        })
     }
 
-    /// Whether there can be few old versions only: HAPI numbers them from 1.
     fn have_few_old_versions(&self) -> bool {
         #[expect(clippy::cast_precision_loss, reason = "a share need not be exact")]
-        let (versions, current) = (
-            self.0.values().map(|head| head.version).sum::<i64>() as f64,
-            self.0.len() as f64,
-        );
-        versions <= current * (1.0 + OLD_VERSIONS)
+        let (old, current) = (self.old_versions as f64, self.all.len() as f64);
+        old <= current * OLD_VERSIONS
     }
 
     /// The resource that this is the current text of.
     fn meet(&mut self, text: &Text) -> Option<Head> {
-        let head = self.0.get(&text.row)?;
-        (head.version == text.version && !head.deleted).then(|| self.0.remove(&text.row))?
+        let place = match self.all.get(self.next) {
+            Some((number, _)) if *number == text.row => self.next,
+            _ => self
+                .all
+                .binary_search_by_key(&text.row, |(number, _)| *number)
+                .ok()?,
+        };
+        let (_, waiting) = self.all.get_mut(place)?;
+        let met = waiting.take_if(|head| head.version == text.version && !head.deleted)?;
+        self.next = place + 1;
+        Some(met)
     }
 
     /// The ids of those that no text has met.
     fn without_text(self) -> Vec<String> {
-        self.0.into_values().map(|head| head.id).collect()
+        let left = self.all.into_iter().filter_map(|(_, head)| head);
+        left.map(|head| head.id).collect()
     }
 }
 
@@ -398,6 +420,48 @@ impl Beside {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn text(row: i64, version: i64) -> Text {
+        Text {
+            row,
+            version,
+            body: Bytes::new(),
+            request_id: None,
+            source_uri: None,
+        }
+    }
+
+    #[test]
+    fn a_text_meets_its_resource_once_whatever_comes_before() {
+        let head = |row: i64, version, deleted| {
+            let head = Head {
+                id: format!("r{row}"),
+                version,
+                updated: NaiveDateTime::default(),
+                tags: Vec::new(),
+                deleted,
+            };
+            (row, Some(head))
+        };
+        let mut heads = Heads {
+            all: vec![
+                head(1, 1, false),
+                head(2, 3, false),
+                head(5, 2, true),
+                head(9, 1, false),
+            ],
+            next: 0,
+            old_versions: 3,
+        };
+        let mut met = |row, version| heads.meet(&text(row, version)).map(|head| head.id);
+        assert_eq!(met(2, 1), None, "an old version");
+        assert_eq!(met(9, 1).as_deref(), Some("r9"));
+        assert_eq!(met(2, 3).as_deref(), Some("r2"), "out of order");
+        assert_eq!(met(2, 3), None, "twice");
+        assert_eq!(met(3, 1), None, "of no resource");
+        assert_eq!(met(5, 2), None, "deleted");
+        assert_eq!(heads.without_text(), ["r1", "r5"]);
+    }
 
     #[test]
     fn ranges_cover_everything_once() {

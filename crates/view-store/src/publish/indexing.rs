@@ -20,6 +20,7 @@ const UNIQUE_VIOLATION: &str = "23505";
 const AT_ONCE: usize = 3;
 
 /// A table that a load has filled.
+#[derive(Clone)]
 pub(super) struct Filled {
     /// Qualified.
     pub(super) table: String,
@@ -78,8 +79,19 @@ pub(super) async fn index(
                 "a key cannot be made, though no row is there twice".into(),
             ));
         }
-        for filled in tables {
-            filled.finish(connection).await?;
+        match beside {
+            None => {
+                for filled in tables {
+                    filled.finish(connection).await?;
+                }
+            }
+            Some(load) => {
+                stream::iter(tables.to_vec())
+                    .map(|filled| finish_beside(load.clone(), filled))
+                    .buffer_unordered(AT_ONCE)
+                    .try_collect::<Vec<()>>()
+                    .await?;
+            }
         }
     }
     Ok(twice)
@@ -111,6 +123,13 @@ async fn make(connection: &mut PgConnection, statement: String) -> Result<bool, 
         }),
         Err(error) => Err(during(DOING)(error)),
     }
+}
+
+/// [`Filled::finish`], over a connection of its own.
+async fn finish_beside(load: Load, filled: Filled) -> Result<(), StoreError> {
+    let mut connection = load.connection().await?;
+    filled.finish(&mut connection).await?;
+    load.give_back(connection).await
 }
 
 fn is_of_the_catalogue(error: &sqlx::Error) -> bool {

@@ -26,8 +26,9 @@ use crate::{StoreError, TypeViews, ViewStore, locks};
 /// A load that was broken off longer ago is begun anew: its catch-up would read almost as much.
 const LONGEST_PAUSE: &str = "24 hours";
 
-/// What a crash of PostgreSQL loses it loses with the note that it was done; the run's last commit waits for all.
-const LOADER: &str = "SET synchronous_commit = off; SET idle_in_transaction_session_timeout = 0";
+/// What a crash of PostgreSQL loses it loses with the note that it was done; the run's last commit waits for all. Several sessions make indexes at the same
+/// time: each of them alone.
+const LOADER: &str = "SET synchronous_commit = off; SET idle_in_transaction_session_timeout = 0; SET max_parallel_maintenance_workers = 0";
 
 /// What a range spans: row numbers of the source, from (inclusive) and to (exclusive); `None` is open.
 pub type RangeBounds = (Option<i64>, Option<i64>);
