@@ -4,7 +4,7 @@
 //! each worker:  next range ─► HAPI: COPY out, chunk by chunk ─► evaluate (blocking pool) ─► COPY in ─► done      chunk n+1 is read and n evaluated while n-1 is sent
 //! ```
 //!
-//! Workers of other replicas may take ranges of the same load; what they are at is waited for. Memory: two chunks and what is kept to be sent, for
+//! Workers of other replicas may take ranges of the same load; what they are at is waited for. Memory: two chunks, the heads of a range and what is kept to be sent, for
 //! each worker.
 
 use std::{pin::pin, sync::Arc, time::Duration};

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! COPY resources ─► Heads: id, current version, time, by row number        COPY versions ─► text ─► meet(its head) ─► a chunk is full ─► Fetched
-//!                   what no text has met: deleted, large objects, expunged versions ─► looked up one by one ─────────────────────────► Fetched
+//!                   what no text has met: deleted, large objects, expunged versions ─► looked up by id ─────────────────────────────► Fetched
 //! ```
 //!
 //! A range comes by COPY, which PostgreSQL writes and we read several times as fast as rows of a cursor, and as two plain scans: to join the tables takes
-//! PostgreSQL longer than to read both, and us hardly anything. Only where most versions are old ones PostgreSQL is to leave them out. While a COPY streams,
-//! its connection can be asked nothing else; large objects, unknown tags and lower versions are read over another one, in the same snapshot.
+//! PostgreSQL longer than to read both, and us hardly anything. Only where many versions are old ones PostgreSQL is to leave them out. While a COPY streams,
+//! its connection can be asked nothing else; large objects, unknown tags and lower versions are read over another one, in the same snapshot. A range of more
+//! resources than is usual (what was written while others were loaded lies in the last one) is read in parts.
 
 use std::fmt::Write as _;
 
@@ -18,8 +19,9 @@ use futures::{Stream, TryStreamExt as _, stream::BoxStream};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction, pool::PoolConnection};
 
 use super::{
-    CHUNK, Hapi, HapiError, Schema,
+    Hapi, HapiError, Schema,
     schema::literal,
+    snapshot::{FIRST_CHUNK, next_chunk_after},
     states::{Current, Fetched, MetaRead, TAGS},
     tuples::{Malformed, Tuple, Tuples},
 };
@@ -28,8 +30,10 @@ use super::{
 const LOAD_BYTES: usize = 1024 * 1024;
 /// Resources in one, at most.
 const LOAD_ROWS: usize = 4_000;
-/// Row numbers that are looked at for each range, about. They lie on a tenth of the pages as they are, and differ as the pages do.
+/// Row numbers that are looked at for each range, about: of ranges of 20,000 resources one page in twenty.
 const SAMPLES: u64 = 1_000;
+/// Resources of which the heads are in memory at a time, at most.
+const HEADS: usize = 50_000;
 /// Old versions that are sent for nothing, for each current one, rather than left out by a join.
 const OLD_VERSIONS: f64 = 0.3;
 
@@ -55,9 +59,7 @@ impl IdRange {
         })
         .collect()
     }
-}
 
-impl IdRange {
     /// The condition, opening with AND, that a column lies within.
     pub(super) fn condition(self, column: &str) -> String {
         let mut condition = String::new();
@@ -85,9 +87,11 @@ impl Hapi {
         let doing = "looking for ranges";
         #[expect(clippy::cast_precision_loss, reason = "a share need not be exact")]
         let share = (100.0 * (ranges * SAMPLES) as f64 / count as f64).clamp(0.1, 100.0);
-        let sql =
-            "SELECT res_id FROM hfj_resource TABLESAMPLE SYSTEM ($2) WHERE res_type = $1 ORDER BY res_id";
-        let sample: Vec<i64> = sqlx::query_scalar(sql)
+        let sql = format!(
+            "SELECT r.res_id FROM hfj_resource r TABLESAMPLE SYSTEM ($2) WHERE r.res_type = $1{} ORDER BY r.res_id",
+            self.inner.schema.partition
+        );
+        let sample: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
             .bind(resource_type)
             .bind(share)
             .fetch_all(&self.inner.pool)
@@ -102,7 +106,7 @@ impl Hapi {
     }
 
     /// Every resource of a range, deleted ones too, in chunks; one snapshot for the range. In memory are a chunk, and some 150 bytes for each resource of
-    /// the range.
+    /// the range, of 50,000 at most.
     pub fn load(
         &self,
         resource_type: &str,
@@ -113,37 +117,46 @@ impl Hapi {
         try_stream! {
             let (mut snapshot, beside) = RangeSnapshot::begin(&hapi).await?;
             let schema = &hapi.inner.schema;
-            let mut heads = Heads::read(snapshot.connection()?, schema.heads(&resource_type, range, meta)).await?;
-            {
+            let mut rest = Some(range);
+            while let Some(part) = rest {
+                let mut heads = Heads::read(snapshot.connection()?, schema.heads(&resource_type, part, meta)).await?;
+                let (part, behind) = heads.part_of(part);
+                rest = behind;
                 let all = schema.partition.is_empty() && heads.have_few_old_versions();
-                let sql = schema.texts(&resource_type, range, meta, all);
-                let mut received = copy_out(snapshot.connection()?, &sql).await?;
-                let (mut tuples, mut rows, mut size) = (Tuples::default(), Vec::new(), 0);
-                while let Some(message) = received.try_next().await.map_err(HapiError::of(DOING))? {
-                    tuples.take(message, |row| {
-                        if let Some(text) = Text::of(row)?
-                            && let Some(head) = heads.meet(&text)
-                        {
-                            size += text.body.len();
-                            rows.push(Current::inline(head, text));
+                let sql = schema.texts(&resource_type, part, meta, all);
+                {
+                    let mut received = copy_out(snapshot.connection()?, &sql).await?;
+                    let (mut tuples, mut rows, mut size) = (Tuples::default(), Vec::new(), 0);
+                    while let Some(message) = received.try_next().await.map_err(HapiError::of(DOING))? {
+                        tuples.take(message, |row| {
+                            if let Some(text) = Text::of(row)?
+                                && let Some(head) = heads.meet(&text)
+                            {
+                                size += text.body.len();
+                                rows.push(Current::inline(head, text));
+                            }
+                            Ok::<_, Malformed>(())
+                        })
+                        .map_err(malformed)?;
+                        if size >= LOAD_BYTES || rows.len() >= LOAD_ROWS {
+                            size = 0;
+                            yield hapi.fetched(std::mem::take(&mut rows), &beside).await?;
                         }
-                        Ok::<_, Malformed>(())
-                    })
-                    .map_err(malformed)?;
-                    if size >= LOAD_BYTES || rows.len() >= LOAD_ROWS {
-                        size = 0;
-                        yield hapi.fetched(std::mem::take(&mut rows), &beside).await?;
+                    }
+                    if !tuples.ended() {
+                        Err(malformed(Malformed))?;
+                    }
+                    if !rows.is_empty() {
+                        yield hapi.fetched(rows, &beside).await?;
                     }
                 }
-                if !tuples.ended() {
-                    Err(malformed(Malformed))?;
+                let (mut ids, mut chunk) = (heads.without_text(), FIRST_CHUNK);
+                while !ids.is_empty() {
+                    let these = ids.split_off(ids.len().saturating_sub(chunk));
+                    let fetched = hapi.looked_up(&resource_type, &these, &beside).await?;
+                    chunk = next_chunk_after(fetched.len(), fetched.bytes());
+                    yield fetched;
                 }
-                if !rows.is_empty() {
-                    yield hapi.fetched(rows, &beside).await?;
-                }
-            }
-            for ids in heads.without_text().chunks(CHUNK) {
-                yield hapi.looked_up(&resource_type, ids, &beside).await?;
             }
             snapshot.end().await?;
         }
@@ -161,7 +174,7 @@ impl Hapi {
         Ok(fetched)
     }
 
-    /// Resources that came without a text, each looked up by itself.
+    /// Resources that came without a text.
     async fn looked_up(
         &self,
         resource_type: &str,
@@ -177,7 +190,7 @@ impl Hapi {
 }
 
 impl Schema {
-    /// A query for the resources of a range, whose rows [`Head::of`] takes.
+    /// A query for the first resources of a range, whose rows [`Head::of`] takes.
     ///
     /// PostgreSQL takes as long for a column as for a kilobyte of text, so what nobody asks for is left out.
     fn heads(&self, resource_type: &str, range: IdRange, meta: MetaRead) -> String {
@@ -190,14 +203,14 @@ impl Schema {
         let tags = if meta.tags { TAGS } else { "NULL::bigint[]" };
         format!(
             "SELECT r.res_id::bigint, {id}::text, r.res_ver::bigint, r.res_updated::timestamp, r.res_deleted_at IS NOT NULL, {tags} \
-             FROM hfj_resource r{id_join} WHERE r.res_type = {}{}{partition}",
+             FROM hfj_resource r{id_join} WHERE r.res_type = {}{}{partition} ORDER BY r.res_id LIMIT {HEADS}",
             literal(resource_type),
             range.condition("r.res_id"),
         )
     }
 
     /// A query for the versions of a range that are usual: JSON beside the version. [`Text::of`] takes its rows. With `all` they are versions that are old
-    /// already, or of another partition, too.
+    /// already, too.
     fn texts(&self, resource_type: &str, range: IdRange, meta: MetaRead, all: bool) -> String {
         let Self {
             text_vc,
@@ -279,7 +292,7 @@ impl Text {
 /// Both tables are read along an index on the row number, or come in the order in which they were written; so the next text is mostly that of the next
 /// resource.
 struct Heads {
-    /// In the order of the row numbers.
+    /// In the order of their row numbers.
     all: Vec<(i64, Option<Head>)>,
     /// Behind the last one that met its text.
     next: usize,
@@ -290,26 +303,42 @@ struct Heads {
 impl Heads {
     async fn read(connection: &mut PgConnection, sql: String) -> Result<Self, HapiError> {
         let mut received = copy_out(connection, &sql).await?;
-        let (mut tuples, mut all, mut old_versions) = (Tuples::default(), Vec::new(), 0);
+        let (mut tuples, mut heads) = (Tuples::default(), Vec::new());
         while let Some(message) = received.try_next().await.map_err(HapiError::of(DOING))? {
             tuples
                 .take(message, |row| {
-                    let (number, head) = Head::of(row)?;
-                    old_versions += head.version - 1;
-                    all.push((number, Some(head)));
+                    heads.push(Head::of(row)?);
                     Ok::<_, Malformed>(())
                 })
                 .map_err(malformed)?;
         }
-        if !tuples.ended() {
-            return Err(malformed(Malformed));
+        if tuples.ended() {
+            Ok(Self::of(heads))
+        } else {
+            Err(malformed(Malformed))
         }
-        all.sort_unstable_by_key(|(number, _)| *number);
-        Ok(Self {
-            all,
+    }
+
+    fn of(heads: Vec<(i64, Head)>) -> Self {
+        Self {
+            old_versions: heads.iter().map(|(_, head)| head.version - 1).sum(),
+            all: heads
+                .into_iter()
+                .map(|(number, head)| (number, Some(head)))
+                .collect(),
             next: 0,
-            old_versions,
-        })
+        }
+    }
+
+    /// The part of the range that they are all of, and what is left of it.
+    fn part_of(&self, range: IdRange) -> (IdRange, Option<IdRange>) {
+        match self.all.last() {
+            Some((last, _)) if self.all.len() >= HEADS => {
+                let end = Some(last + 1);
+                (IdRange { to: end, ..range }, Some(IdRange { from: end, ..range }))
+            }
+            _ => (range, None),
+        }
     }
 
     fn have_few_old_versions(&self) -> bool {
@@ -364,12 +393,16 @@ struct Beside(String);
 
 impl RangeSnapshot {
     async fn begin(hapi: &Hapi) -> Result<(Self, Beside), HapiError> {
-        let mut connection = hapi.inner.pool.acquire().await.map_err(HapiError::of(DOING))?;
-        sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            .execute(&mut *connection)
-            .await
-            .map_err(HapiError::of(DOING))?;
+        let connection = hapi.inner.pool.acquire().await.map_err(HapiError::of(DOING))?;
+        // Given up before its end it is closed: others must not get it within a transaction.
         let mut snapshot = Self(Some(connection));
+        // It waits while what it does not have is looked up beside it.
+        sqlx::raw_sql(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0",
+        )
+        .execute(snapshot.connection()?)
+        .await
+        .map_err(HapiError::of(DOING))?;
         let beside = sqlx::query_scalar("SELECT pg_export_snapshot()")
             .fetch_one(snapshot.connection()?)
             .await
@@ -431,9 +464,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_text_meets_its_resource_once_whatever_comes_before() {
-        let head = |row: i64, version, deleted| {
+    fn heads(all: impl IntoIterator<Item = (i64, i64, bool)>) -> Heads {
+        let all = all.into_iter().map(|(row, version, deleted)| {
             let head = Head {
                 id: format!("r{row}"),
                 version,
@@ -441,18 +473,14 @@ mod tests {
                 tags: Vec::new(),
                 deleted,
             };
-            (row, Some(head))
-        };
-        let mut heads = Heads {
-            all: vec![
-                head(1, 1, false),
-                head(2, 3, false),
-                head(5, 2, true),
-                head(9, 1, false),
-            ],
-            next: 0,
-            old_versions: 3,
-        };
+            (row, head)
+        });
+        Heads::of(all.collect())
+    }
+
+    #[test]
+    fn a_text_meets_its_resource_once_whatever_comes_before() {
+        let mut heads = heads([(1, 1, false), (2, 3, false), (5, 2, true), (9, 1, false)]);
         let mut met = |row, version| heads.meet(&text(row, version)).map(|head| head.id);
         assert_eq!(met(2, 1), None, "an old version");
         assert_eq!(met(9, 1).as_deref(), Some("r9"));
@@ -461,6 +489,30 @@ mod tests {
         assert_eq!(met(3, 1), None, "of no resource");
         assert_eq!(met(5, 2), None, "deleted");
         assert_eq!(heads.without_text(), ["r1", "r5"]);
+    }
+
+    #[test]
+    fn many_old_versions_are_left_out_by_postgresql() {
+        let first_versions =
+            |changed: i64| heads((0..10).map(|row| (row, 1 + i64::from(row < changed), false)));
+        assert!(first_versions(3).have_few_old_versions());
+        assert!(!first_versions(4).have_few_old_versions());
+        assert!(heads([]).have_few_old_versions());
+    }
+
+    #[test]
+    fn a_range_of_too_many_is_read_in_parts() {
+        let range = IdRange {
+            from: Some(5),
+            to: None,
+        };
+        assert_eq!(heads([(7, 1, false)]).part_of(range), (range, None));
+        assert_eq!(heads([]).part_of(range), (range, None));
+        let most = i64::try_from(HEADS).unwrap();
+        let (part, rest) = heads((0..most).map(|row| (10 + row, 1, false))).part_of(range);
+        let end = Some(10 + most);
+        assert_eq!(part, IdRange { to: end, ..range });
+        assert_eq!(rest, Some(IdRange { from: end, ..range }));
     }
 
     #[test]

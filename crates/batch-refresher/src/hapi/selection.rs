@@ -71,13 +71,13 @@ impl Hapi {
         order: &str,
     ) -> impl Stream<Item = Result<Vec<State>, HapiError>> + Send + use<> {
         let query = self.inner.schema.current_states(condition);
-        let declare = format!("DECLARE load NO SCROLL CURSOR FOR {query}{order}");
+        let declare = format!("DECLARE selection NO SCROLL CURSOR FOR {query}{order}");
         stream::try_unfold(
-            Loading::Begin {
+            Selecting::Begin {
                 hapi: self.clone(),
                 declare,
             },
-            Loading::next,
+            Selecting::next,
         )
     }
 }
@@ -107,7 +107,7 @@ impl Schema {
 }
 
 /// What is being read.
-enum Loading {
+enum Selecting {
     Begin {
         hapi: Hapi,
         declare: String,
@@ -120,7 +120,7 @@ enum Loading {
     },
 }
 
-impl Loading {
+impl Selecting {
     async fn next(self) -> Result<Option<(Vec<State>, Self)>, HapiError> {
         let (hapi, mut transaction, chunk) = match self {
             Self::Open {
@@ -136,7 +136,7 @@ impl Loading {
                     .begin_with(begin)
                     .await
                     .map_err(HapiError::of("reading a selection"))?;
-                // The whole range will be fetched: plan for the end, not for the first rows.
+                // All of it will be fetched: plan for the end, not for the first rows.
                 for sql in ["SET LOCAL cursor_tuple_fraction = 1.0".to_owned(), declare] {
                     sqlx::raw_sql(AssertSqlSafe(sql))
                         .execute(&mut *transaction)
@@ -146,7 +146,7 @@ impl Loading {
                 (hapi, transaction, FIRST_CHUNK)
             }
         };
-        let rows = sqlx::query(AssertSqlSafe(format!("FETCH {chunk} FROM load")))
+        let rows = sqlx::query(AssertSqlSafe(format!("FETCH {chunk} FROM selection")))
             .persistent(false)
             .fetch_all(&mut *transaction)
             .await

@@ -18,10 +18,14 @@ const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// Resources of the first statement, before it is known how large they are.
 pub(crate) const FIRST_CHUNK: usize = 50;
 
-/// How many resources the next statement reads, after one that brought these: memory follows bytes, and bodies may have a kilobyte or many megabytes.
+/// How many resources the next statement reads, after one that brought these.
 pub(crate) fn next_chunk(states: &[State]) -> usize {
-    let bytes: usize = states.iter().map(body_bytes).sum();
-    let average = bytes / states.len().max(1);
+    next_chunk_after(states.len(), states.iter().map(body_bytes).sum())
+}
+
+/// The same after so many bytes of so many resources: memory follows bytes, and bodies may have a kilobyte or many megabytes.
+pub(super) fn next_chunk_after(resources: usize, bytes: usize) -> usize {
+    let average = bytes / resources.max(1);
     (CHUNK_BYTES / average.max(1)).clamp(1, CHUNK)
 }
 

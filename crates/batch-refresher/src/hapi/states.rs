@@ -190,6 +190,17 @@ impl Fetched {
         self.rows.len()
     }
 
+    /// Bytes that were read of bodies, as they are stored.
+    pub(super) fn bytes(&self) -> usize {
+        let inline = self
+            .rows
+            .iter()
+            .filter_map(|row| row.text.as_ref())
+            .map(Bytes::len);
+        let objects = self.objects.values().flatten().map(Vec::len);
+        inline.chain(objects).sum()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()

@@ -16,7 +16,7 @@ const DOING: &str = "indexing what was loaded";
 /// A key is there already.
 const UNIQUE_VIOLATION: &str = "23505";
 
-/// Indexes that are made at the same time. Each takes a core and `maintenance_work_mem` of the views' PostgreSQL.
+/// Indexes that are made, and tables that are finished, at the same time. Each takes a core and `maintenance_work_mem` of the views' PostgreSQL.
 const AT_ONCE: usize = 3;
 
 /// A table that a load has filled.
@@ -221,13 +221,18 @@ impl Filled {
     /// Makes the unique index the key, and gathers statistics.
     async fn finish(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
         let (table, name) = (&self.table, self.key_name());
-        let is_there = self.present(connection).await?.iter().any(|index| index.is_key);
-        let key = if is_there {
-            String::new()
-        } else {
-            format!("ALTER TABLE {table} ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {name}; ")
-        };
-        let sql = format!("{key}ANALYZE {table}");
-        tables::execute(connection, sql, DOING).await
+        if !self.has_key(connection).await? {
+            let sql = format!("ALTER TABLE {table} ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {name}");
+            let made = tables::execute(connection, sql, DOING).await;
+            // A session that was given up may have gone on, and made it meanwhile.
+            if made.is_err() && !self.has_key(connection).await? {
+                return made;
+            }
+        }
+        tables::execute(connection, format!("ANALYZE {table}"), DOING).await
+    }
+
+    async fn has_key(&self, connection: &mut PgConnection) -> Result<bool, StoreError> {
+        Ok(self.present(connection).await?.iter().any(|index| index.is_key))
     }
 }
