@@ -212,23 +212,24 @@ fn hold(cell: &mut Cell<'_>, column: &Column) {
     }
 }
 
-/// The same JSON as `serde_json` writes it, if it takes it, and if no key comes twice: it keeps one of those.
+/// The same resource as `serde_json` writes it. None if it is none, or if what `serde_json` writes is not the same: of keys that come twice it keeps one, and
+/// numbers with an exponent it writes its own way.
 fn copy(body: &[u8]) -> Option<String> {
     let copy = serde_json::from_slice::<Value>(body).ok()?.to_string();
-    (keys(body) == keys(copy.as_bytes())).then_some(copy)
+    (outside_of_strings(body) == outside_of_strings(copy.as_bytes())).then_some(copy)
 }
 
-/// The number of keys in a JSON text.
-fn keys(json: &[u8]) -> usize {
-    let (mut keys, mut inside, mut escaped) = (0, false, false);
+/// How often each byte stands in a JSON text outside of strings, spaces not counted.
+fn outside_of_strings(json: &[u8]) -> [u32; 256] {
+    let (mut bytes, mut inside, mut escaped) = ([0; 256], false, false);
     for &byte in json {
         match byte {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'"' => inside = !inside,
-            b':' if !inside => keys += 1,
+            _ if !inside && !byte.is_ascii_whitespace() => bytes[usize::from(byte)] += 1,
             _ => {}
         }
     }
-    keys
+    bytes
 }
