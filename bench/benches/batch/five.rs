@@ -6,7 +6,7 @@ use crate::{
     catalogue::Catalogue,
     fill::Filled,
     refresh,
-    report::{listed, median, ratio, rounds},
+    report::{ROUNDS, listed, median, ratio},
     servers::Databases,
 };
 
@@ -14,12 +14,11 @@ pub(crate) async fn measure(
     databases: &Databases,
     catalogue: &Catalogue,
     filled: &[Filled],
-    scale: u64,
 ) -> anyhow::Result<()> {
     let filled = filled.first().context("the observations are filled")?;
     let five = catalogue.five_of_observations()?;
     let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..rounds(scale) {
+    for _ in 0..ROUNDS {
         for (views, times) in [&five[..1], &five[..]].into_iter().zip(&mut times) {
             databases.put(views).await?;
             databases.checkpoint().await?;

@@ -124,13 +124,13 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     if asked(Part::Matview) || asked(Part::Five) || asked(Part::Physical) {
         let (databases, filled) = fill_types(arguments, &servers, &source).await?;
         if asked(Part::Matview) {
-            matview::measure(&databases, &catalogue, &filled, arguments.scale).await?;
+            matview::measure(&databases, &catalogue, &filled).await?;
         }
         if asked(Part::Five) {
-            five::measure(&databases, &catalogue, &filled, arguments.scale).await?;
+            five::measure(&databases, &catalogue, &filled).await?;
         }
         if asked(Part::Physical) {
-            physical::measure(&databases, &catalogue, &filled, arguments.scale).await?;
+            physical::measure(&databases, &catalogue, &filled).await?;
         }
         servers.drop_databases(databases).await?;
     }

@@ -13,7 +13,7 @@ use crate::{
     fill::Filled,
     indexes::indexes,
     refresh,
-    report::{listed, median, ratio, rounds, speed},
+    report::{ROUNDS, listed, median, ratio, speed},
     servers::{Databases, execute},
 };
 
@@ -51,7 +51,6 @@ pub(crate) async fn measure(
     databases: &Databases,
     catalogue: &Catalogue,
     filled: &[Filled],
-    scale: u64,
 ) -> anyhow::Result<()> {
     for (view, resource_type, query) in BY_HAND {
         let filled = filled
@@ -64,7 +63,7 @@ pub(crate) async fn measure(
         );
         let definition = catalogue.definition(view)?;
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for round in 0..rounds(scale) {
+        for round in 0..ROUNDS {
             databases.put(std::slice::from_ref(&definition)).await?;
             databases.checkpoint().await?;
             let refreshed = refresh::in_process(databases, resource_type, filled.resources).await?;

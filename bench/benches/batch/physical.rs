@@ -20,7 +20,7 @@ use crate::{
     fill::Filled,
     indexes::indexes,
     refresh,
-    report::{median, ratio, rounds, speed},
+    report::{ROUNDS, median, ratio, speed},
     servers::{Databases, execute},
     sink::Columns,
 };
@@ -47,13 +47,12 @@ pub(crate) async fn measure(
     databases: &Databases,
     catalogue: &Catalogue,
     filled: &[Filled],
-    scale: u64,
 ) -> anyhow::Result<()> {
     let filled = filled.first().context("the observations are filled")?;
     let definition = catalogue.definition(VIEW)?;
     let set = ViewSet::new([CompiledView::from_json(&definition)?.into()]);
     let mut times = Times::default();
-    for _ in 0..rounds(scale) {
+    for _ in 0..ROUNDS {
         databases.put(std::slice::from_ref(&definition)).await?;
         databases.checkpoint().await?;
         let refreshed = refresh::in_process(databases, &filled.resource_type, filled.resources).await?;
