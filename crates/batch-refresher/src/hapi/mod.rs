@@ -16,6 +16,7 @@
 mod body;
 mod count;
 mod error;
+mod heads;
 mod misdated;
 mod range;
 mod schema;

@@ -14,7 +14,7 @@ use sqlx::{
 use super::{
     Hapi, HapiError, Schema, Zone,
     body::{self, Columns, Tag},
-    range::{Head, Text},
+    heads::{Head, Text},
 };
 
 /// A body may be this long once unpacked: PostgreSQL's own limit on a field.
