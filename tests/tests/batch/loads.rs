@@ -297,3 +297,34 @@ async fn law_2_current_versions_are_loaded_however_many_old_ones_there_are() -> 
     }
     Ok(())
 }
+
+/// More than are in memory at a time: a range is read in parts, without a gap or a double where they meet.
+#[tokio::test]
+async fn law_4_no_gap_no_double_between_the_parts_of_a_long_range() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    let hapi = played.hapi().await?;
+    played.put(PATIENT_VIEW).await?;
+    played.write("first", Some(&patient("first"))).await?;
+    // As the first one, many times, with a gap between the row numbers.
+    let copied = |table: &str, keys: &str| {
+        format!(
+            "INSERT INTO {table} SELECT (jsonb_populate_record(t, {keys})).* FROM {table} t, generate_series(1, 50010) n"
+        )
+    };
+    for (table, keys) in [
+        (
+            "hfj_resource",
+            "jsonb_build_object('res_id', 1000000 + 2 * n, 'fhir_id', 'n' || n)",
+        ),
+        (
+            "hfj_res_ver",
+            "jsonb_build_object('pid', 1000000 + n, 'res_id', 1000000 + 2 * n)",
+        ),
+    ] {
+        played.execute(&copied(table, keys)).await?;
+    }
+    finish(start(&played, &hapi, RunKind::Join, Ranges::At(Vec::new())).await?).await?;
+    let counts = "SELECT count(*), count(DISTINCT id) FROM sqlonfhir.patient_names";
+    assert_eq!(played.shown(counts).await?, ["(50011,50011)"]);
+    Ok(())
+}
