@@ -1,6 +1,6 @@
 # The commands of this project; those that build, test or check install what they need first. What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint fmt bench-core bench-batch conformance oracle fuzz types
+.PHONY: help demo up down test lint fmt bench-core bench-batch bench-speed conformance oracle fuzz types
 
 # Folder of .ndjson.gz to load in place of generated patients.
 DATA ?=
@@ -39,6 +39,12 @@ bench-batch: ## full and incremental refreshes beside materialized views: DATA=,
 	cargo bench --locked --package bench --bench batch -- $(if $(DATA),--data "$(abspath $(DATA))") $(if $(VIEWS),--views "$(abspath $(VIEWS))") \
 		$(if $(SCALE),--scale $(SCALE)) $(if $(PARTS),--parts $(PARTS)) $(if $(INCREMENTAL),--incremental $(INCREMENTAL)) \
 		$(if $(RESOURCES),--resources $(RESOURCES))
+
+bench-speed: ## the webhook beside redis-benchmark: LOAD_SECONDS=, CONNECTIONS=, BYTES=, FSYNC=everysec,always
+	@scripts/setup.sh run
+	cargo build --locked --release --package batch-refresher --package speed-ingestor
+	cargo bench --locked --package bench --bench speed -- $(if $(LOAD_SECONDS),--seconds $(LOAD_SECONDS)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
+		$(if $(BYTES),--bytes $(BYTES)) $(if $(FSYNC),--fsync $(FSYNC))
 
 conformance: ## a SQL on FHIR suite, as in github.com/FHIR/sql-on-fhir.js: SUITE=<folder>
 	@scripts/setup.sh build

@@ -1,39 +1,58 @@
-//! The shared secret that HAPI sends in a header of each delivery, compared in constant time.
+//! The shared secret that HAPI sends in a header of each delivery, compared in constant time; and how it is changed without a refused delivery.
+//!
+//! A secret is changed in three steps, each of which may take as long as it likes: the new one is accepted beside the old one; HAPI is told to send it; the
+//! old one is no longer accepted. With a file (`webhook.secret_file`) no restart is needed: its first line is what HAPI is made to send, every
+//! line is accepted.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::http::{HeaderMap, HeaderName, header};
-use daemon::Secret;
+use daemon::{Secret, Shutdown};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
-/// What a delivery must show. Two values may be good at once, so that a secret can be changed without a refused delivery.
+/// How often a file of secrets is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What a delivery must show. Cheap to clone.
 #[derive(Clone)]
 pub struct SharedSecret {
     header: HeaderName,
+    secrets: Arc<RwLock<Secrets>>,
+    changes: watch::Sender<u64>,
+}
+
+struct Secrets {
     /// SHA-256 of the whole header values that are good: equally long, whatever the secret's length.
     accepted: Vec<[u8; 32]>,
     /// The value that our Subscription makes HAPI send.
     current: Secret,
 }
 
+/// Why a file of secrets cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretFileError {
+    /// It cannot be read.
+    #[error("cannot be read: {}", .0.kind())]
+    Unreadable(#[from] std::io::Error),
+    /// It holds nothing, or what cannot stand in a header.
+    #[error("must hold one secret a line: visible ASCII without spaces")]
+    Unusable,
+}
+
 impl SharedSecret {
-    /// In `Authorization` the secret stands behind `Bearer `, in any other header alone.
-    pub fn new(header: HeaderName, current: &Secret, previous: Option<&Secret>) -> Self {
-        let value = |secret: &Secret| {
-            if header == header::AUTHORIZATION {
-                format!("Bearer {}", secret.expose())
-            } else {
-                secret.expose().to_owned()
-            }
-        };
-        let accepted = [Some(current), previous]
-            .into_iter()
-            .flatten()
-            .map(|secret| Sha256::digest(value(secret)).into())
-            .collect();
+    /// `current` is what HAPI is made to send; `others` are good too. In `Authorization` a secret stands behind `Bearer `, in any other header alone.
+    pub fn new(header: HeaderName, current: &Secret, others: &[Secret]) -> Self {
+        let secrets = Arc::new(RwLock::new(Secrets::new(&header, current, others)));
         Self {
-            current: Secret::new(value(current)),
-            accepted,
             header,
+            secrets,
+            changes: watch::Sender::new(0),
         }
     }
 
@@ -43,7 +62,8 @@ impl SharedSecret {
             return false;
         };
         let shown: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
-        let good = self
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        let good = secrets
             .accepted
             .iter()
             .fold(subtle::Choice::from(0), |good, accepted| {
@@ -64,7 +84,86 @@ impl SharedSecret {
         } else {
             self.header.as_str()
         };
-        Secret::new(format!("{name}: {}", self.current.expose()))
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        Secret::new(format!("{name}: {}", secrets.current.expose()))
+    }
+
+    /// Wakes when HAPI is to send another one.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Goes over to other secrets.
+    pub fn change(&self, current: &Secret, others: &[Secret]) {
+        let changed = {
+            let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
+            let before = std::mem::replace(&mut *secrets, Secrets::new(&self.header, current, others));
+            before.current != secrets.current
+        };
+        if changed {
+            self.changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Keeps to what a file says, until the stop. While it cannot be used, what it said before holds.
+    pub async fn follow(self, file: PathBuf, shutdown: Shutdown) {
+        let mut said = None;
+        while shutdown.sleep(LOOK).await {
+            let (state, usable) = match secrets_of(&file) {
+                Ok(secrets) => {
+                    self.change(&secrets[0], &secrets[1..]);
+                    (None, true)
+                }
+                Err(error) => (Some(error.to_string()), false),
+            };
+            if state != said {
+                if usable {
+                    tracing::info!("webhook.secret_file can be used again");
+                } else {
+                    tracing::error!(
+                        reason = state,
+                        "webhook.secret_file: the secrets from before hold"
+                    );
+                }
+                said = state;
+            }
+        }
+    }
+}
+
+/// The secrets of a file, one at least.
+pub fn secrets_of(file: &std::path::Path) -> Result<Vec<Secret>, SecretFileError> {
+    let text = std::fs::read_to_string(file)?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let secrets: Vec<Secret> = lines.map(Secret::new).collect();
+    if !secrets.is_empty() && secrets.iter().all(is_usable) {
+        Ok(secrets)
+    } else {
+        Err(SecretFileError::Unusable)
+    }
+}
+
+/// Whether a secret can stand in a header.
+pub fn is_usable(secret: &Secret) -> bool {
+    secret.expose().bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+impl Secrets {
+    fn new(header: &HeaderName, current: &Secret, others: &[Secret]) -> Self {
+        let value = |secret: &Secret| {
+            if *header == header::AUTHORIZATION {
+                format!("Bearer {}", secret.expose())
+            } else {
+                secret.expose().to_owned()
+            }
+        };
+        let accepted = std::iter::once(current).chain(others);
+        Self {
+            accepted: accepted
+                .map(|secret| Sha256::digest(value(secret)).into())
+                .collect(),
+            current: Secret::new(value(current)),
+        }
     }
 }
 
@@ -86,11 +185,7 @@ mod tests {
 
     #[test]
     fn the_present_and_the_previous_secret_are_good_and_no_other() {
-        let secret = SharedSecret::new(
-            header::AUTHORIZATION,
-            &Secret::new("new"),
-            Some(&Secret::new("old")),
-        );
+        let secret = SharedSecret::new(header::AUTHORIZATION, &Secret::new("new"), &[Secret::new("old")]);
         assert!(secret.is_shown(&shown("authorization", "Bearer new")));
         assert!(secret.is_shown(&shown("authorization", "Bearer old")));
         for wrong in ["Bearer ne", "Bearer new ", "bearer new", "new", ""] {
@@ -102,9 +197,46 @@ mod tests {
 
     #[test]
     fn a_header_of_its_own_holds_the_secret_alone() {
-        let secret = SharedSecret::new(HeaderName::from_static("x-researchflow"), &Secret::new("s"), None);
+        let secret = SharedSecret::new(HeaderName::from_static("x-researchflow"), &Secret::new("s"), &[]);
         assert!(secret.is_shown(&shown("x-researchflow", "s")));
         assert_eq!(secret.header_line().expose(), "x-researchflow: s");
         assert!(!format!("{secret:?}").contains("Bearer"));
+    }
+
+    #[test]
+    fn a_change_is_told_when_hapi_is_to_send_another_one() {
+        let secret = SharedSecret::new(header::AUTHORIZATION, &Secret::new("one"), &[]);
+        let mut changes = secret.changes();
+        changes.mark_unchanged();
+        secret.change(&Secret::new("one"), &[Secret::new("two")]);
+        assert!(!changes.has_changed().unwrap());
+        assert!(secret.is_shown(&shown("authorization", "Bearer two")));
+        secret.change(&Secret::new("two"), &[]);
+        assert!(changes.has_changed().unwrap());
+        assert!(!secret.is_shown(&shown("authorization", "Bearer one")));
+    }
+
+    #[test]
+    fn a_file_holds_a_secret_a_line() {
+        let file = std::env::temp_dir().join(format!("webhook-secrets-{}", std::process::id()));
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let read = secrets_of(&file);
+            std::fs::remove_file(&file).unwrap();
+            read.map(|secrets| {
+                secrets
+                    .iter()
+                    .map(|secret| secret.expose().to_owned())
+                    .collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(read(" new \n\nold\n").unwrap(), ["new", "old"]);
+        for unusable in ["", "\n", "two words", "\u{e4}"] {
+            assert!(
+                matches!(read(unusable), Err(SecretFileError::Unusable)),
+                "{unusable:?}"
+            );
+        }
+        assert!(matches!(secrets_of(&file), Err(SecretFileError::Unreadable(_))));
     }
 }

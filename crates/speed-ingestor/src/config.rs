@@ -1,17 +1,20 @@
 //! Configuration: text becomes types here, and all that is wrong is said at once.
 
-use std::{net::SocketAddr, time::Duration};
+mod hapi;
+mod webhook;
 
-use axum::http::{HeaderName, HeaderValue};
+use std::time::Duration;
+
 use daemon::{
     CommonConfig, DaemonConfig, Secret,
     config::{Demands, is_http_url, seconds, span},
 };
 use serde::Deserialize;
 
-use crate::{
-    auth::SharedSecret, rounds::RoundSettings, store::StoreSettings, subscriptions::Wanted, webhook::Limits,
-};
+pub use hapi::HapiConfig;
+pub use webhook::WebhookConfig;
+
+use crate::{rounds::RoundSettings, store::StoreSettings};
 
 /// The commented defaults, which are part of the binary.
 pub const DEFAULTS: &str = include_str!("../../../deploy/config/speed-ingestor.toml");
@@ -22,26 +25,14 @@ pub const DEFAULTS: &str = include_str!("../../../deploy/config/speed-ingestor.t
 pub struct SpeedConfig {
     /// What all daemons are told.
     pub daemon: CommonConfig,
-    webhook: WebhookConfig,
+    /// Where deliveries come to.
+    pub webhook: WebhookConfig,
     redis: RedisConfig,
     store: StoreConfig,
     batch: BatchConfig,
     tail: TailConfig,
-    hapi: HapiConfig,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WebhookConfig {
-    listen: SocketAddr,
-    secret: Secret,
-    previous_secret: Secret,
-    secret_header: String,
-    max_body_bytes: usize,
-    max_depth: usize,
-    #[serde(with = "seconds")]
-    body_timeout_seconds: Duration,
-    max_in_flight: usize,
+    /// Where HAPI's REST is.
+    pub hapi: HapiConfig,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -83,17 +74,6 @@ struct TailConfig {
     sweep_seconds: Duration,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HapiConfig {
-    url: String,
-    authorization: Secret,
-    webhook_url: String,
-    installation: String,
-    #[serde(with = "seconds")]
-    check_seconds: Duration,
-}
-
 /// Times are reckoned with spans: beyond this they would be mistakes, and at last overflow.
 const LONGEST_SPAN: Duration = Duration::from_hours(366 * 24);
 
@@ -104,37 +84,9 @@ impl DaemonConfig for SpeedConfig {
 
     fn validate(&self) -> Result<(), Vec<String>> {
         let mut demands = Demands::default();
+        self.webhook.check(&mut demands);
+        self.hapi.check(&mut demands);
         let mut demand = |holds: bool, message: &str| demands.demand(holds, message);
-        let (webhook, hapi) = (&self.webhook, &self.hapi);
-        demand(
-            !webhook.secret.expose().is_empty(),
-            "webhook.secret: must be set (RF_SPEED__WEBHOOK__SECRET): it is what keeps strangers from writing",
-        );
-        let visible = |secret: &Secret| secret.expose().bytes().all(|byte| byte.is_ascii_graphic());
-        demand(
-            visible(&webhook.secret) && visible(&webhook.previous_secret),
-            "webhook.secret, webhook.previous_secret: must be visible ASCII without spaces, as they stand in a header",
-        );
-        demand(
-            self.secret_header().is_some(),
-            "webhook.secret_header: must be the name of a header",
-        );
-        // A preview is a part of an answer to the merger, and a part is one message.
-        demand(
-            (1024..=api::MAX_MESSAGE_BYTES / 2).contains(&webhook.max_body_bytes),
-            &format!(
-                "webhook.max_body_bytes: must be from 1024 to {}",
-                api::MAX_MESSAGE_BYTES / 2
-            ),
-        );
-        demand(
-            (1..=200).contains(&webhook.max_depth),
-            "webhook.max_depth: must be from 1 to 200, the deepest that views can evaluate",
-        );
-        demand(
-            webhook.max_in_flight >= 1,
-            "webhook.max_in_flight: must be at least 1",
-        );
         demand(
             redis_url_is_usable(self.redis.url.expose()),
             "redis.url: must be an address such as redis://127.0.0.1:6379/0",
@@ -171,68 +123,11 @@ impl DaemonConfig for SpeedConfig {
             self.store.time_to_live_seconds <= LONGEST_SPAN,
             "store.time_to_live_seconds: must be at most 31622400, a year",
         );
-        demand(
-            hapi.url.is_empty() || is_http_url(&hapi.url),
-            "hapi.url: must be HAPI's base, such as http://127.0.0.1:8080/fhir, or \"\"",
-        );
-        demand(
-            HeaderValue::from_str(hapi.authorization.expose()).is_ok(),
-            "hapi.authorization: must be what a header can hold: visible ASCII and spaces, such as \"Bearer ...\"",
-        );
-        demand(
-            hapi.webhook_url.is_empty() || is_http_url(&hapi.webhook_url),
-            "hapi.webhook_url: must be a URL such as http://127.0.0.1:7422/fhir, or \"\"",
-        );
-        let installation = &hapi.installation;
-        demand(
-            (1..=50).contains(&installation.len())
-                && installation
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-'),
-            "hapi.installation: must be 1 to 50 letters, digits and '-', as it is part of an id",
-        );
-        demand(
-            !hapi.check_seconds.is_zero(),
-            "hapi.check_seconds: must be above 0",
-        );
         demands.result()
     }
 }
 
 impl SpeedConfig {
-    /// Where the webhook listens.
-    pub fn webhook_listen(&self) -> SocketAddr {
-        self.webhook.listen
-    }
-
-    /// What deliveries must show.
-    pub fn shared_secret(&self) -> SharedSecret {
-        let previous = Some(&self.webhook.previous_secret).filter(|secret| !secret.expose().is_empty());
-        // The name was checked by `validate`.
-        let header = self.secret_header().unwrap_or(axum::http::header::AUTHORIZATION);
-        SharedSecret::new(header, &self.webhook.secret, previous)
-    }
-
-    /// Bounds of a webhook request.
-    pub fn limits(&self) -> Limits {
-        let WebhookConfig {
-            max_body_bytes,
-            max_depth,
-            body_timeout_seconds,
-            ..
-        } = self.webhook;
-        Limits {
-            body_bytes: max_body_bytes,
-            depth: max_depth,
-            body_time: body_timeout_seconds,
-        }
-    }
-
-    /// Webhook bodies that are read at the same time.
-    pub fn max_in_flight(&self) -> usize {
-        self.webhook.max_in_flight
-    }
-
     /// How Redis is reached.
     pub fn store_settings(&self) -> StoreSettings {
         StoreSettings {
@@ -268,39 +163,6 @@ impl SpeedConfig {
             window: span(window_seconds),
             sweep: sweep_seconds,
         }
-    }
-
-    /// The Subscription to keep in HAPI, if one is to be kept; `bound` is where the webhook listens.
-    pub fn wanted_subscription(&self, bound: SocketAddr) -> Option<Wanted> {
-        let HapiConfig {
-            url,
-            authorization,
-            webhook_url,
-            installation,
-            ..
-        } = &self.hapi;
-        let own = format!("http://{bound}/fhir");
-        let endpoint = if webhook_url.is_empty() {
-            own
-        } else {
-            webhook_url.trim_end_matches('/').to_owned()
-        };
-        (!url.is_empty()).then(|| Wanted {
-            hapi: url.trim_end_matches('/').to_owned(),
-            authorization: Some(authorization.clone()).filter(|secret| !secret.expose().is_empty()),
-            endpoint,
-            installation: installation.clone(),
-            header_line: self.shared_secret().header_line(),
-        })
-    }
-
-    /// How often the Subscription is looked at.
-    pub fn check_interval(&self) -> Duration {
-        self.hapi.check_seconds
-    }
-
-    fn secret_header(&self) -> Option<HeaderName> {
-        self.webhook.secret_header.parse().ok()
     }
 }
 
@@ -338,7 +200,7 @@ mod tests {
         assert!(load("").unwrap_err().contains("webhook.secret"));
         let config = load("[webhook]\nsecret = \"s3cret\"").unwrap();
         assert_eq!(config.round_settings().interval, Duration::from_millis(200));
-        assert!(config.wanted_subscription(config.webhook_listen()).is_none());
+        assert!(config.hapi.rest().is_none());
         assert!(!format!("{config:?}").contains("s3cret"));
     }
 
@@ -377,19 +239,61 @@ mod tests {
     #[test]
     fn the_webhook_is_where_it_was_bound_unless_said_otherwise() {
         let bound = "127.0.0.1:40001".parse().unwrap();
+        let endpoint = |config: &SpeedConfig| {
+            config
+                .hapi
+                .wanted_subscription(bound, config.webhook.shared_secret().unwrap())
+                .endpoint
+        };
         let config = load("[webhook]\nsecret = \"s\"\n[hapi]\nurl = \"http://hapi/fhir/\"").unwrap();
-        let wanted = config.wanted_subscription(bound).unwrap();
-        assert_eq!(
-            (wanted.hapi.as_str(), wanted.endpoint.as_str()),
-            ("http://hapi/fhir", "http://127.0.0.1:40001/fhir")
+        assert_eq!(config.hapi.rest().unwrap().0, "http://hapi/fhir");
+        assert_eq!(endpoint(&config), "http://127.0.0.1:40001/fhir");
+        let config = load("[webhook]\nsecret = \"s\"\n[hapi]\nwebhook_url = \"http://me/fhir/\"").unwrap();
+        assert_eq!(endpoint(&config), "http://me/fhir");
+    }
+
+    #[test]
+    fn secrets_may_come_from_a_file_and_from_one_place_only() {
+        let file = std::env::temp_dir().join(format!("speed-ingestor-secrets-{}", std::process::id()));
+        std::fs::write(&file, "new\nold\n").unwrap();
+        let section = format!("[webhook]\nsecret_file = \"{}\"", file.display());
+        let config = load(&section).unwrap();
+        let line = config.webhook.shared_secret().unwrap().header_line();
+        assert_eq!(line.expose(), "Authorization: Bearer new");
+        assert!(
+            load(&format!("{section}\nsecret = \"s\""))
+                .unwrap_err()
+                .contains("webhook.secret_file")
         );
-        let config = load(
-            "[webhook]\nsecret = \"s\"\n[hapi]\nurl = \"http://hapi\"\nwebhook_url = \"http://me/fhir/\"",
-        )
-        .unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert!(load(&section).unwrap_err().contains("cannot be read"));
+    }
+
+    #[test]
+    fn networks_are_checked() {
+        let with = |network: &str| {
+            load(&format!(
+                "[webhook]\nsecret = \"s\"\nallowed_networks = [\"{network}\"]"
+            ))
+        };
         assert_eq!(
-            config.wanted_subscription(bound).unwrap().endpoint,
-            "http://me/fhir"
+            with("10.0.0.0/8")
+                .unwrap()
+                .webhook
+                .connection_limits()
+                .allowed
+                .len(),
+            1
         );
+        assert_eq!(
+            with("192.0.2.7")
+                .unwrap()
+                .webhook
+                .connection_limits()
+                .allowed
+                .len(),
+            1
+        );
+        assert!(with("hapi").unwrap_err().contains("webhook.allowed_networks"));
     }
 }

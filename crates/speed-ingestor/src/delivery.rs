@@ -11,7 +11,6 @@ use serde::{
     Deserialize,
     de::{IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
 
 /// A resource with its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,15 +19,6 @@ pub struct Delivered {
     pub resource_type: String,
     /// The state.
     pub state: State,
-}
-
-/// What one entry of a Bundle says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BundleEntry {
-    /// A resource in a version.
-    Resource(Delivered),
-    /// Something was deleted, or changed without a body: the tail is to look.
-    Notice,
 }
 
 #[derive(Deserialize)]
@@ -49,38 +39,10 @@ struct Meta<'a> {
     last_updated: Option<Cow<'a, str>>,
 }
 
-#[derive(Deserialize)]
-struct Bundle<'a> {
-    #[serde(borrow, default)]
-    entry: Vec<Entry<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Entry<'a> {
-    #[serde(borrow)]
-    resource: Option<&'a RawValue>,
-}
-
 /// A resource as a PUT delivers it.
 pub fn resource(body: &[u8], max_depth: usize) -> Result<Delivered, ServiceError> {
     let text = checked_text(body, max_depth)?;
     delivered(text, text)
-}
-
-/// The entries of a Bundle: `history` and `subscription-notification` of topic subscriptions, `transaction` of a payload search.
-pub fn bundle(body: &[u8], max_depth: usize) -> Result<Vec<BundleEntry>, ServiceError> {
-    let text = checked_text(body, max_depth)?;
-    if resource_type_of(text)? != "Bundle" {
-        return Err(invalid(
-            "a POST must hold a Bundle; a resource is PUT to {type}/{id}",
-        ));
-    }
-    let bundle: Bundle<'_> = serde_json::from_str(text).map_err(|error| not_fhir(&error))?;
-    bundle
-        .entry
-        .iter()
-        .map(|entry| bundle_entry(entry.resource))
-        .collect()
 }
 
 /// The version that an `If-Match` header asks for, weak or strong; `None` where it names none.
@@ -99,18 +61,8 @@ pub fn if_match(value: &str) -> Result<Option<i64>, ServiceError> {
         .map_err(|_| invalid("If-Match must hold a version, such as W/\"3\""))
 }
 
-fn bundle_entry(resource: Option<&RawValue>) -> Result<BundleEntry, ServiceError> {
-    let Some(resource) = resource else {
-        return Ok(BundleEntry::Notice);
-    };
-    // What tells about the subscription itself is no resource of HAPI's.
-    match resource_type_of(resource.get())?.as_ref() {
-        "SubscriptionStatus" | "Parameters" => Ok(BundleEntry::Notice),
-        _ => delivered(resource.get(), resource.get()).map(BundleEntry::Resource),
-    }
-}
-
-fn delivered(text: &str, body: &str) -> Result<Delivered, ServiceError> {
+/// A resource within a text that is JSON.
+pub(crate) fn delivered(text: &str, body: &str) -> Result<Delivered, ServiceError> {
     let head: Head<'_> = serde_json::from_str(text).map_err(|error| not_fhir(&error))?;
     let resource_type = head
         .resource_type
@@ -153,7 +105,8 @@ fn delivered(text: &str, body: &str) -> Result<Delivered, ServiceError> {
     })
 }
 
-fn resource_type_of(text: &str) -> Result<Cow<'_, str>, ServiceError> {
+/// What a text that is JSON says that it is.
+pub(crate) fn resource_type_of(text: &str) -> Result<Cow<'_, str>, ServiceError> {
     #[derive(Deserialize)]
     struct Typed<'a> {
         #[serde(borrow, rename = "resourceType")]
@@ -166,7 +119,7 @@ fn resource_type_of(text: &str) -> Result<Cow<'_, str>, ServiceError> {
 }
 
 /// The body as text, if it is UTF-8 and no deeper than allowed. (Whether it is JSON is found out by who reads it.)
-fn checked_text(body: &[u8], max_depth: usize) -> Result<&str, ServiceError> {
+pub(crate) fn checked_text(body: &[u8], max_depth: usize) -> Result<&str, ServiceError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(invalid("the body is empty"));
     }
@@ -228,7 +181,7 @@ impl<'de> Deserialize<'de> for Object {
 }
 
 /// What the parser says, without what it has seen: its own texts quote the body.
-fn not_fhir(error: &serde_json::Error) -> ServiceError {
+pub(crate) fn not_fhir(error: &serde_json::Error) -> ServiceError {
     if error.is_data() {
         invalid("the body is not a FHIR resource: a member is not of its type, or stands twice")
     } else {
@@ -240,7 +193,7 @@ fn not_fhir(error: &serde_json::Error) -> ServiceError {
     }
 }
 
-fn invalid(message: impl Into<String>) -> ServiceError {
+pub(crate) fn invalid(message: impl Into<String>) -> ServiceError {
     ServiceError::new(Code::Invalid, message)
 }
 
@@ -326,26 +279,5 @@ mod tests {
         }
         assert_eq!(if_match("*").unwrap(), None);
         assert!(if_match(r#"W/"x""#).is_err());
-    }
-
-    #[test]
-    fn a_bundle_gives_resources_and_notices() {
-        let text = format!(
-            r#"{{"resourceType":"Bundle","type":"history","entry":[{{"resource":{{"resourceType":"SubscriptionStatus"}}}},
-               {{"request":{{"method":"DELETE","url":"Patient/x"}}}},{{"resource":{GOOD},"request":{{"method":"PUT"}}}}]}}"#
-        );
-        let entries = bundle(text.as_bytes(), 200).unwrap();
-        assert_eq!(entries.len(), 3);
-        assert_eq!(entries[..2], [BundleEntry::Notice, BundleEntry::Notice]);
-        assert!(
-            matches!(&entries[2], BundleEntry::Resource(d) if d.state.content == Content::Body(GOOD.into()))
-        );
-        assert_eq!(bundle(br#"{"resourceType":"Bundle"}"#, 200).unwrap(), []);
-        assert!(
-            bundle(GOOD.as_bytes(), 200)
-                .unwrap_err()
-                .message
-                .contains("Bundle")
-        );
     }
 }

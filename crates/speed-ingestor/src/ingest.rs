@@ -1,17 +1,21 @@
 //! The daemon's own work: the parts, put together.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 
-use api::{Code, MAX_MESSAGE_BYTES, ServiceError, speed::speed_service_server::SpeedServiceServer};
-use daemon::{ConfigError, Context, grpc::channel};
-use tokio::{net::TcpListener, sync::Semaphore};
+use api::{Code, ServiceError};
+use daemon::{ConfigError, Context, Shutdown, announce::Announcement, grpc::channel};
+use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use crate::{
     accepted::Accepted,
+    auth::SharedSecret,
     batch::BatchLayer,
+    body::Bodies,
     config::SpeedConfig,
+    connections,
     gate::Gate,
+    hapi::Hapi,
     measures::Measures,
     needed::Needed,
     rounds::{Rounds, TailState},
@@ -43,37 +47,29 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let unusable = |error: ConfigError| ServiceError::new(Code::Invalid, error.to_string());
     let batch = BatchLayer::new(channel("batch.url", config.batch_url()).map_err(unusable)?);
 
-    let listen = config.webhook_listen();
-    let cannot_bind = |error| {
-        ServiceError::new(
-            Code::Unavailable,
-            format!("webhook.listen {listen} cannot be bound: {error}"),
-        )
-    };
-    let listener = TcpListener::bind(listen).await.map_err(cannot_bind)?;
-    let bound = listener.local_addr().map_err(cannot_bind)?;
-    announcement.bound("http", bound);
-    announcement
-        .publish()
-        .map_err(|error| ServiceError::internal(&error))?;
-
-    let subscriptions = match config.wanted_subscription(bound) {
-        Some(wanted) => Some(Subscriptions::new(wanted, needed.clone(), measures.clone())?),
+    let (listener, bound) = bind(&config, &announcement).await?;
+    let secret = secret_of(&config, &shutdown)?;
+    let hapi = match config.hapi.rest() {
+        Some((base, authorization)) => Some(Hapi::new(base, authorization)?),
         None => None,
     };
-    if let Some(subscriptions) = &subscriptions {
-        shutdown.spawn(
-            subscriptions
-                .clone()
-                .run(config.check_interval(), shutdown.clone()),
-        );
-    }
+    let subscriptions = hapi.clone().map(|hapi| {
+        let wanted = config.hapi.wanted_subscription(bound, secret.clone());
+        let subscriptions = Subscriptions::new(hapi, wanted, needed.clone(), measures.clone());
+        let checks = subscriptions
+            .clone()
+            .run(config.hapi.check_interval(), shutdown.clone());
+        shutdown.spawn(checks);
+        subscriptions
+    });
     let upkeep = RedisUpkeep {
         store: store.clone(),
         needed: needed.clone(),
         gate: gate.clone(),
         ready: readiness.latch("redis"),
         allow_volatile: config.allow_volatile(),
+        accepted: accepted.clone(),
+        silent_after: subscriptions.is_some().then(|| config.hapi.silent_after()),
         measures: measures.clone(),
         clock: clock.clone(),
     };
@@ -90,6 +86,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         store: store.clone(),
         needed: needed.clone(),
         state: tail.clone(),
+        accepted: accepted.clone(),
         measures: measures.clone(),
         clock: clock.clone(),
         settings: config.round_settings(),
@@ -101,30 +98,70 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         tail: tail.clone(),
         needed: needed.clone(),
         gate,
-        secret: config.shared_secret(),
-        limits: config.limits(),
-        in_flight: Arc::new(Semaphore::new(config.max_in_flight())),
+        secret,
+        bodies: Bodies::new(config.webhook.limits()),
+        hapi,
         accepted: accepted.clone(),
-        measures,
+        measures: measures.clone(),
         clock: clock.clone(),
     };
-    shutdown.spawn_essential("webhook", routes::serve(listener, webhook, shutdown.clone()));
+    shutdown.spawn_essential(
+        "webhook",
+        connections::serve(
+            listener,
+            routes::router(webhook),
+            config.webhook.connection_limits(),
+            measures,
+            shutdown.clone(),
+        ),
+    );
 
     let speed = Speed {
         store,
         tail,
         needed,
         accepted,
+        silent_after: config.hapi.silent_after(),
         subscriptions,
         shutdown: shutdown.clone(),
         clock,
     };
-    let service = SpeedServiceServer::new(speed)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
     shutdown.spawn_essential(
         "grpc",
-        grpc.serve(SERVICE, Routes::new(service), shutdown.clone()),
+        grpc.serve(SERVICE, Routes::new(speed.server()), shutdown.clone()),
     );
     Ok(())
+}
+
+/// Binds the webhook's socket, and tells where.
+async fn bind(
+    config: &SpeedConfig,
+    announcement: &Announcement,
+) -> Result<(TcpListener, SocketAddr), ServiceError> {
+    let listen = config.webhook.listen_address();
+    let cannot_bind = |error| {
+        ServiceError::new(
+            Code::Unavailable,
+            format!("webhook.listen {listen} cannot be bound: {error}"),
+        )
+    };
+    let listener = TcpListener::bind(listen).await.map_err(cannot_bind)?;
+    let bound = listener.local_addr().map_err(cannot_bind)?;
+    announcement.bound("http", bound);
+    announcement
+        .publish()
+        .map_err(|error| ServiceError::internal(&error))?;
+    Ok((listener, bound))
+}
+
+/// The secrets; those of a file are kept as it says.
+fn secret_of(config: &SpeedConfig, shutdown: &Shutdown) -> Result<SharedSecret, ServiceError> {
+    let secret = config
+        .webhook
+        .shared_secret()
+        .map_err(|error| ServiceError::new(Code::Invalid, format!("webhook.secret_file: {error}")))?;
+    if let Some(file) = config.webhook.secret_file() {
+        shutdown.spawn(secret.clone().follow(file.to_owned(), shutdown.clone()));
+    }
+    Ok(secret)
 }

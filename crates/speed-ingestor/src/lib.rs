@@ -1,7 +1,7 @@
 //! The speed layer: what HAPI has committed since the batch, ordered, durable and complete, in Redis.
 //!
 //! ```text
-//! HAPI's webhook ──► routes ► webhook ► delivery ──previews──► store (Redis) ──► service: Changes ──► merger
+//! HAPI's webhook ► connections ► routes ► webhook ► body ► delivery, bundle ──previews──► store (Redis) ──► service: Changes ──► merger
 //! batch layer ◄─ReadChanges─ rounds ► tail ──readings, marks──►   ▲    └──► ScanRecentResources
 //!      └─WatchViews──► upkeep ► needed ──► subscriptions ──► HAPI └── batch's watermark: release
 //! ```
@@ -16,9 +16,13 @@ pub mod accepted;
 pub mod answer;
 pub mod auth;
 pub mod batch;
+pub mod body;
+pub mod bundle;
 pub mod config;
+pub mod connections;
 pub mod delivery;
 pub mod gate;
+pub mod hapi;
 mod ingest;
 pub mod measures;
 pub mod needed;

@@ -19,6 +19,13 @@ pub struct EventLabels {
     pub outcome: &'static str,
 }
 
+/// What became of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConnectionLabel {
+    /// `accepted`, `no_place`, `not_allowed`.
+    pub outcome: &'static str,
+}
+
 /// A resource type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TypeLabel {
@@ -38,6 +45,8 @@ pub struct RoundLabel {
 pub struct Measures {
     /// Requests to the webhook.
     pub webhook_events: Family<EventLabels, Counter>,
+    /// Connections to the webhook.
+    pub connections: Family<ConnectionLabel, Counter>,
     /// Rounds of the tail.
     pub tail_rounds: Family<RoundLabel, Counter>,
     /// Readings offered that were later than what was held.
@@ -54,6 +63,10 @@ pub struct Measures {
     pub shed: Counter,
     /// Bytes that Redis uses.
     pub redis_used_bytes: Gauge,
+    /// When the last webhook of a type came.
+    pub webhook_last: Family<TypeLabel, Gauge<f64, AtomicU64>>,
+    /// 1 if the tail sees changes of a type for long without a webhook.
+    pub subscription_silent: Family<TypeLabel, Gauge>,
     /// 1 if HAPI has our Subscription as it should be, and active.
     pub subscription_active: Gauge,
 }
@@ -65,6 +78,7 @@ impl Measures {
         let m = all.clone();
         metrics.register(|registry| {
             registry.register("webhook_events", "requests to the webhook", m.webhook_events);
+            registry.register("webhook_connections", "connections to the webhook", m.connections);
             registry.register("tail_rounds", "rounds of the tail", m.tail_rounds);
             registry.register(
                 "speed_readings",
@@ -93,6 +107,16 @@ impl Measures {
                 m.shed,
             );
             registry.register("redis_used_bytes", "memory that Redis uses", m.redis_used_bytes);
+            registry.register(
+                "webhook_last_timestamp_seconds",
+                "when the last webhook came, as seconds since 1970",
+                m.webhook_last,
+            );
+            registry.register(
+                "subscription_silent",
+                "1 if the tail sees changes for long without a webhook",
+                m.subscription_silent,
+            );
             registry.register(
                 "subscription_active",
                 "1 if the Subscription in HAPI is as it should be",

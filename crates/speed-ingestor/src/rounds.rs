@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    accepted::Accepted,
     measures::{Measures, RoundLabel, TypeLabel},
     needed::Needed,
     store::{SpeedStore, StoreError},
@@ -146,6 +147,8 @@ pub struct Rounds<R: ChangesReader> {
     pub needed: Needed,
     /// What is known of the tail.
     pub state: TailState,
+    /// What came by webhook.
+    pub accepted: Accepted,
     /// Metrics.
     pub measures: Measures,
     /// The time.
@@ -257,6 +260,9 @@ impl<R: ChangesReader> Rounds<R> {
                         let label = TypeLabel::of(&resource_type);
                         self.measures.readings.get_or_create(&label).inc_by(offered.held);
                         self.measures.healed.get_or_create(&label).inc_by(offered.healed);
+                        if offered.healed > 0 {
+                            self.accepted.tail_saw(&resource_type, self.clock.now());
+                        }
                         self.state.seen().types.entry(resource_type).or_default().healed += offered.healed;
                     }
                 }

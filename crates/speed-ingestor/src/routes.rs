@@ -1,14 +1,12 @@
 //! Every route of the webhook.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
     extract::DefaultBodyLimit,
     routing::{get, put},
 };
-use daemon::Shutdown;
-use tokio::net::TcpListener;
 use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::{
@@ -33,12 +31,4 @@ pub fn router(state: Webhook) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
         .with_state(Arc::new(state))
-}
-
-/// Serves them until the stop.
-pub async fn serve(listener: TcpListener, state: Webhook, shutdown: Shutdown) -> io::Result<()> {
-    let stop = shutdown.token().cancelled_owned();
-    axum::serve(listener, router(state))
-        .with_graceful_shutdown(stop)
-        .await
 }

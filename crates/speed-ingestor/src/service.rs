@@ -3,12 +3,16 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use api::{
-    Code, InvalidField, ServiceError,
+    Code, InvalidField, MAX_MESSAGE_BYTES, ServiceError,
     proto::speed as proto,
-    speed::{Changes, ChangesPart, Preview, speed_service_server::SpeedService, type_marks},
+    speed::{
+        Changes, ChangesPart, Preview,
+        speed_service_server::{SpeedService, SpeedServiceServer},
+        type_marks,
+    },
     time,
 };
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta};
 use daemon::{Clock, Shutdown};
 use fhir_core::{
     merge::{Mark, Position},
@@ -49,6 +53,8 @@ pub struct Speed {
     pub needed: Needed,
     /// Webhooks accepted.
     pub accepted: Accepted,
+    /// How long the tail may see changes without a webhook.
+    pub silent_after: TimeDelta,
     /// Our Subscription; `None` where none is kept.
     pub subscriptions: Option<Subscriptions>,
     /// The stop: streams end at it.
@@ -190,6 +196,13 @@ impl SpeedService for Speed {
 }
 
 impl Speed {
+    /// The service as a server takes it.
+    pub fn server(self) -> SpeedServiceServer<Self> {
+        SpeedServiceServer::new(self)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
     /// One answer: due at once if there is anything, else as soon as there is, at the latest after the wait.
     async fn answer_changes(
         &self,
@@ -335,8 +348,13 @@ impl Speed {
             readings_held: count(counts.held),
             previews_held: count(counts.previews),
             healed: count(round.healed),
-            webhooks: accepted.map_or(0, |(webhooks, _)| webhooks),
-            last_webhook: accepted.map(|(_, at)| time::timestamp(at)),
+            webhooks: accepted.webhooks,
+            last_webhook: accepted.last.map(time::timestamp),
+            silent_since: self
+                .subscriptions
+                .as_ref()
+                .and_then(|_| accepted.silent_since(self.clock.now(), self.silent_after))
+                .map(time::timestamp),
             published_n: round.published_n,
             uncovered_kept: count(uncovered),
         }

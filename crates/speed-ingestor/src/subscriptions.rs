@@ -10,35 +10,33 @@ use std::{
 };
 
 use api::{Code, ServiceError, proto::speed::SubscriptionStatus};
-use daemon::{Secret, Shutdown};
-use reqwest::{
-    Client, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
-};
+use daemon::Shutdown;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::{measures::Measures, needed::Needed};
+use crate::{
+    auth::SharedSecret,
+    hapi::{Answer, FHIR_JSON, Hapi},
+    measures::Measures,
+    needed::Needed,
+};
 
 const SEND_DELETES: &str = "http://hapifhir.io/fhir/StructureDefinition/subscription-send-delete-messages";
-const FHIR_JSON: &str = "application/fhir+json";
-/// How long HAPI may take for one request: it writes in its database.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A Subscription, or what HAPI says of one, is not larger.
+const MOST_BYTES: usize = 1024 * 1024;
+/// While HAPI is away it is asked more often: it may just be starting.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// What the Subscription should be.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// HAPI's base, without a slash at its end.
-    pub hapi: String,
-    /// Value of the `Authorization` header that HAPI asks of us, if any.
-    pub authorization: Option<Secret>,
     /// Our base as HAPI reaches it.
     pub endpoint: String,
     /// Tells installations on one HAPI apart.
     pub installation: String,
-    /// The header line that HAPI is to send.
-    pub header_line: Secret,
+    /// What HAPI is to send in a header.
+    pub secret: SharedSecret,
 }
 
 /// Keeps the Subscription right. Cheap to clone.
@@ -46,7 +44,7 @@ pub struct Wanted {
 pub struct Subscriptions(Arc<Inner>);
 
 struct Inner {
-    http: Client,
+    hapi: Hapi,
     wanted: Wanted,
     needed: Needed,
     measures: Measures,
@@ -56,31 +54,17 @@ struct Inner {
 }
 
 impl Subscriptions {
-    /// A keeper that has not checked anything yet. Needs a default crypto provider of rustls.
-    pub fn new(wanted: Wanted, needed: Needed, measures: Measures) -> Result<Self, ServiceError> {
-        let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(FHIR_JSON))]);
-        if let Some(authorization) = &wanted.authorization {
-            let mut value = HeaderValue::from_str(authorization.expose()).map_err(|_| {
-                ServiceError::new(Code::Invalid, "hapi.authorization cannot stand in a header")
-            })?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
-        let http = Client::builder()
-            .default_headers(headers)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            .build()
-            .map_err(|error| ServiceError::internal(&error))?;
+    /// A keeper that has not checked anything yet.
+    pub fn new(hapi: Hapi, wanted: Wanted, needed: Needed, measures: Measures) -> Self {
         let (checking, last) = (AsyncMutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Inner {
-            http,
+        Self(Arc::new(Inner {
+            hapi,
             wanted,
             needed,
             measures,
             checking,
             last,
-        })))
+        }))
     }
 
     /// What the last check found.
@@ -88,21 +72,27 @@ impl Subscriptions {
         self.0.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Checks at every interval and at each change of the types, until the stop.
+    /// Checks at every interval and at each change of the types or the secret, until the stop.
     pub async fn run(self, interval: Duration, shutdown: Shutdown) {
-        let mut changes = self.0.needed.changes();
+        let (mut types, mut secrets) = (self.0.needed.changes(), self.0.wanted.secret.changes());
         loop {
-            changes.mark_unchanged();
+            types.mark_unchanged();
+            secrets.mark_unchanged();
             let Some(result) = shutdown.unless_stopped(self.check()).await else {
                 return;
             };
-            // While HAPI is away it is asked more often: it may just be starting.
             let pause = if result.is_ok() {
                 interval
             } else {
-                interval.min(Duration::from_secs(2))
+                interval.min(RETRY)
             };
-            let rest = tokio::time::timeout(pause, changes.changed());
+            let rest = async {
+                tokio::select! {
+                    _ = types.changed() => {}
+                    _ = secrets.changed() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            };
             if shutdown.unless_stopped(rest).await.is_none() {
                 return;
             }
@@ -200,10 +190,6 @@ impl Inner {
         format!("researchflow-{}", self.wanted.installation)
     }
 
-    fn url(&self) -> String {
-        format!("{}/Subscription/{}", self.wanted.hapi, self.id())
-    }
-
     fn status(&self, status: &str, types: &[String], action: &str, reason: &str) -> SubscriptionStatus {
         SubscriptionStatus {
             id: self.id(),
@@ -215,60 +201,38 @@ impl Inner {
     }
 
     async fn get(&self) -> Result<Option<Value>, ServiceError> {
-        let response = self
-            .http
-            .get(self.url())
-            .send()
-            .await
-            .map_err(|error| unreachable(&error))?;
-        match response.status() {
+        let Answer { status, body } = self.ask(Method::GET, None).await?;
+        match status {
             // 410: deleted; it may be put again.
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
-            status if status.is_success() => response
-                .json()
-                .await
+            status if status.is_success() => serde_json::from_slice(&body)
                 .map(Some)
-                .map_err(|error| unreachable(&error)),
-            status => Err(refusal(
-                "reading the Subscription",
-                status,
-                &response.text().await.unwrap_or_default(),
-            )),
+                .map_err(|_| ServiceError::new(Code::Unavailable, "hapi's answer is not JSON")),
+            status => Err(refusal("reading the Subscription", status, &body)),
         }
     }
 
     async fn put(&self, wanted: &Value) -> Result<Value, ServiceError> {
-        let request = self
-            .http
-            .put(self.url())
-            .header(CONTENT_TYPE, FHIR_JSON)
-            .body(wanted.to_string());
-        let response = request.send().await.map_err(|error| unreachable(&error))?;
-        match response.status() {
-            status if status.is_success() => Ok(response.json().await.unwrap_or_default()),
-            status => Err(refusal(
-                "writing the Subscription",
-                status,
-                &response.text().await.unwrap_or_default(),
-            )),
+        let Answer { status, body } = self.ask(Method::PUT, Some(wanted.to_string())).await?;
+        if status.is_success() {
+            Ok(serde_json::from_slice(&body).unwrap_or_default())
+        } else {
+            Err(refusal("writing the Subscription", status, &body))
         }
     }
 
     async fn remove(&self) -> Result<&'static str, ServiceError> {
-        let response = self
-            .http
-            .delete(self.url())
-            .send()
-            .await
-            .map_err(|error| unreachable(&error))?;
-        match response.status() {
-            status if status.is_success() || status == StatusCode::GONE => Ok("removed"),
-            status => Err(refusal(
-                "removing the Subscription",
-                status,
-                &response.text().await.unwrap_or_default(),
-            )),
+        let Answer { status, body } = self.ask(Method::DELETE, None).await?;
+        if status.is_success() || status == StatusCode::GONE {
+            Ok("removed")
+        } else {
+            Err(refusal("removing the Subscription", status, &body))
         }
+    }
+
+    async fn ask(&self, method: Method, body: Option<String>) -> Result<Answer, ServiceError> {
+        let path = format!("Subscription/{}", self.id());
+        self.hapi.ask(method, &path, body, MOST_BYTES).await
     }
 }
 
@@ -285,7 +249,7 @@ fn subscription(wanted: &Wanted, types: &[String]) -> Value {
             "type": "rest-hook",
             "endpoint": wanted.endpoint,
             "payload": FHIR_JSON,
-            "header": [wanted.header_line.expose()],
+            "header": [wanted.secret.header_line().expose()],
         },
     })
 }
@@ -302,19 +266,9 @@ fn is_same(found: &Value, wanted: &Value) -> bool {
     own(found) == own(wanted)
 }
 
-/// HAPI does not answer. The error's own text may hold the address with its user part, so it is not shown.
-fn unreachable(error: &reqwest::Error) -> ServiceError {
-    let what = match () {
-        () if error.is_timeout() => "hapi does not answer in time",
-        () if error.is_connect() => "hapi cannot be reached",
-        () => "the request to hapi failed",
-    };
-    ServiceError::new(Code::Unavailable, what)
-}
-
 /// HAPI refuses: its own reason is about the Subscription, which holds nothing of patients.
-fn refusal(doing: &str, status: StatusCode, body: &str) -> ServiceError {
-    let outcome: Value = serde_json::from_str(body).unwrap_or_default();
+fn refusal(doing: &str, status: StatusCode, body: &[u8]) -> ServiceError {
+    let outcome: Value = serde_json::from_slice(body).unwrap_or_default();
     let reason: String = outcome["issue"][0]["diagnostics"]
         .as_str()
         .unwrap_or("without a reason")
@@ -331,17 +285,26 @@ fn refusal(doing: &str, status: StatusCode, body: &str) -> ServiceError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use axum::http::header::AUTHORIZATION;
+    use daemon::Secret;
 
-    fn wanted() -> Value {
-        let wanted = Wanted {
-            hapi: "http://hapi/fhir".into(),
-            authorization: None,
+    use super::*;
+    use crate::hapi::Authorization;
+
+    fn wanted_of(secret: &SharedSecret) -> Wanted {
+        Wanted {
             endpoint: "http://speed/fhir".into(),
             installation: "one".into(),
-            header_line: Secret::new("Authorization: Bearer s"),
-        };
-        subscription(&wanted, &["Condition".into(), "Patient".into()])
+            secret: secret.clone(),
+        }
+    }
+
+    fn secret() -> SharedSecret {
+        SharedSecret::new(AUTHORIZATION, &Secret::new("s"), &[])
+    }
+
+    fn wanted() -> Value {
+        subscription(&wanted_of(&secret()), &["Condition".into(), "Patient".into()])
     }
 
     /// A HAPI that keeps one Subscription, and counts what is written.
@@ -390,14 +353,9 @@ mod tests {
     async fn whatever_happens_to_the_subscription_the_next_check_mends_it() {
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let (hapi, needed) = (FakeHapi::default(), Needed::default());
-        let wanted = Wanted {
-            hapi: hapi.serve().await,
-            authorization: Some(Secret::new("Bearer x")),
-            endpoint: "http://speed/fhir".into(),
-            installation: "one".into(),
-            header_line: Secret::new("Authorization: Bearer s"),
-        };
-        let ours = Subscriptions::new(wanted, needed.clone(), Measures::default()).unwrap();
+        let secret = secret();
+        let rest = Hapi::new(hapi.serve().await, Authorization::Fixed(Secret::new("Bearer x"))).unwrap();
+        let ours = Subscriptions::new(rest, wanted_of(&secret), needed.clone(), Measures::default());
         let check = async || ours.check().await.unwrap();
         assert_eq!(check().await.action, "nothing", "not known yet which types");
         needed.set(vec!["Patient".into()]);
@@ -416,7 +374,9 @@ mod tests {
         assert_eq!(check().await.action, "created");
         needed.set(vec!["Patient".into(), "Goal".into()]);
         assert_eq!(check().await.action, "repaired");
-        assert_eq!(hapi.0.lock().unwrap().1, 5);
+        secret.change(&Secret::new("another"), &[Secret::new("s")]);
+        assert_eq!(check().await.action, "repaired");
+        assert_eq!(hapi.0.lock().unwrap().1, 6);
         needed.set(Vec::new());
         assert_eq!(check().await.action, "removed");
         assert_eq!(ours.last().unwrap().action, "removed");
@@ -427,14 +387,8 @@ mod tests {
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let needed = Needed::default();
         needed.set(vec!["Patient".into()]);
-        let wanted = Wanted {
-            hapi: "http://user:pass@127.0.0.1:9".into(),
-            authorization: None,
-            endpoint: "http://speed/fhir".into(),
-            installation: "one".into(),
-            header_line: Secret::new("x: s"),
-        };
-        let ours = Subscriptions::new(wanted, needed, Measures::default()).unwrap();
+        let rest = Hapi::new("http://user:pass@127.0.0.1:9".into(), Authorization::None).unwrap();
+        let ours = Subscriptions::new(rest, wanted_of(&secret()), needed, Measures::default());
         let error = ours.check().await.unwrap_err();
         assert_eq!(error.code, Code::Unavailable);
         let reason = ours.last().unwrap().reason;

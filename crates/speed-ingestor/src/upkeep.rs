@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, TimeDelta};
 use daemon::{Clock, Shutdown, admin::Latch};
 
 use crate::{
+    accepted::Accepted,
     batch::{BatchLayer, needed_types},
     gate::Gate,
     measures::{Measures, TypeLabel},
@@ -15,8 +17,12 @@ use crate::{
 
 /// How often Redis is looked at.
 const REDIS_INTERVAL: Duration = Duration::from_secs(5);
+/// The same while it is nearly full.
+const NEARLY_FULL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long to wait before the batch layer, or a Redis that is away, is asked again.
 const RETRY: Duration = Duration::from_millis(500);
+
+const NEARLY_FULL: &str = "redis is nearly full: previews are not taken, what memory is left is for readings";
 
 /// Keeps `needed` as the batch layer says, until the stop. While it cannot be reached the types that were kept in Redis hold.
 pub async fn watch_views(
@@ -75,6 +81,10 @@ pub struct RedisUpkeep {
     pub ready: Latch,
     /// Whether settings that can lose data are allowed.
     pub allow_volatile: bool,
+    /// What came by webhook.
+    pub accepted: Accepted,
+    /// How long the tail may see changes without a webhook; `None` where no Subscription is kept.
+    pub silent_after: Option<TimeDelta>,
     /// Metrics.
     pub measures: Measures,
     /// The time.
@@ -90,11 +100,13 @@ impl RedisUpkeep {
                 return;
             };
             let (state, pause) = match &result {
-                Ok(()) => (String::new(), REDIS_INTERVAL),
+                Ok(()) if self.gate.has_room() => (String::new(), REDIS_INTERVAL),
+                Ok(()) => (NEARLY_FULL.to_owned(), NEARLY_FULL_INTERVAL),
                 Err(error) => (error.to_string(), RETRY),
             };
             if state != said {
                 match &result {
+                    Ok(()) if state == NEARLY_FULL => tracing::error!("{NEARLY_FULL}"),
                     Ok(()) => tracing::info!("redis is there, and keeps what it acknowledges"),
                     Err(error @ StoreError::Volatile(_)) => tracing::error!(%error, "webhooks are refused"),
                     Err(error) => tracing::warn!(%error, "redis"),
@@ -110,12 +122,16 @@ impl RedisUpkeep {
     async fn look(&self) -> Result<(), StoreError> {
         let checked = self.store.check(self.allow_volatile).await;
         match &checked {
-            Ok(_) => {
-                self.gate.set(None);
+            Ok(health) => {
+                if health.is_nearly_full() {
+                    self.gate.open_nearly_full();
+                } else {
+                    self.gate.open();
+                }
                 self.ready.release();
             }
             Err(error) => {
-                self.gate.set(Some(error.to_string()));
+                self.gate.close(error.to_string());
                 self.ready.hold();
             }
         }
@@ -140,6 +156,34 @@ impl RedisUpkeep {
             }
             if health.is_short() {
                 self.measures.shed.inc_by(self.store.shed(resource_type).await?);
+            }
+        }
+        self.listen().await
+    }
+
+    /// Whether webhooks come, to this ingestor or another.
+    async fn listen(&self) -> Result<(), StoreError> {
+        for (resource_type, at) in self.store.last_webhooks().await? {
+            self.accepted.came(&resource_type, at);
+        }
+        let Some(patience) = self.silent_after else {
+            return Ok(());
+        };
+        let now = self.clock.now();
+        for resource_type in self.needed.types().unwrap_or_default().iter() {
+            let known = self.accepted.of_type(resource_type);
+            let label = TypeLabel::of(resource_type);
+            if let Some(last) = known.last {
+                let gauge = self.measures.webhook_last.get_or_create(&label).clone();
+                gauge.set((last - DateTime::UNIX_EPOCH).as_seconds_f64());
+            }
+            let silent = known.silent_since(now, patience).is_some();
+            let gauge = self.measures.subscription_silent.get_or_create(&label).clone();
+            if gauge.set(i64::from(silent)) == 0 && silent {
+                tracing::error!(
+                    resource_type = &**resource_type,
+                    "the subscription is silent: the tail sees changes, and no webhook comes"
+                );
             }
         }
         Ok(())

@@ -5,38 +5,31 @@
 //!
 //! A PUT lies beside the readings as a preview. A DELETE carries no version and may be late: it only wakes the tail.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use api::{Code, ServiceError};
 use axum::{
-    body::{Body, Bytes},
     extract::{Path, Request, State},
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use daemon::Clock;
 use fhir_core::resource::{State as ResourceState, is_id};
-use futures::StreamExt;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     accepted::Accepted,
     answer,
     auth::SharedSecret,
-    delivery::{self, BundleEntry, Delivered},
+    body::{Bodies, Letter, Refused, content_type, discard},
+    bundle::{self, BundleEntry, Reference},
+    delivery::{self, Delivered},
     gate::Gate,
+    hapi::Hapi,
     measures::{EventLabels, Measures, TypeLabel},
     needed::Needed,
     rounds::TailState,
-    store::SpeedStore,
+    store::{SpeedStore, StoreError},
 };
-
-/// How much of a refused body is read and thrown away: whoever is still sending does not read the answer.
-const DISCARDED_BYTES: usize = 64 * 1024 * 1024;
-/// How long that may take.
-const DISCARD_TIME: Duration = Duration::from_secs(5);
 
 /// What the webhook needs. Shared by all requests.
 pub struct Webhook {
@@ -50,10 +43,10 @@ pub struct Webhook {
     pub gate: Gate,
     /// What deliveries must show.
     pub secret: SharedSecret,
-    /// Bounds.
-    pub limits: Limits,
-    /// Requests whose body is being read or stored.
-    pub in_flight: Arc<Semaphore>,
+    /// Reads bodies.
+    pub bodies: Bodies,
+    /// Where a resource is read of which only the id was told, while the tail does not come by; `None` where HAPI's REST is not known.
+    pub hapi: Option<Hapi>,
     /// Webhooks accepted of each type.
     pub accepted: Accepted,
     /// Metrics.
@@ -62,38 +55,10 @@ pub struct Webhook {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Bounds of a request.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes of a body, decompressed.
-    pub body_bytes: usize,
-    /// Nesting of objects and arrays.
-    pub depth: usize,
-    /// How long a body may take to come.
-    pub body_time: Duration,
-}
-
 /// What became of an accepted request.
 enum Done {
     Accepted,
     NotNeeded,
-}
-
-/// A request that is refused, with what is known of its body.
-struct Refused {
-    error: ServiceError,
-    letter: Option<Letter>,
-}
-
-struct Letter {
-    sha256: String,
-    bytes: u64,
-}
-
-impl From<ServiceError> for Refused {
-    fn from(error: ServiceError) -> Self {
-        Self { error, letter: None }
-    }
 }
 
 /// `PUT {type}/{id}`
@@ -134,12 +99,12 @@ impl Webhook {
             return Ok(Done::NotNeeded);
         }
         self.gate.pass()?;
-        let (body, _permit) = self.read(&parts.headers, body).await?;
-        let delivered = delivery::resource(&body, self.limits.depth).and_then(|delivered| {
+        let body = self.bodies.read(&parts.headers, body).await?;
+        let delivered = delivery::resource(&body.bytes, self.bodies.limits().depth).and_then(|delivered| {
             agrees(&delivered, resource_type, id, &parts.headers)?;
             Ok(delivered)
         });
-        let delivered = delivered.map_err(|error| refused(error, &body))?;
+        let delivered = delivered.map_err(|error| Refused::of(error, &body.bytes))?;
         self.offer(resource_type, &delivered.state).await?;
         self.tail.wake();
         Ok(Done::Accepted)
@@ -156,9 +121,13 @@ impl Webhook {
             return Ok(Done::NotNeeded);
         }
         self.gate.pass()?;
-        let mark = self.store.note_delete(resource_type, id).await?;
+        let marked = match self.store.note_delete(resource_type, id, self.clock.now()).await {
+            // The note is for a count only.
+            Err(StoreError::OutOfMemory(_)) => self.store.mark(resource_type).await?,
+            noted => noted?,
+        };
         self.tail.wake();
-        self.tail_comes_by(resource_type, mark.is_some())?;
+        self.tail_comes_by(resource_type, marked.is_some())?;
         Ok(Done::Accepted)
     }
 
@@ -166,34 +135,41 @@ impl Webhook {
         self.authenticate(request.headers())?;
         let (parts, body) = request.into_parts();
         self.gate.pass()?;
-        let (body, _permit) = self.read(&parts.headers, body).await?;
-        if body.is_empty() || content_type(&parts.headers).starts_with("application/x-www-form-urlencoded") {
+        let body = self.bodies.read(&parts.headers, body).await?;
+        if body.bytes.is_empty()
+            || content_type(&parts.headers).starts_with("application/x-www-form-urlencoded")
+        {
             let error = ServiceError::new(
                 Code::Unprocessable,
                 "this POST says neither type nor id: set the Subscription's channel.payload to application/fhir+json",
             );
-            return Err(refused(error, &body));
+            return Err(Refused::of(error, &body.bytes));
         }
-        let entries = delivery::bundle(&body, self.limits.depth).map_err(|error| refused(error, &body))?;
-        let mut notices = entries.is_empty();
+        let mut entries = bundle::entries(&body.bytes, self.bodies.limits().depth)
+            .map_err(|error| Refused::of(error, &body.bytes))?;
+        if entries.is_empty() {
+            entries.push(BundleEntry::Notice);
+        }
         for entry in entries {
             match entry {
-                BundleEntry::Notice => notices = true,
-                BundleEntry::Resource(Delivered { resource_type, state })
-                    if self.needed.includes(&resource_type) =>
-                {
-                    self.offer(&resource_type, &state).await?;
+                BundleEntry::Resource(Delivered { resource_type, state }) => {
+                    if self.needed.includes(&resource_type) {
+                        self.offer(&resource_type, &state).await?;
+                    }
                 }
-                BundleEntry::Resource(_) => {}
+                BundleEntry::Changed(reference) => {
+                    if self.needed.includes(&reference.resource_type) {
+                        self.changed(&reference).await?;
+                    }
+                }
+                BundleEntry::Notice => {
+                    for resource_type in self.needed.types().unwrap_or_default().iter() {
+                        self.tail_reads(resource_type).await?;
+                    }
+                }
             }
         }
         self.tail.wake();
-        if notices {
-            for resource_type in self.needed.types().unwrap_or_default().iter() {
-                let mark = self.store.mark(resource_type).await.map_err(ServiceError::from)?;
-                self.tail_comes_by(resource_type, mark.is_some())?;
-            }
-        }
         Ok(Done::Accepted)
     }
 
@@ -210,11 +186,21 @@ impl Webhook {
         ))
     }
 
+    /// Stores a preview; where there is no room for it, it is as if only the id had come (law 5).
     async fn offer(&self, resource_type: &str, state: &ResourceState) -> Result<(), ServiceError> {
-        let dropped = self
+        if !self.gate.has_room() {
+            return self.tail_stands_in(resource_type, "redis is nearly full").await;
+        }
+        let dropped = match self
             .store
             .offer_preview(resource_type, state, self.clock.now())
-            .await?;
+            .await
+        {
+            Err(error @ StoreError::OutOfMemory(_)) => {
+                return self.tail_stands_in(resource_type, &error.to_string()).await;
+            }
+            dropped => dropped?,
+        };
         if dropped > 0 {
             let label = TypeLabel {
                 r#type: self.needed.label(resource_type),
@@ -225,6 +211,42 @@ impl Webhook {
                 .inc_by(dropped);
         }
         Ok(())
+    }
+
+    async fn tail_stands_in(&self, resource_type: &str, why: &str) -> Result<(), ServiceError> {
+        self.tail.wake();
+        self.tail_reads(resource_type).await.map_err(|error| {
+            let message = format!("{why}, so previews are not taken; {}", error.message);
+            ServiceError::new(error.code, message)
+        })
+    }
+
+    /// Of this resource only the id came. The tail reads it at once; while it does not come by, HAPI is asked.
+    async fn changed(&self, reference: &Reference) -> Result<(), ServiceError> {
+        let Reference { resource_type, id } = reference;
+        let Err(error) = self.tail_reads(resource_type).await else {
+            return Ok(());
+        };
+        let (Some(hapi), limits) = (&self.hapi, self.bodies.limits()) else {
+            return Err(error);
+        };
+        // A deletion has no body to show: the tail is waited for.
+        let Some(body) = hapi.read(resource_type, id, limits.body_bytes).await? else {
+            return Err(error);
+        };
+        let delivered = delivery::resource(&body, limits.depth)?;
+        if (&delivered.resource_type, &delivered.state.id) != (resource_type, id) {
+            return Err(ServiceError::new(
+                Code::Unavailable,
+                "hapi answers with another resource than was asked for",
+            ));
+        }
+        self.offer(resource_type, &delivered.state).await
+    }
+
+    async fn tail_reads(&self, resource_type: &str) -> Result<(), ServiceError> {
+        let mark = self.store.mark(resource_type).await?;
+        self.tail_comes_by(resource_type, mark.is_some())
     }
 
     /// What carries no state is safe once the mark is known to lie before it while the tail is healthy: the next round reads it (law 5). Where
@@ -247,51 +269,6 @@ impl Webhook {
             Ok(())
         } else {
             unavailable("it has no mark of this type")
-        }
-    }
-
-    /// The body, and the place among the requests in flight that its request holds until it is answered: what is made of a body takes more memory.
-    async fn read(
-        &self,
-        headers: &HeaderMap,
-        mut body: Body,
-    ) -> Result<(Bytes, OwnedSemaphorePermit), Refused> {
-        if let Err(error) = check_headers(headers, self.limits.body_bytes) {
-            let bytes = declared_length(headers).unwrap_or_default();
-            discard(body).await;
-            return Err(Refused {
-                error,
-                letter: Some(Letter {
-                    sha256: String::new(),
-                    bytes,
-                }),
-            });
-        }
-        let permit = self
-            .in_flight
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| ServiceError::new(Code::Unavailable, "too many requests at once: try again"))?;
-        let limited = Limited::new(&mut body, self.limits.body_bytes);
-        match tokio::time::timeout(self.limits.body_time, limited.collect()).await {
-            Ok(Ok(collected)) => Ok((collected.to_bytes(), permit)),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                discard(body).await;
-                let letter = Some(Letter {
-                    sha256: String::new(),
-                    bytes: self.limits.body_bytes as u64 + 1,
-                });
-                Err(Refused {
-                    error: too_large(self.limits.body_bytes),
-                    letter,
-                })
-            }
-            Ok(Err(_)) => Err(ServiceError::new(
-                Code::Invalid,
-                "the body cannot be read: cut off, or not in its Content-Encoding",
-            )
-            .into()),
-            Err(_) => Err(ServiceError::new(Code::SlowRequest, "the body did not come in time").into()),
         }
     }
 
@@ -373,70 +350,6 @@ fn agrees(
         Some(version) if version != delivered.state.version => disagrees("meta.versionId"),
         _ => Ok(()),
     }
-}
-
-fn check_headers(headers: &HeaderMap, most_bytes: usize) -> Result<(), ServiceError> {
-    if content_type(headers).contains("xml") {
-        let message = "XML is not taken: set the Subscription's channel.payload to application/fhir+json";
-        return Err(ServiceError::new(Code::UnsupportedMedia, message));
-    }
-    // What the decompression in front could open has lost this header.
-    if headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|encoding| encoding != "identity")
-    {
-        return Err(ServiceError::new(
-            Code::UnsupportedMedia,
-            "Content-Encoding must be gzip, deflate or none",
-        ));
-    }
-    match declared_length(headers) {
-        Some(length) if length > most_bytes as u64 => Err(too_large(most_bytes)),
-        _ => Ok(()),
-    }
-}
-
-fn content_type(headers: &HeaderMap) -> &str {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
-}
-
-fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn too_large(most_bytes: usize) -> ServiceError {
-    ServiceError::new(
-        Code::TooLarge,
-        format!("the body is larger than {most_bytes} bytes (webhook.max_body_bytes)"),
-    )
-}
-
-fn refused(error: ServiceError, body: &Bytes) -> Refused {
-    let sha256 = format!("{:x}", Bytes::copy_from_slice(&Sha256::digest(body)));
-    Refused {
-        error,
-        letter: Some(Letter {
-            sha256,
-            bytes: body.len() as u64,
-        }),
-    }
-}
-
-async fn discard(body: Body) {
-    let mut left = DISCARDED_BYTES;
-    let mut stream = body.into_data_stream();
-    let reading = async {
-        while let Some(Ok(part)) = stream.next().await {
-            left = left.saturating_sub(part.len());
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    let _elapsed = tokio::time::timeout(DISCARD_TIME, reading).await;
 }
 
 /// `GET` and `HEAD`: says that a receiver is here.

@@ -21,13 +21,16 @@ use fhir_core::{
 use speed_ingestor::{
     accepted::Accepted,
     auth::SharedSecret,
+    body::{Bodies, Limits},
+    connections::ConnectionLimits,
     gate::Gate,
+    hapi::Hapi,
     measures::Measures,
     needed::Needed,
     rounds::{RoundSettings, Rounds, TailState},
     store::SpeedStore,
     tail::{ChangesReader, OpenedReading, ReadingPart},
-    webhook::{Limits, Webhook},
+    webhook::Webhook,
 };
 
 /// Second `seconds` of the tests' own time.
@@ -227,6 +230,7 @@ pub(crate) struct Ingestor {
     pub(crate) needed: Needed,
     pub(crate) tail: TailState,
     pub(crate) accepted: Accepted,
+    pub(crate) gate: Gate,
     pub(crate) shutdown: Shutdown,
     /// Base of the webhook.
     pub(crate) base: String,
@@ -244,6 +248,7 @@ pub(crate) fn rounds(
         store: store.clone(),
         needed: needed.clone(),
         state: state.clone(),
+        accepted: Accepted::default(),
         measures: Measures::default(),
         clock: Arc::new(SystemClock),
         settings: RoundSettings {
@@ -254,46 +259,69 @@ pub(crate) fn rounds(
     }
 }
 
+/// Bounds of a request, as the default configuration has them.
+pub(crate) const LIMITS: Limits = Limits {
+    body_bytes: 16 << 20,
+    depth: 200,
+    body_time: Duration::from_secs(10),
+    memory_bytes: 128 << 20,
+    in_flight: 256,
+};
+
 pub(crate) const SECRET: &str = "s3cret";
 
 impl Ingestor {
     pub(crate) async fn start() -> Self {
-        Self::start_with(Limits {
-            body_bytes: 16 << 20,
-            depth: 200,
-            body_time: Duration::from_secs(10),
-        })
-        .await
+        Self::start_with(LIMITS).await
     }
 
     pub(crate) async fn start_with(limits: Limits) -> Self {
-        let (redis, store) = redis().await;
+        Self::start_over(redis().await, limits, None).await
+    }
+
+    /// Over a Redis of the test's own, with HAPI's REST or without.
+    pub(crate) async fn start_over(
+        (redis, store): (Redis, SpeedStore),
+        limits: Limits,
+        rest: Option<Hapi>,
+    ) -> Self {
         let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
         needed.set(vec!["Patient".into(), "Condition".into(), "Observation".into()]);
         let (hapi, shutdown, measures) = (FakeHapi::default(), Shutdown::new(), Measures::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let rounds = Rounds {
             measures: measures.clone(),
+            accepted: accepted.clone(),
             ..rounds(&hapi, &store, &needed, &tail)
         };
         shutdown.spawn(rounds.run(shutdown.clone()));
         let gate = Gate::closed("not checked");
-        gate.set(None);
+        gate.open();
         let webhook = Webhook {
             store: store.clone(),
             tail: tail.clone(),
             needed: needed.clone(),
-            gate,
-            secret: SharedSecret::new(reqwest::header::AUTHORIZATION, &Secret::new(SECRET), None),
-            limits,
-            in_flight: Arc::new(tokio::sync::Semaphore::new(64)),
+            gate: gate.clone(),
+            secret: SharedSecret::new(reqwest::header::AUTHORIZATION, &Secret::new(SECRET), &[]),
+            bodies: Bodies::new(limits),
+            hapi: rest,
             accepted: accepted.clone(),
             measures,
             clock,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let serving = speed_ingestor::routes::serve(listener, webhook, shutdown.clone());
+        let serving = speed_ingestor::connections::serve(
+            listener,
+            speed_ingestor::router(webhook),
+            ConnectionLimits {
+                most: 1024,
+                head_time: Duration::from_secs(10),
+                allowed: Vec::new(),
+            },
+            Measures::default(),
+            shutdown.clone(),
+        );
         shutdown.spawn(async move { serving.await.unwrap() });
         tail.finish_one().await;
         Self {
@@ -303,6 +331,7 @@ impl Ingestor {
             needed,
             tail,
             accepted,
+            gate,
             shutdown,
             base,
         }

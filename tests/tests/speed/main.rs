@@ -5,7 +5,10 @@
     reason = "what a test takes for granted ends it where it does not hold"
 )]
 
+mod hostile;
 mod kit;
+mod notices;
+mod pressure;
 mod service;
 mod store;
 mod tail;

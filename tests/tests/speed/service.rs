@@ -25,6 +25,7 @@ async fn serve(ingestor: &Ingestor) -> SpeedServiceClient<Channel> {
         tail: ingestor.tail.clone(),
         needed: ingestor.needed.clone(),
         accepted: ingestor.accepted.clone(),
+        silent_after: TimeDelta::seconds(120),
         subscriptions: None,
         shutdown: ingestor.shutdown.clone(),
         clock: Arc::new(SystemClock),

@@ -359,7 +359,7 @@ async fn versions_that_the_tail_saw_first_are_counted_once() {
         "a webhook said so before"
     );
     assert_eq!(offer(&store, state("a", 4), 4).await.healed, 1);
-    store.note_delete(PATIENT, "a").await.unwrap();
+    store.note_delete(PATIENT, "a", at(1)).await.unwrap();
     assert_eq!(offer(&store, deleted("a", 5), 5).await.healed, 0);
     assert_eq!(offer(&store, deleted("b", 2), 5).await.healed, 1);
 }

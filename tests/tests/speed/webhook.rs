@@ -8,10 +8,10 @@ use flate2::{
 };
 use reqwest::{Method, Response, StatusCode, header};
 use serde_json::Value;
-use speed_ingestor::webhook::Limits;
+use speed_ingestor::body::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::kit::{Ingestor, SECRET, http, state};
+use crate::kit::{Ingestor, LIMITS, SECRET, http, state};
 
 const RECORDED: &str = include_str!("../../fixtures/hapi-requests.ndjson");
 
@@ -107,7 +107,7 @@ async fn every_request_that_hapi_was_recorded_to_send_is_taken() {
         (patients.len(), previews(&ingestor, "Observation").await.len()),
         (11, 1)
     );
-    let (accepted, _) = ingestor.accepted.of_type("Patient").unwrap();
+    let accepted = ingestor.accepted.of_type("Patient").webhooks;
     assert_eq!(accepted, 12, "eleven bodies and a delete");
 }
 
@@ -371,9 +371,8 @@ async fn compressed_bodies_are_opened_within_bounds() {
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let limits = Limits {
-        body_bytes: 1 << 20,
-        depth: 200,
         body_time: Duration::from_millis(200),
+        ..LIMITS
     };
     let ingestor = Ingestor::start_with(limits).await;
     let answer = raw_put(&ingestor, "Content-Length: 100", b"{").await;

@@ -3,7 +3,7 @@
 use api::{Code, ServiceError};
 
 /// An error of the speed store. Never holds content.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Redis cannot be reached, is loading, or does not answer in time: try again.
     #[error("redis cannot be reached or does not answer")]
@@ -14,6 +14,9 @@ pub enum StoreError {
     /// Redis was restarted or emptied while an answer was being read: ask again.
     #[error("redis was restarted or emptied meanwhile")]
     Restarted,
+    /// This process is stopping: what was to be stored was not.
+    #[error("the service is stopping")]
+    Stopping,
     /// Redis answers, but refuses: rights, a wrong type under one of our keys, a bug.
     #[error("redis refuses a command (code {})", .0.code().unwrap_or("none"))]
     Refused(#[source] redis::RedisError),
@@ -62,9 +65,10 @@ impl From<redis::RedisError> for StoreError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         let code = match &error {
-            StoreError::Unavailable(_) | StoreError::OutOfMemory(_) | StoreError::Restarted => {
-                Code::Unavailable
-            }
+            StoreError::Unavailable(_)
+            | StoreError::OutOfMemory(_)
+            | StoreError::Restarted
+            | StoreError::Stopping => Code::Unavailable,
             StoreError::Volatile(_) | StoreError::Address => Code::Precondition,
             StoreError::Refused(_) | StoreError::Corrupt(_) => return Self::internal(&error),
         };

@@ -42,9 +42,21 @@ pub struct TypeCounts {
 impl RedisHealth {
     /// Whether more than nine tenths of the memory allowed are used.
     pub fn is_short(&self) -> bool {
-        self.maxmemory > 0 && self.used_memory.saturating_mul(10) > self.maxmemory.saturating_mul(9)
+        self.is_above(90)
+    }
+
+    /// Whether what is left is to be kept for readings.
+    pub fn is_nearly_full(&self) -> bool {
+        self.is_above(NEARLY_FULL_PERCENT)
+    }
+
+    fn is_above(&self, percent: u64) -> bool {
+        self.maxmemory > 0 && self.used_memory.saturating_mul(100) > self.maxmemory.saturating_mul(percent)
     }
 }
+
+/// Of a hundred bytes allowed, so many may be used before previews are no longer taken.
+const NEARLY_FULL_PERCENT: u64 = 95;
 
 impl SpeedStore {
     /// Refuses settings that can lose what was acknowledged, unless `allow_volatile`.

@@ -14,6 +14,7 @@
 //! | `mark` | hash | type → the tail's last finished reading: n, `as_of`, bound, xmin, timeline |
 //! | `life` | string | a token that is gone when the data are gone; with Redis' `run_id` it tells one life of the store from another |
 //! | `seen:{type}:{id}`, `seen-delete:{type}:{id}` | string | version of a webhook, or that a DELETE came, for ten minutes: to count what the tail saw first |
+//! | `webhooks` | hash | type → when its last webhook was accepted, by whichever ingestor |
 //! | `types` | set | resource types that views need, as last heard from the batch layer |
 //! | `dead` | stream | what could not be accepted: reason, SHA-256 and size, never the body |
 //!
@@ -24,6 +25,7 @@ mod changes;
 mod codec;
 mod connection;
 mod error;
+mod grouped;
 mod health;
 mod leaving;
 mod offer;
@@ -36,6 +38,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tokio::sync::watch;
 
 use connection::Connection;
+use grouped::Grouped;
 
 pub use changes::{ChangesRead, Recent};
 pub use error::StoreError;
@@ -49,6 +52,8 @@ const LIFE: &str = "life";
 const MARK: &str = "mark";
 /// Key: the types that views need.
 const TYPES: &str = "types";
+/// Key: when the last webhook of each type came.
+const WEBHOOKS: &str = "webhooks";
 /// Key: what could not be accepted.
 const DEAD: &str = "dead";
 
@@ -75,6 +80,28 @@ impl TypeKey {
             Self::Seen => "seen",
             Self::SeenDelete => "seen-delete",
         }
+    }
+}
+
+/// How keys are named.
+#[derive(Debug, Clone)]
+struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    fn named(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The key of a kind that exists once for each type.
+    fn of_type(&self, kind: TypeKey, resource_type: &str) -> String {
+        format!("{}{}:{resource_type}", self.prefix, kind.name())
+    }
+
+    /// What the keys of a type's readings begin with.
+    fn of_readings(&self, resource_type: &str) -> String {
+        format!("{}{resource_type}:", self.prefix)
     }
 }
 
@@ -108,6 +135,8 @@ pub struct SpeedStore {
     writes: Connection,
     /// For answers that may be large, so that no webhook waits behind one.
     reads: Connection,
+    previews: Grouped,
+    keys: Keys,
     settings: StoreSettings,
     changed: watch::Sender<u64>,
 }
@@ -125,11 +154,17 @@ impl SpeedStore {
             let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone());
             manager.map(Connection).map_err(|_| StoreError::Address)
         };
+        let (writes, reads, changed) = (connection()?, connection()?, watch::Sender::new(0));
+        let keys = Keys {
+            prefix: settings.key_prefix.clone(),
+        };
         Ok(Self {
-            writes: connection()?,
-            reads: connection()?,
+            previews: Grouped::begin(writes.clone(), keys.clone(), &settings, changed.clone()),
+            writes,
+            reads,
+            keys,
             settings,
-            changed: watch::Sender::new(0),
+            changed,
         })
     }
 
@@ -154,17 +189,15 @@ impl SpeedStore {
     }
 
     fn key(&self, name: &str) -> String {
-        format!("{}{name}", self.settings.key_prefix)
+        self.keys.named(name)
     }
 
-    /// The key of a kind that exists once for each type.
     fn type_key(&self, kind: TypeKey, resource_type: &str) -> String {
-        format!("{}{}:{resource_type}", self.settings.key_prefix, kind.name())
+        self.keys.of_type(kind, resource_type)
     }
 
-    /// What the keys of a type's readings begin with.
     fn reading_prefix(&self, resource_type: &str) -> String {
-        format!("{}{resource_type}:", self.settings.key_prefix)
+        self.keys.of_readings(resource_type)
     }
 }
 

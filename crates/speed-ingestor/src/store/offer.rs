@@ -7,14 +7,15 @@ use fhir_core::{
     resource::{Content, State},
 };
 
-use super::{DEAD, LIFE, Life, MARK, SpeedStore, StoreError, TYPES, TypeKey, codec, scripts};
+use super::{
+    DEAD, LIFE, Life, MARK, SpeedStore, StoreError, TYPES, TypeKey, WEBHOOKS, codec, grouped::SEEN_SECONDS,
+    scripts,
+};
 
 /// Readings in one script: it holds up Redis for less than a millisecond or two.
 const READINGS_A_SCRIPT: usize = 200;
 /// Bytes in one script, if there is more than one reading in it.
 const BYTES_A_SCRIPT: usize = 4 * 1024 * 1024;
-/// How long a webhook's version is remembered: much longer than a tail round, and than HAPI goes on trying (57 s).
-const SEEN_SECONDS: u32 = 600;
 /// Dead letters kept, about: the newest.
 const DEAD_LETTERS: usize = 10_000;
 
@@ -82,37 +83,44 @@ impl SpeedStore {
         state: &State,
         received: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
-        let mut offer = scripts::OFFER_PREVIEW.prepare_invoke();
-        offer
-            .key(self.type_key(TypeKey::Previews, resource_type))
-            .key(self.type_key(TypeKey::PreviewBytes, resource_type))
-            .key(format!(
-                "{}:{}",
-                self.type_key(TypeKey::Seen, resource_type),
-                state.id
-            ))
-            .arg(codec::encode_preview(state, received))
-            .arg(self.settings.max_previews)
-            .arg(self.settings.max_preview_bytes)
-            .arg(state.version)
-            .arg(SEEN_SECONDS);
-        let dropped = offer.invoke_async(&mut self.writes.clone()).await?;
-        self.notify();
-        Ok(dropped)
+        let entry = codec::encode_preview(state, received);
+        self.previews
+            .store(resource_type, &state.id, state.version, received, entry)
+            .await
     }
 
     /// Notes that a DELETE of a resource has come, and returns the mark of its type.
-    pub async fn note_delete(&self, resource_type: &str, id: &str) -> Result<Option<Position>, StoreError> {
+    pub async fn note_delete(
+        &self,
+        resource_type: &str,
+        id: &str,
+        received: DateTime<Utc>,
+    ) -> Result<Option<Position>, StoreError> {
         let mut note = scripts::NOTE_DELETE.prepare_invoke();
         note.key(self.key(MARK))
+            .key(self.key(WEBHOOKS))
             .key(format!(
                 "{}:{id}",
                 self.type_key(TypeKey::SeenDelete, resource_type)
             ))
             .arg(resource_type)
-            .arg(SEEN_SECONDS);
+            .arg(SEEN_SECONDS)
+            .arg(received.timestamp_micros());
         let mark: Option<String> = note.invoke_async(&mut self.writes.clone()).await?;
         mark.as_deref().map(codec::decode_position).transpose()
+    }
+
+    /// When the last webhook of each type came, to whichever ingestor.
+    pub async fn last_webhooks(&self) -> Result<Vec<(String, DateTime<Utc>)>, StoreError> {
+        let all: Vec<(String, i64)> = redis::cmd("HGETALL")
+            .arg(self.key(WEBHOOKS))
+            .query_async(&mut self.writes.clone())
+            .await?;
+        let corrupt = StoreError::Corrupt("webhooks");
+        all.into_iter()
+            .map(|(resource_type, at)| Some((resource_type, DateTime::from_timestamp_micros(at)?)))
+            .collect::<Option<_>>()
+            .ok_or(corrupt)
     }
 
     /// The tail's last finished reading of a type.

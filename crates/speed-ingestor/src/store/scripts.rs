@@ -19,7 +19,7 @@ macro_rules! script {
 
 pub(super) static BEGIN: LazyLock<Script> = in_a_life!("lua/begin.lua");
 pub(super) static OFFER_READINGS: LazyLock<Script> = in_a_life!("lua/offer_readings.lua");
-pub(super) static OFFER_PREVIEW: LazyLock<Script> = script!("lua/offer_preview.lua");
+pub(super) static OFFER_PREVIEWS: LazyLock<Script> = script!("lua/offer_previews.lua");
 pub(super) static NOTE_DELETE: LazyLock<Script> = script!("lua/note_delete.lua");
 pub(super) static SET_MARK: LazyLock<Script> = in_a_life!("lua/set_mark.lua");
 pub(super) static READ_CHANGES: LazyLock<Script> = in_a_life!("lua/read_changes.lua");

@@ -1,0 +1,129 @@
+//! `make bench-speed`: the webhook beside `redis-benchmark`'s SET, same bytes, connections and persistence, in turn on the same cores; and how long a webhook
+//! takes from its acceptance to a reader of Changes.
+//!
+//! What runs is what a hospital runs: the built ingestor and refresher as processes, PostgreSQL with HAPI's tables for the tail's rounds, Redis with
+//! an append-only file, and a reader of Changes as the merger is one. The load comes from a process of this program. `docs/speed-layer.md` says
+//! how to run it and what the lines mean.
+#![expect(clippy::print_stdout, reason = "the figures are this program's output")]
+#![expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
+
+mod load;
+mod peer;
+mod reader;
+mod servers;
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use load::{Loaded, Order};
+use servers::Servers;
+
+/// Runs of each side; the median counts.
+const ROUNDS: usize = 3;
+/// Webhooks a second while the way to a reader is timed: five times what HAPI writes on two cores.
+const STEADY: u64 = 2_000;
+
+/// What `make bench-speed` is told.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    hidden: Option<Hidden>,
+    /// How long each run of the load takes.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Connections of both sides.
+    #[arg(long, default_value_t = 50)]
+    connections: usize,
+    /// Bytes of a body, and of a SET's value.
+    #[arg(long, default_value_t = 1024)]
+    bytes: usize,
+    /// `appendfsync` of Redis.
+    #[arg(long, value_delimiter = ',', default_values_t = ["everysec".to_owned(), "always".to_owned()])]
+    fsync: Vec<String>,
+    /// `cargo bench` adds it.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Hidden {
+    /// Sends webhooks.
+    #[command(hide = true)]
+    Load(Order),
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let mut runtime = match &arguments.hidden {
+        // The load has one core at most.
+        Some(Hidden::Load(_)) => tokio::runtime::Builder::new_current_thread(),
+        None => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.enable_all().build()?.block_on(async {
+        match &arguments.hidden {
+            Some(Hidden::Load(order)) => load::obey(order).await,
+            None => tokio::select! {
+                done = measure(&arguments) => done,
+                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            },
+        }
+    })
+}
+
+async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
+    for fsync in &arguments.fsync {
+        let servers = Servers::start(fsync).await?;
+        let reader = reader::Reader::start(&servers.speed_grpc()?).await?;
+        // Connections, pages and branches warm up.
+        servers.load(arguments, Duration::from_secs(1), None).await?;
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let loaded = servers
+                .load(arguments, Duration::from_secs(arguments.seconds), None)
+                .await?;
+            ours.push(loaded);
+            theirs.push(peer::sets_per_second(&servers, arguments).await?);
+        }
+        print_throughput(fsync, arguments, ours, theirs);
+        reader.forget();
+        servers
+            .load(arguments, Duration::from_secs(arguments.seconds), Some(STEADY))
+            .await?;
+        let times = reader.times().await?;
+        println!(
+            "-- appendfsync {fsync}: accepted -> handed to a reader of Changes, at {STEADY} webhooks/s: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms of {}",
+            times.percentile(0.5),
+            times.percentile(0.99),
+            times.percentile(1.0),
+            times.count()
+        );
+    }
+    Ok(())
+}
+
+fn print_throughput(fsync: &str, arguments: &Arguments, mut ours: Vec<Loaded>, mut theirs: Vec<f64>) {
+    ours.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
+    theirs.sort_by(f64::total_cmp);
+    let (one, sets) = (&ours[ours.len() / 2], theirs[theirs.len() / 2]);
+    println!(
+        "-- appendfsync {fsync}, {} connections, {} bytes: {:.0} webhooks/s (answered after p50 {:.2} ms, p99 {:.2} ms); the load's own share: {:.0} % of a core; ingestor {:.0} %, redis {:.0} %",
+        arguments.connections,
+        arguments.bytes,
+        one.per_second(),
+        one.p50_ms,
+        one.p99_ms,
+        100.0 * one.cpu_seconds / one.seconds,
+        100.0 * one.ingestor_cpu_seconds / one.seconds,
+        100.0 * one.redis_cpu_seconds / one.seconds,
+    );
+    let name = if fsync == "everysec" {
+        "webhooks_vs_redis_set".to_owned()
+    } else {
+        format!("webhooks_vs_redis_set_{fsync}")
+    };
+    println!(
+        "RATIO {name} {:.2} ({:.0} webhooks/s / {sets:.0} SET/s)",
+        one.per_second() / sets,
+        one.per_second()
+    );
+}

@@ -1,0 +1,199 @@
+//! Previews on their way into Redis, in groups: while one group is under way the next one gathers, and each type of a group takes one script. So a flood of
+//! webhooks costs Redis a few hundred scripts a second, and with `appendfsync always` as few writes to the disk; a single one waits for nobody.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use futures::future::join_all;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Connection, Keys, StoreError, StoreSettings, TypeKey, WEBHOOKS, scripts};
+
+/// Previews of a group, of all types.
+const PREVIEWS_A_GROUP: usize = 256;
+/// Bytes in one script, if there is more than one preview in it: it holds up Redis for a millisecond or two.
+const BYTES_A_SCRIPT: usize = 4 * 1024 * 1024;
+/// How long a webhook's version is remembered: much longer than a tail round, and than HAPI goes on trying (57 s).
+pub(super) const SEEN_SECONDS: u32 = 600;
+
+/// How many older previews had to go for one.
+type Stored = Result<u64, StoreError>;
+
+/// A preview that is to be stored.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    resource_type: String,
+    id: String,
+    version: i64,
+    received: DateTime<Utc>,
+    /// As it will lie in Redis.
+    entry: Vec<u8>,
+    told: oneshot::Sender<Stored>,
+}
+
+/// Where previews are handed in. Cheap to clone; with the last clone the work ends.
+#[derive(Debug, Clone)]
+pub(super) struct Grouped(mpsc::Sender<Waiting>);
+
+impl Grouped {
+    /// Begins the work. Needs a tokio runtime.
+    pub(super) fn begin(
+        writes: Connection,
+        keys: Keys,
+        settings: &StoreSettings,
+        changed: watch::Sender<u64>,
+    ) -> Self {
+        let (sender, waiting) = mpsc::channel(PREVIEWS_A_GROUP);
+        let this = Writer {
+            writes,
+            keys,
+            max_previews: settings.max_previews,
+            max_preview_bytes: settings.max_preview_bytes,
+            changed,
+        };
+        tokio::spawn(this.run(waiting));
+        Self(sender)
+    }
+
+    /// Waits until Redis has it; tells how many older previews had to go.
+    pub(super) async fn store(
+        &self,
+        resource_type: &str,
+        id: &str,
+        version: i64,
+        received: DateTime<Utc>,
+        entry: Vec<u8>,
+    ) -> Stored {
+        let (told, answer) = oneshot::channel();
+        let waiting = Waiting {
+            resource_type: resource_type.to_owned(),
+            id: id.to_owned(),
+            version,
+            received,
+            entry,
+            told,
+        };
+        self.0.send(waiting).await.map_err(|_| StoreError::Stopping)?;
+        answer.await.map_err(|_| StoreError::Stopping)?
+    }
+}
+
+struct Writer {
+    writes: Connection,
+    keys: Keys,
+    max_previews: u32,
+    max_preview_bytes: u64,
+    changed: watch::Sender<u64>,
+}
+
+impl Writer {
+    async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
+        let mut group = Vec::with_capacity(PREVIEWS_A_GROUP);
+        while waiting.recv_many(&mut group, PREVIEWS_A_GROUP).await > 0 {
+            // One after the other: what comes meanwhile is the next group.
+            join_all(
+                scripts_of(&mut group)
+                    .into_iter()
+                    .map(|script| self.store(script)),
+            )
+            .await;
+            self.changed.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Previews of one type, in the order in which they came.
+    async fn store(&self, previews: Vec<Waiting>) {
+        let Some(last) = previews.last() else { return };
+        let of_type = |kind| self.keys.of_type(kind, &last.resource_type);
+        let mut offer = scripts::OFFER_PREVIEWS.prepare_invoke();
+        offer
+            .key(of_type(TypeKey::Previews))
+            .key(of_type(TypeKey::PreviewBytes))
+            .key(self.keys.named(WEBHOOKS))
+            .arg(&last.resource_type)
+            .arg(last.received.timestamp_micros())
+            .arg(of_type(TypeKey::Seen) + ":")
+            .arg(self.max_previews)
+            .arg(self.max_preview_bytes)
+            .arg(SEEN_SECONDS);
+        for preview in &previews {
+            offer.arg(&preview.id).arg(preview.version).arg(&preview.entry);
+        }
+        let stored: Stored = offer
+            .invoke_async(&mut self.writes.clone())
+            .await
+            .map_err(StoreError::from);
+        let mut dropped = stored.as_ref().copied().unwrap_or_default();
+        for preview in previews {
+            // Counted once. Whoever no longer waits is not told.
+            let told = stored.clone().map(|_| std::mem::take(&mut dropped));
+            let _gone = preview.told.send(told);
+        }
+    }
+}
+
+/// Takes a group apart: one script for each type, and one more for each four megabytes.
+fn scripts_of(group: &mut Vec<Waiting>) -> Vec<Vec<Waiting>> {
+    let mut types: BTreeMap<String, Vec<Vec<Waiting>>> = BTreeMap::new();
+    for preview in group.drain(..) {
+        let scripts = types.entry(preview.resource_type.clone()).or_default();
+        let fits = scripts
+            .last()
+            .is_some_and(|script| bytes_of(script) + preview.entry.len() <= BYTES_A_SCRIPT);
+        match scripts.last_mut() {
+            Some(script) if fits => script.push(preview),
+            _ => scripts.push(vec![preview]),
+        }
+    }
+    types.into_values().flatten().collect()
+}
+
+fn bytes_of(script: &[Waiting]) -> usize {
+    script.iter().map(|preview| preview.entry.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(resource_type: &str, version: i64, bytes: usize) -> Waiting {
+        Waiting {
+            resource_type: resource_type.to_owned(),
+            id: "a".to_owned(),
+            version,
+            received: DateTime::UNIX_EPOCH,
+            entry: vec![b' '; bytes],
+            told: oneshot::channel().0,
+        }
+    }
+
+    fn taken_apart(mut group: Vec<Waiting>) -> Vec<Vec<i64>> {
+        let scripts = scripts_of(&mut group);
+        scripts
+            .iter()
+            .map(|script| script.iter().map(|preview| preview.version).collect())
+            .collect()
+    }
+
+    #[test]
+    fn a_group_takes_a_script_a_type_in_the_order_in_which_previews_came() {
+        let group = vec![
+            waiting("Patient", 1, 10),
+            waiting("Goal", 2, 10),
+            waiting("Patient", 3, 10),
+        ];
+        assert_eq!(taken_apart(group), [vec![2], vec![1, 3]]);
+    }
+
+    #[test]
+    fn a_script_is_bounded_in_bytes_and_takes_one_preview_at_least() {
+        let large = BYTES_A_SCRIPT - 10;
+        let group = vec![
+            waiting("Patient", 1, large),
+            waiting("Patient", 2, 10),
+            waiting("Patient", 3, 1),
+            waiting("Patient", 4, BYTES_A_SCRIPT * 2),
+        ];
+        assert_eq!(taken_apart(group), [vec![1, 2], vec![3], vec![4]]);
+    }
+}

@@ -1,0 +1,100 @@
+//! Law 5 while the memory of Redis is short: a webhook is acknowledged without its preview only where the tail is known to come by.
+
+use std::time::Duration;
+
+use e2e::redis::{Redis, Settings};
+use e2e::server::Lifetime;
+use reqwest::{StatusCode, header};
+
+use crate::kit::{Ingestor, LIMITS, SECRET, http, store};
+use daemon::{Clock as _, SystemClock};
+
+async fn put(ingestor: &Ingestor, bytes: usize) -> reqwest::Response {
+    let filling = "x".repeat(bytes);
+    let body = format!(
+        r#"{{"resourceType":"Patient","id":"a","meta":{{"versionId":"3","lastUpdated":"2026-01-31T10:09:44.706+00:00"}},"x":"{filling}"}}"#
+    );
+    http()
+        .put(format!("{}/fhir/Patient/a", ingestor.base))
+        .bearer_auth(SECRET)
+        .body(body)
+        .send()
+        .await
+        .unwrap()
+}
+
+async fn previews(ingestor: &Ingestor) -> usize {
+    ingestor.store.counts("Patient").await.unwrap().previews as usize
+}
+
+#[tokio::test]
+async fn law_5_where_there_is_no_room_the_tail_stands_in_while_it_is_well() {
+    let ingestor = Ingestor::start().await;
+    assert_eq!(put(&ingestor, 10).await.status(), StatusCode::OK);
+    assert_eq!(previews(&ingestor).await, 1);
+    ingestor.gate.open_nearly_full();
+    let before = ingestor.hapi.readings();
+    assert_eq!(put(&ingestor, 10).await.status(), StatusCode::OK);
+    assert_eq!(
+        previews(&ingestor).await,
+        1,
+        "what memory is left is for readings"
+    );
+    ingestor.tail.finish_one().await;
+    assert!(ingestor.hapi.readings() > before);
+
+    ingestor.hapi.fails(true);
+    e2e::deadline::until("an unhealthy tail", Duration::from_secs(10), async || {
+        ingestor.tail.health(SystemClock.now()).err()
+    })
+    .await
+    .unwrap();
+    let refused = put(&ingestor, 10).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    let said = refused.text().await.unwrap();
+    assert!(
+        said.contains("nearly full") && said.contains("previews are not taken"),
+        "{said}"
+    );
+
+    ingestor.gate.open();
+    assert_eq!(
+        put(&ingestor, 10).await.status(),
+        StatusCode::OK,
+        "there is room again"
+    );
+}
+
+#[tokio::test]
+async fn law_5_a_redis_that_is_full_all_the_same_is_no_reason_to_lose_or_to_lie() {
+    let options = vec![("maxmemory".to_owned(), "6mb".to_owned())];
+    let redis = Redis::start_with(Settings {
+        options,
+        lifetime: Lifetime::Program,
+    })
+    .await
+    .unwrap();
+    let store = store(&redis);
+    let ingestor = Ingestor::start_over((redis, store), LIMITS, None).await;
+    let mut accepted = 0;
+    let said = loop {
+        let answer = put(&ingestor, 200_000).await;
+        match answer.status() {
+            StatusCode::OK => accepted += 1,
+            status => break (status, answer.text().await.unwrap()),
+        }
+        assert!(accepted < 2_000, "redis is never full");
+        if accepted > 60 {
+            // Full by now, and the tail, which writes its mark there too, fails as well: then nothing is promised.
+            ingestor.tail.wake();
+        }
+    };
+    let kept = previews(&ingestor).await;
+    println!(
+        "{accepted} accepted, {kept} of them kept as previews, then {}",
+        said.0
+    );
+    assert!(kept > 5 && said.0 == StatusCode::SERVICE_UNAVAILABLE, "{said:?}");
+    assert!(said.1.contains("out of memory"), "{said:?}");
+}
