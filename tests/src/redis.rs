@@ -104,6 +104,7 @@ impl Redis {
             time_to_live: TimeDelta::hours(24),
             max_previews: 10_000,
             max_preview_bytes: 32 * 1024 * 1024,
+            wait_for_disk: false,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(3),
         }

@@ -40,6 +40,7 @@ pub struct SpeedConfig {
 struct RedisConfig {
     url: Secret,
     allow_volatile: bool,
+    wait_for_disk: bool,
     key_prefix: String,
     #[serde(with = "seconds")]
     connect_timeout_seconds: Duration,
@@ -136,6 +137,7 @@ impl SpeedConfig {
             time_to_live: span(self.store.time_to_live_seconds),
             max_previews: self.store.max_previews,
             max_preview_bytes: self.store.max_preview_bytes,
+            wait_for_disk: self.redis.wait_for_disk,
             connect_timeout: self.redis.connect_timeout_seconds,
             response_timeout: self.redis.response_timeout_seconds,
         }

@@ -108,7 +108,9 @@ impl RedisUpkeep {
                 match &result {
                     Ok(()) if state == NEARLY_FULL => tracing::error!("{NEARLY_FULL}"),
                     Ok(()) => tracing::info!("redis is there, and keeps what it acknowledges"),
-                    Err(error @ StoreError::Volatile(_)) => tracing::error!(%error, "webhooks are refused"),
+                    Err(error @ (StoreError::Volatile(_) | StoreError::CannotWait(_))) => {
+                        tracing::error!(%error, "webhooks are refused");
+                    }
                     Err(error) => tracing::warn!(%error, "redis"),
                 }
                 said = state;

@@ -12,5 +12,6 @@ mod privacy;
 mod rows;
 mod shell;
 mod stack;
+mod subscription;
 mod webhook_outage;
 mod writers;

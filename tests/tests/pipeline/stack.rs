@@ -21,6 +21,7 @@ pub(crate) async fn shared() -> anyhow::Result<MappedMutexGuard<'static, Stack>>
         let started = Stack::start(&Options::default()).await?;
         let operator = Operator::connect(&started.batch.address("grpc")?).await?;
         operator.all_active(Duration::from_mins(1)).await?;
+        bound_redis(&started.servers.redis.url()).await?;
         *stack = Some(started);
     }
     let mut stack = MutexGuard::map(stack, |stack| stack.as_mut().expect("started above"));
@@ -37,6 +38,18 @@ pub(crate) async fn shared() -> anyhow::Result<MappedMutexGuard<'static, Stack>>
         }
     }
     Ok(stack)
+}
+
+/// What operators give to Redis is small beside a bulk load.
+async fn bound_redis(url: &str) -> anyhow::Result<()> {
+    let mut connection = redis::Client::open(url)?
+        .get_multiplexed_async_connection()
+        .await?;
+    redis::cmd("CONFIG")
+        .arg(["SET", "maxmemory", "64mb"])
+        .query_async::<()>(&mut connection)
+        .await?;
+    Ok(())
 }
 
 /// Clients of a stack.

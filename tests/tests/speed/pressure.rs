@@ -98,3 +98,25 @@ async fn law_5_a_redis_that_is_full_all_the_same_is_no_reason_to_lose_or_to_lie(
     assert!(kept > 5 && said.0 == StatusCode::SERVICE_UNAVAILABLE, "{said:?}");
     assert!(said.1.contains("out of memory"), "{said:?}");
 }
+
+#[tokio::test]
+async fn a_redis_that_cannot_wait_for_its_disk_is_refused() {
+    let redis = Redis::start().await.unwrap();
+    let settings = speed_ingestor::store::StoreSettings {
+        wait_for_disk: true,
+        ..redis.store_settings()
+    };
+    let store = speed_ingestor::store::SpeedStore::open(settings).unwrap();
+    let version = store.health().await.unwrap().version;
+    let checked = store.check(true).await;
+    let state = crate::kit::state("a", 1);
+    let offered = store.offer_preview("Patient", &state, crate::kit::at(1)).await;
+    // Debian's Redis of today has no WAITAOF; a newer one waits, and tells so.
+    if version.starts_with("7.0") {
+        assert!(checked.unwrap_err().to_string().contains("7.2"));
+        offered.unwrap_err();
+    } else {
+        checked.unwrap();
+        assert_eq!(offered.unwrap(), 0);
+    }
+}

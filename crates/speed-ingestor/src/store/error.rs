@@ -14,6 +14,9 @@ pub enum StoreError {
     /// Redis was restarted or emptied while an answer was being read: ask again.
     #[error("redis was restarted or emptied meanwhile")]
     Restarted,
+    /// It is in the memory of Redis, and not on its disk in time.
+    #[error("redis did not bring its append-only file to the disk in time")]
+    NotSynced,
     /// This process is stopping: what was to be stored was not.
     #[error("the service is stopping")]
     Stopping,
@@ -28,6 +31,9 @@ pub enum StoreError {
     /// The address of Redis cannot be used. (The address is not shown: it may hold a password.)
     #[error("redis.url is not an address such as redis://127.0.0.1:6379/0")]
     Address,
+    /// `redis.wait_for_disk` is set, and this Redis has no `WAITAOF`.
+    #[error("redis.wait_for_disk needs Redis 7.2 or newer, this is {0}")]
+    CannotWait(String),
     /// Settings of Redis that can lose what was acknowledged.
     #[error("redis can lose acknowledged data: {}; or allow it with redis.allow_volatile = true", .0.join("; "))]
     Volatile(Vec<String>),
@@ -68,8 +74,9 @@ impl From<StoreError> for ServiceError {
             StoreError::Unavailable(_)
             | StoreError::OutOfMemory(_)
             | StoreError::Restarted
+            | StoreError::NotSynced
             | StoreError::Stopping => Code::Unavailable,
-            StoreError::Volatile(_) | StoreError::Address => Code::Precondition,
+            StoreError::Volatile(_) | StoreError::CannotWait(_) | StoreError::Address => Code::Precondition,
             StoreError::Refused(_) | StoreError::Corrupt(_) => return Self::internal(&error),
         };
         Self::new(code, error.to_string())

@@ -1,7 +1,7 @@
 //! Previews on their way into Redis, in groups: while one group is under way the next one gathers, and each type of a group takes one script. So a flood of
 //! webhooks costs Redis a few hundred scripts a second, and with `appendfsync always` as few writes to the disk; a single one waits for nobody.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
@@ -49,6 +49,8 @@ impl Grouped {
             keys,
             max_previews: settings.max_previews,
             max_preview_bytes: settings.max_preview_bytes,
+            // Redis answers within the time that it has for an answer.
+            sync_time: settings.wait_for_disk.then(|| settings.response_timeout * 9 / 10),
             changed,
         };
         tokio::spawn(this.run(waiting));
@@ -83,6 +85,7 @@ struct Writer {
     keys: Keys,
     max_previews: u32,
     max_preview_bytes: u64,
+    sync_time: Option<Duration>,
     changed: watch::Sender<u64>,
 }
 
@@ -91,19 +94,27 @@ impl Writer {
         let mut group = Vec::with_capacity(PREVIEWS_A_GROUP);
         while waiting.recv_many(&mut group, PREVIEWS_A_GROUP).await > 0 {
             // One after the other: what comes meanwhile is the next group.
-            join_all(
-                scripts_of(&mut group)
-                    .into_iter()
-                    .map(|script| self.store(script)),
-            )
-            .await;
+            let scripts = scripts_of(&mut group);
+            let stored = join_all(scripts.iter().map(|script| self.store(script))).await;
+            let on_disk = match self.sync_time {
+                Some(most) if stored.iter().any(Result::is_ok) => self.sync(most).await,
+                _ => Ok(()),
+            };
+            for (script, stored) in scripts.into_iter().zip(stored) {
+                tell(
+                    script,
+                    &stored.and_then(|dropped| on_disk.clone().map(|()| dropped)),
+                );
+            }
             self.changed.send_modify(|count| *count += 1);
         }
     }
 
     /// Previews of one type, in the order in which they came.
-    async fn store(&self, previews: Vec<Waiting>) {
-        let Some(last) = previews.last() else { return };
+    async fn store(&self, previews: &[Waiting]) -> Stored {
+        let Some(last) = previews.last() else {
+            return Ok(0);
+        };
         let of_type = |kind| self.keys.of_type(kind, &last.resource_type);
         let mut offer = scripts::OFFER_PREVIEWS.prepare_invoke();
         offer
@@ -116,19 +127,35 @@ impl Writer {
             .arg(self.max_previews)
             .arg(self.max_preview_bytes)
             .arg(SEEN_SECONDS);
-        for preview in &previews {
+        for preview in previews {
             offer.arg(&preview.id).arg(preview.version).arg(&preview.entry);
         }
-        let stored: Stored = offer
-            .invoke_async(&mut self.writes.clone())
-            .await
-            .map_err(StoreError::from);
-        let mut dropped = stored.as_ref().copied().unwrap_or_default();
-        for preview in previews {
-            // Counted once. Whoever no longer waits is not told.
-            let told = stored.clone().map(|_| std::mem::take(&mut dropped));
-            let _gone = preview.told.send(told);
+        Ok(offer.invoke_async(&mut self.writes.clone()).await?)
+    }
+
+    /// Waits until the append-only file is on the disk. The connection waits too, so it is nobody else's.
+    async fn sync(&self, most: Duration) -> Result<(), StoreError> {
+        let (own, _replicas): (u64, u64) = redis::cmd("WAITAOF")
+            .arg(1)
+            .arg(0)
+            .arg(u64::try_from(most.as_millis()).unwrap_or(u64::MAX))
+            .query_async(&mut self.writes.clone())
+            .await?;
+        if own == 1 {
+            Ok(())
+        } else {
+            Err(StoreError::NotSynced)
         }
+    }
+}
+
+/// Tells whoever waits for these; whoever no longer does is not told.
+fn tell(previews: Vec<Waiting>, stored: &Stored) {
+    let mut dropped = stored.as_ref().copied().unwrap_or_default();
+    for preview in previews {
+        // Counted once.
+        let told = stored.clone().map(|_| std::mem::take(&mut dropped));
+        let _gone = preview.told.send(told);
     }
 }
 

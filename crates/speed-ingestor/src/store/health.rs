@@ -45,6 +45,15 @@ impl RedisHealth {
         self.is_above(90)
     }
 
+    /// Whether it has `WAITAOF`.
+    fn can_wait_for_disk(&self) -> bool {
+        let mut numbers = self
+            .version
+            .split('.')
+            .map(|number| number.parse::<u32>().unwrap_or(0));
+        (numbers.next(), numbers.next()) >= (Some(7), Some(2))
+    }
+
     /// Whether what is left is to be kept for readings.
     pub fn is_nearly_full(&self) -> bool {
         self.is_above(NEARLY_FULL_PERCENT)
@@ -59,9 +68,12 @@ impl RedisHealth {
 const NEARLY_FULL_PERCENT: u64 = 95;
 
 impl SpeedStore {
-    /// Refuses settings that can lose what was acknowledged, unless `allow_volatile`.
+    /// Refuses settings that can lose what was acknowledged, unless `allow_volatile`; and a Redis that cannot do what it is asked to.
     pub async fn check(&self, allow_volatile: bool) -> Result<RedisHealth, StoreError> {
         let health = self.health().await?;
+        if self.settings.wait_for_disk && !health.can_wait_for_disk() {
+            return Err(StoreError::CannotWait(health.version));
+        }
         if health.volatile.is_empty() || allow_volatile {
             Ok(health)
         } else {
@@ -164,6 +176,24 @@ mod tests {
             volatile[0].contains("appendonly yes") && volatile[1].contains("noeviction"),
             "{volatile:?}"
         );
+    }
+
+    #[test]
+    fn only_a_redis_of_7_2_can_wait_for_its_disk() {
+        for (version, can) in [
+            ("7.2.0", true),
+            ("8.0.1", true),
+            ("10.0", true),
+            ("7.0.15", false),
+            ("6.2", false),
+            ("", false),
+        ] {
+            let health = RedisHealth {
+                version: version.to_owned(),
+                ..RedisHealth::default()
+            };
+            assert_eq!(health.can_wait_for_disk(), can, "{version}");
+        }
     }
 
     #[test]

@@ -118,6 +118,8 @@ pub struct StoreSettings {
     pub max_previews: u32,
     /// Most bytes of previews waiting, of a type.
     pub max_preview_bytes: u64,
+    /// Whether a preview is acknowledged only once Redis has it on its disk (`WAITAOF`).
+    pub wait_for_disk: bool,
     /// How long Redis may take to be connected to.
     pub connect_timeout: Duration,
     /// How long Redis may take to answer.
@@ -159,7 +161,7 @@ impl SpeedStore {
             prefix: settings.key_prefix.clone(),
         };
         Ok(Self {
-            previews: Grouped::begin(writes.clone(), keys.clone(), &settings, changed.clone()),
+            previews: Grouped::begin(connection()?, keys.clone(), &settings, changed.clone()),
             writes,
             reads,
             keys,
