@@ -11,6 +11,7 @@ mod load;
 mod peer;
 mod reader;
 mod servers;
+mod slow;
 
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         }
         print_throughput(fsync, arguments, ours, theirs);
         reader.forget();
-        servers
+        let alone = servers
             .load(arguments, Duration::from_secs(arguments.seconds), Some(STEADY))
             .await?;
         let times = reader.times().await?;
@@ -97,6 +98,19 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
             times.percentile(1.0),
             times.count()
         );
+        if fsync == "everysec" {
+            let slow = servers.slow().await?;
+            let beside = servers
+                .load(arguments, Duration::from_secs(arguments.seconds), Some(STEADY))
+                .await?;
+            println!(
+                "RATIO slow_connections_p99 {:.2} ({:.2} ms beside {} slow connections / {:.2} ms without)",
+                beside.p99_ms / alone.p99_ms,
+                beside.p99_ms,
+                slow.count(),
+                alone.p99_ms
+            );
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use e2e::{
     server::{self, Lifetime},
 };
 
-use crate::{Arguments, load::Loaded};
+use crate::{Arguments, load::Loaded, slow::Slow};
 
 /// HAPI's tables, as HAPI makes them; empty.
 const SCHEMA: &str = include_str!("../../../tests/fixtures/hapi-8.8.0.sql");
@@ -67,6 +67,11 @@ impl Servers {
 
     pub(crate) fn speed_grpc(&self) -> anyhow::Result<String> {
         self.speed.address("grpc")
+    }
+
+    /// Connections that do not end what they begin.
+    pub(crate) async fn slow(&self) -> anyhow::Result<Slow> {
+        Slow::open(&self.speed.address("http")?, &format!("Bearer {SECRET}")).await
     }
 
     /// Sends webhooks from a process of its own.
