@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use api::{Code, MAX_MESSAGE_BYTES, ServiceError, speed::speed_service_server::SpeedServiceServer};
-use daemon::{ConfigError, Context, grpc::channel};
+use daemon::{
+    ConfigError, Context, Shutdown,
+    grpc::{GrpcServer, channel},
+};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::service::Routes;
 
@@ -14,6 +17,7 @@ use crate::{
     gate::Gate,
     measures::Measures,
     needed::Needed,
+    put::Taking,
     rounds::{Rounds, TailState},
     routes,
     service::Speed,
@@ -96,16 +100,21 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     };
     shutdown.spawn(rounds.run(shutdown.clone()));
 
+    let taking = Taking {
+        gate,
+        limits: config.limits(),
+        measures,
+    };
     let webhook = Webhook {
         store: store.clone(),
         tail: tail.clone(),
         needed: needed.clone(),
-        gate,
+        gate: taking.gate.clone(),
         secret: config.shared_secret(),
-        limits: config.limits(),
+        limits: taking.limits,
         in_flight: Arc::new(Semaphore::new(config.max_in_flight())),
         accepted: accepted.clone(),
-        measures,
+        measures: taking.measures.clone(),
         clock: clock.clone(),
     };
     shutdown.spawn_essential("webhook", routes::serve(listener, webhook, shutdown.clone()));
@@ -115,16 +124,19 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         tail,
         needed,
         accepted,
+        taking,
         subscriptions,
         shutdown: shutdown.clone(),
         clock,
     };
+    serve(speed, grpc, &shutdown);
+    Ok(())
+}
+
+fn serve(speed: Speed, grpc: GrpcServer, shutdown: &Shutdown) {
     let service = SpeedServiceServer::new(speed)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    shutdown.spawn_essential(
-        "grpc",
-        grpc.serve(SERVICE, Routes::new(service), shutdown.clone()),
-    );
-    Ok(())
+    let routes = Routes::new(service);
+    shutdown.spawn_essential("grpc", grpc.serve(SERVICE, routes, shutdown.clone()));
 }

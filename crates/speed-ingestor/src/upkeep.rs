@@ -96,7 +96,9 @@ impl RedisUpkeep {
             if state != said {
                 match &result {
                     Ok(()) => tracing::info!("redis is there, and keeps what it acknowledges"),
-                    Err(error @ StoreError::Volatile(_)) => tracing::error!(%error, "webhooks are refused"),
+                    Err(error @ (StoreError::Volatile(_) | StoreError::ClocksApart(_))) => {
+                        tracing::error!(%error, "webhooks are refused");
+                    }
                     Err(error) => tracing::warn!(%error, "redis"),
                 }
                 said = state;
@@ -108,7 +110,7 @@ impl RedisUpkeep {
     }
 
     async fn look(&self) -> Result<(), StoreError> {
-        let checked = self.store.check(self.allow_volatile).await;
+        let checked = self.store.check(self.allow_volatile, &*self.clock).await;
         match &checked {
             Ok(_) => {
                 self.gate.set(None);

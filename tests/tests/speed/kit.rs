@@ -24,8 +24,9 @@ use speed_ingestor::{
     gate::Gate,
     measures::Measures,
     needed::Needed,
+    put::Taking,
     rounds::{RoundSettings, Rounds, TailState},
-    store::SpeedStore,
+    store::{Recent, SpeedStore},
     tail::{ChangesReader, OpenedReading, ReadingPart},
     webhook::{Limits, Webhook},
 };
@@ -88,6 +89,17 @@ pub(crate) async fn held(store: &SpeedStore, cursor: i64) -> Vec<(String, i64, i
     while let Some(readings) = store.next_readings(&mut read).await.unwrap() {
         all.extend(readings.into_iter().map(|r| (r.state.id, r.state.version, r.n)));
     }
+    all
+}
+
+/// All that was written lately, the newest first.
+pub(crate) async fn recent(store: &SpeedStore, resource_type: &str, since: DateTime<Utc>) -> Vec<Recent> {
+    let mut walk = store.walk_recent(resource_type, since).await.unwrap();
+    let mut all = Vec::new();
+    while let Some(page) = store.next_recent(&mut walk).await.unwrap() {
+        all.extend(page);
+    }
+    all.sort_by(|a, b| (b.state.last_updated, &a.state.id).cmp(&(a.state.last_updated, &b.state.id)));
     all
 }
 
@@ -227,6 +239,7 @@ pub(crate) struct Ingestor {
     pub(crate) needed: Needed,
     pub(crate) tail: TailState,
     pub(crate) accepted: Accepted,
+    pub(crate) taking: Taking,
     pub(crate) shutdown: Shutdown,
     /// Base of the webhook.
     pub(crate) base: String,
@@ -279,6 +292,11 @@ impl Ingestor {
         shutdown.spawn(rounds.run(shutdown.clone()));
         let gate = Gate::closed("not checked");
         gate.set(None);
+        let taking = Taking {
+            gate: gate.clone(),
+            limits,
+            measures: measures.clone(),
+        };
         let webhook = Webhook {
             store: store.clone(),
             tail: tail.clone(),
@@ -303,6 +321,7 @@ impl Ingestor {
             needed,
             tail,
             accepted,
+            taking,
             shutdown,
             base,
         }

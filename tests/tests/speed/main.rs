@@ -5,7 +5,10 @@
     reason = "what a test takes for granted ends it where it does not hold"
 )]
 
+mod conditions;
 mod kit;
+mod put;
+mod scan;
 mod service;
 mod store;
 mod tail;

@@ -1,7 +1,7 @@
 //! What comes in: readings, previews, marks, types, dead letters (rules 4 and 5).
 
 use api::speed::Reading;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use fhir_core::{
     merge::Position,
     resource::{Content, State},
@@ -82,23 +82,52 @@ impl SpeedStore {
         state: &State,
         received: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
+        let (_, dropped) = self
+            .put_preview(resource_type, state, received, None, false)
+            .await?;
+        Ok(dropped)
+    }
+
+    /// The same, with a time to live if one is given, and only if no reading of that version or a higher one is held. `Ok(None)`: one is.
+    pub async fn offer_preview_unless_held(
+        &self,
+        resource_type: &str,
+        state: &State,
+        received: DateTime<Utc>,
+        time_to_live: Option<TimeDelta>,
+    ) -> Result<Option<u64>, StoreError> {
+        let (put, dropped) = self
+            .put_preview(resource_type, state, received, time_to_live, true)
+            .await?;
+        Ok((put == 1).then_some(dropped))
+    }
+
+    async fn put_preview(
+        &self,
+        resource_type: &str,
+        state: &State,
+        received: DateTime<Utc>,
+        time_to_live: Option<TimeDelta>,
+        unless_held: bool,
+    ) -> Result<(u8, u64), StoreError> {
+        let of_id = |prefix: String| format!("{prefix}{}", state.id);
+        let micros = time_to_live.and_then(|span| span.num_microseconds());
         let mut offer = scripts::OFFER_PREVIEW.prepare_invoke();
         offer
             .key(self.type_key(TypeKey::Previews, resource_type))
             .key(self.type_key(TypeKey::PreviewBytes, resource_type))
-            .key(format!(
-                "{}:{}",
-                self.type_key(TypeKey::Seen, resource_type),
-                state.id
-            ))
+            .key(of_id(self.type_key(TypeKey::Seen, resource_type) + ":"))
+            .key(of_id(self.reading_prefix(resource_type)))
             .arg(codec::encode_preview(state, received))
             .arg(self.settings.max_previews)
             .arg(self.settings.max_preview_bytes)
             .arg(state.version)
-            .arg(SEEN_SECONDS);
-        let dropped = offer.invoke_async(&mut self.writes.clone()).await?;
+            .arg(SEEN_SECONDS)
+            .arg(micros.map_or_else(String::new, |micros| micros.to_string()))
+            .arg(u8::from(unless_held));
+        let done = offer.invoke_async(&mut self.writes.clone()).await?;
         self.notify();
-        Ok(dropped)
+        Ok(done)
     }
 
     /// Notes that a DELETE of a resource has come, and returns the mark of its type.

@@ -25,6 +25,7 @@ pub(super) static SET_MARK: LazyLock<Script> = in_a_life!("lua/set_mark.lua");
 pub(super) static READ_CHANGES: LazyLock<Script> = in_a_life!("lua/read_changes.lua");
 pub(super) static HAS_CHANGES: LazyLock<Script> = script!("lua/has_changes.lua");
 pub(super) static READ_BODIES: LazyLock<Script> = in_a_life!("lua/read_bodies.lua");
+pub(super) static READ_RECENT: LazyLock<Script> = script!("lua/read_recent.lua");
 pub(super) static RELEASE: LazyLock<Script> = script!("lua/release.lua");
 pub(super) static SHED: LazyLock<Script> = script!("lua/shed.lua");
 pub(super) static UNCOVERED: LazyLock<Script> = script!("lua/uncovered.lua");
