@@ -11,8 +11,8 @@ use crate::store::Recent;
 
 /// Bytes of bodies that are kept, if there is more than one.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// Patients that are listed: a few MiB, so that the summary is one message.
-const MAX_PATIENTS: usize = 100_000;
+/// Patients that are listed: the summary is one message, and clients take 4 MiB unless they are told otherwise.
+const MAX_PATIENTS: usize = 50_000;
 
 /// The resources that match, as far as they are kept.
 pub struct Gathered {
