@@ -214,7 +214,7 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn too_large(most_bytes: usize) -> ServiceError {
+pub(crate) fn too_large(most_bytes: usize) -> ServiceError {
     ServiceError::new(
         Code::TooLarge,
         format!("the body is larger than {most_bytes} bytes (webhook.max_body_bytes)"),

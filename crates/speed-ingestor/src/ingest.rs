@@ -18,6 +18,7 @@ use crate::{
     hapi::Hapi,
     measures::Measures,
     needed::Needed,
+    put::Taking,
     rounds::{Rounds, TailState},
     routes,
     service::Speed,
@@ -44,24 +45,20 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
     let store = SpeedStore::open(config.store_settings())?;
-    let unusable = |error: ConfigError| ServiceError::new(Code::Invalid, error.to_string());
-    let batch = BatchLayer::new(channel("batch.url", config.batch_url()).map_err(unusable)?);
-
+    let batch = batch_of(&config)?;
     let (listener, bound) = bind(&config, &announcement).await?;
     let secret = secret_of(&config, &shutdown)?;
-    let hapi = match config.hapi.rest() {
-        Some((base, authorization)) => Some(Hapi::new(base, authorization)?),
-        None => None,
-    };
+    let rest = config.hapi.rest();
+    let hapi = rest
+        .map(|(base, authorization)| Hapi::new(base, authorization))
+        .transpose()?;
     let subscriptions = hapi.clone().map(|hapi| {
         let wanted = config.hapi.wanted_subscription(bound, secret.clone());
-        let subscriptions = Subscriptions::new(hapi, wanted, needed.clone(), measures.clone());
-        let checks = subscriptions
-            .clone()
-            .run(config.hapi.check_interval(), shutdown.clone());
-        shutdown.spawn(checks);
-        subscriptions
+        Subscriptions::new(hapi, wanted, needed.clone(), measures.clone())
     });
+    if let Some(subscriptions) = subscriptions.clone() {
+        shutdown.spawn(subscriptions.run(config.hapi.check_interval(), shutdown.clone()));
+    }
     let upkeep = RedisUpkeep {
         store: store.clone(),
         needed: needed.clone(),
@@ -93,28 +90,31 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     };
     shutdown.spawn(rounds.run(shutdown.clone()));
 
+    let taking = Taking {
+        gate,
+        limits: config.webhook.limits(),
+        measures: measures.clone(),
+    };
     let webhook = Webhook {
         store: store.clone(),
         tail: tail.clone(),
         needed: needed.clone(),
-        gate,
+        gate: taking.gate.clone(),
         secret,
-        bodies: Bodies::new(config.webhook.limits()),
+        bodies: Bodies::new(taking.limits),
         hapi,
         accepted: accepted.clone(),
         measures: measures.clone(),
         clock: clock.clone(),
     };
-    shutdown.spawn_essential(
-        "webhook",
-        connections::serve(
-            listener,
-            routes::router(webhook),
-            config.webhook.connection_limits(),
-            measures,
-            shutdown.clone(),
-        ),
+    let serving = connections::serve(
+        listener,
+        routes::router(webhook),
+        config.webhook.connection_limits(),
+        measures,
+        shutdown.clone(),
     );
+    shutdown.spawn_essential("webhook", serving);
 
     let speed = Speed {
         store,
@@ -122,6 +122,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         needed,
         accepted,
         silent_after: config.hapi.silent_after(),
+        taking,
         subscriptions,
         shutdown: shutdown.clone(),
         clock,
@@ -131,6 +132,14 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         grpc.serve(SERVICE, Routes::new(speed.server()), shutdown.clone()),
     );
     Ok(())
+}
+
+/// The batch layer, which need not be there yet.
+fn batch_of(config: &SpeedConfig) -> Result<BatchLayer, ServiceError> {
+    let unusable = |error: ConfigError| ServiceError::new(Code::Invalid, error.to_string());
+    Ok(BatchLayer::new(
+        channel("batch.url", config.batch_url()).map_err(unusable)?,
+    ))
 }
 
 /// Binds the webhook's socket, and tells where.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! HAPI's webhook ► connections ► routes ► webhook ► body ► delivery, bundle ──previews──► store (Redis) ──► service: Changes ──► merger
-//! batch layer ◄─ReadChanges─ rounds ► tail ──readings, marks──►   ▲    └──► ScanRecentResources
+//! batch layer ◄─ReadChanges─ rounds ► tail ──readings, marks──►   ▲    └──► ScanRecentResources (search)
 //!      └─WatchViews──► upkeep ► needed ──► subscriptions ──► HAPI └── batch's watermark: release
 //! ```
 //!
@@ -10,7 +10,7 @@
 //! that nothing is missing when webhooks are late, repeated, out of order or lost. What the tail's mark promises, and what may leave, are the
 //! rules of the protocol (`docs/protocol.md`), each a Lua script in [`store`].
 //!
-//! Read in this order: [`store`], [`tail`], [`rounds`], [`delivery`], [`webhook`], [`service`].
+//! Read in this order: [`store`], [`tail`], [`rounds`], [`delivery`], [`webhook`], [`service`], [`put`], [`search`].
 
 pub mod accepted;
 pub mod answer;
@@ -26,8 +26,11 @@ pub mod hapi;
 mod ingest;
 pub mod measures;
 pub mod needed;
+pub mod put;
 pub mod rounds;
 pub mod routes;
+mod scan;
+pub mod search;
 pub mod service;
 pub mod store;
 pub mod subscriptions;

@@ -12,13 +12,13 @@ use api::{
     },
     time,
 };
-use chrono::{DateTime, TimeDelta};
+use chrono::TimeDelta;
 use daemon::{Clock, Shutdown};
 use fhir_core::{
     merge::{Mark, Position},
     resource::Content,
 };
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -26,13 +26,14 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     accepted::Accepted,
     needed::Needed,
+    put::Taking,
     rounds::TailState,
     store::{SpeedStore, StoreError},
     subscriptions::Subscriptions,
 };
 
-/// Resources of one scan, where the request says nothing.
-const SCAN_LIMIT: usize = 10_000;
+/// What a flush must say, so that none is sent by mistake.
+const FLUSH_WORD: &str = "flush";
 /// How long a pull may wait for a round.
 const PULL_TIME: Duration = Duration::from_secs(30);
 /// Parts of an answer that wait for a slow reader.
@@ -55,6 +56,8 @@ pub struct Speed {
     pub accepted: Accepted,
     /// How long the tail may see changes without a webhook.
     pub silent_after: TimeDelta,
+    /// What taking a resource needs besides.
+    pub taking: Taking,
     /// Our Subscription; `None` where none is kept.
     pub subscriptions: Option<Subscriptions>,
     /// The stop: streams end at it.
@@ -102,32 +105,27 @@ impl SpeedService for Speed {
         &self,
         request: Request<proto::ScanRecentResourcesRequest>,
     ) -> Result<Response<Self::ScanRecentResourcesStream>, Status> {
-        let request = request.into_inner();
-        let resource_type = self.known_type(request.resource_type)?;
-        let since = match &request.since {
-            Some(since) => time::datetime("since", since).map_err(ServiceError::from)?,
-            None => DateTime::UNIX_EPOCH,
-        };
-        let limit = match usize::try_from(request.max_resources) {
-            Ok(0) => SCAN_LIMIT,
-            Ok(limit) => limit.min(SCAN_LIMIT),
-            Err(_) => return Err(invalid("max_resources", "must not be negative").into()),
-        };
-        let found = self
-            .store
-            .scan_recent(&resource_type, since, limit)
-            .await
-            .map_err(ServiceError::from)?;
-        let parts = found.into_iter().map(|recent| {
-            Ok(proto::ScanRecentResourcesResponse {
-                state: Some(recent.state.into()),
-                preview: recent.preview,
-            })
+        let scan = self.shutdown.unless_stopped(self.scan(request.into_inner()));
+        let parts = scan.await.ok_or_else(ServiceError::stopping)??;
+        let stop = self.shutdown.token();
+        let parts = parts.map(move |part| {
+            if stop.is_cancelled() {
+                Err(ServiceError::stopping().into())
+            } else {
+                Ok(part)
+            }
         });
-        let stop = self.shutdown.token().cancelled_owned();
-        Ok(Response::new(Box::pin(
-            futures::stream::iter(parts).take_until(stop),
-        )))
+        Ok(Response::new(Box::pin(futures::stream::iter(parts))))
+    }
+
+    async fn put_resource(
+        &self,
+        request: Request<proto::PutResourceRequest>,
+    ) -> Result<Response<proto::PutResourceResponse>, Status> {
+        let outcome = self.put(&request.into_inner()).await?;
+        Ok(Response::new(proto::PutResourceResponse {
+            outcome: outcome.into(),
+        }))
     }
 
     async fn pull(
@@ -159,7 +157,14 @@ impl SpeedService for Speed {
         &self,
         request: Request<proto::FlushRequest>,
     ) -> Result<Response<proto::FlushResponse>, Status> {
-        let types = self.types(request.into_inner().resource_types)?;
+        let request = request.into_inner();
+        if request.confirm != FLUSH_WORD {
+            let rule = format!(
+                "must be the word {FLUSH_WORD}: all that is held of these types is forgotten, and read again from the batch's watermark on"
+            );
+            return Err(invalid("confirm", &rule).into());
+        }
+        let types = self.types(request.resource_types)?;
         let flushed = self.store.flush(&types).await.map_err(ServiceError::from)?;
         tracing::warn!(
             readings = flushed.readings,
@@ -261,7 +266,7 @@ impl Speed {
         }
     }
 
-    fn known_type(&self, resource_type: String) -> Result<String, ServiceError> {
+    pub(crate) fn known_type(&self, resource_type: String) -> Result<String, ServiceError> {
         let resource_type = api::batch::resource_type("resource_type", resource_type)?;
         match self.needed.types() {
             Some(types) if !types.contains(&resource_type) => {
@@ -303,7 +308,7 @@ impl Speed {
         for resource_type in self.needed.types().unwrap_or_default().iter() {
             types.push(self.type_status(resource_type).await);
         }
-        let store = match self.store.health().await {
+        let store = match self.store.health(&*self.clock).await {
             Ok(health) => proto::StoreStatus {
                 redis_version: health.version,
                 appendonly: health.appendonly,
@@ -311,6 +316,7 @@ impl Speed {
                 used_memory_bytes: count(health.used_memory),
                 maxmemory_bytes: count(health.maxmemory),
                 dead_letters: count(health.dead_letters),
+                clock_skew_seconds: health.clock_skew.as_seconds_f64(),
                 warnings: health.volatile.into_iter().chain(health.warnings).collect(),
             },
             Err(error) => proto::StoreStatus {
@@ -384,7 +390,7 @@ fn invalid(field: &'static str, rule: &str) -> ServiceError {
     InvalidField::new(field, rule).into()
 }
 
-fn count(number: u64) -> i64 {
+pub(crate) fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

@@ -108,7 +108,11 @@ impl RedisUpkeep {
                 match &result {
                     Ok(()) if state == NEARLY_FULL => tracing::error!("{NEARLY_FULL}"),
                     Ok(()) => tracing::info!("redis is there, and keeps what it acknowledges"),
-                    Err(error @ (StoreError::Volatile(_) | StoreError::CannotWait(_))) => {
+                    Err(
+                        error @ (StoreError::Volatile(_)
+                        | StoreError::ClocksApart(_)
+                        | StoreError::CannotWait(_)),
+                    ) => {
                         tracing::error!(%error, "webhooks are refused");
                     }
                     Err(error) => tracing::warn!(%error, "redis"),
@@ -122,7 +126,7 @@ impl RedisUpkeep {
     }
 
     async fn look(&self) -> Result<(), StoreError> {
-        let checked = self.store.check(self.allow_volatile).await;
+        let checked = self.store.check(self.allow_volatile, &*self.clock).await;
         match &checked {
             Ok(health) => {
                 if health.is_nearly_full() {

@@ -1,6 +1,10 @@
 //! Full, incremental and joining runs.
 
-use view_store::{RunKind, ViewState};
+use anyhow::Context as _;
+use chrono::TimeDelta;
+use daemon::{Clock as _, SystemClock};
+use fhir_core::resource::{Content, State};
+use view_store::{LastPage, ReceivedPreview, RunKind, ViewState, evaluate};
 
 use crate::played::{ANOTHER_VIEW, PATIENT_VIEW, Played, patient};
 
@@ -60,6 +64,59 @@ async fn law_4_no_gap_no_double_what_changed_is_published_and_nothing_else() -> 
         before,
         "a repeated full run changes nothing"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn law_1_a_preview_that_hapi_does_not_have_leaves_with_the_next_refresh() -> anyhow::Result<()> {
+    let played = Played::start().await?;
+    let hapi = played.hapi().await?;
+    played.put(PATIENT_VIEW).await?;
+    for id in ["a", "b"] {
+        played.write(id, Some(&patient(id))).await?;
+    }
+    played.refresh(&hapi, RunKind::Join).await?;
+    // One that HAPI never had, and a version of another that it does not have; received long enough ago for the next reading to have seen them.
+    let now = SystemClock.now();
+    let forged = |id: &str| {
+        let body = patient("Forged").replacen('{', &format!(r#"{{"id":"{id}","#), 1);
+        State {
+            id: id.into(),
+            version: 99,
+            last_updated: now + TimeDelta::seconds(5),
+            content: Content::Body(body.into_bytes()),
+        }
+    };
+    let views = played.store.type_views("Patient").await?;
+    let previews = evaluate(&views, &[forged("b"), forged("ghost")])
+        .into_iter()
+        .map(|state| ReceivedPreview {
+            state,
+            received: now - TimeDelta::seconds(10),
+        })
+        .collect();
+    let last = LastPage { previews, mark: None };
+    let start = played.store.type_state("Patient").await?.speed;
+    let page = played.store.apply_page(&views, start, &[], Some(&last)).await?;
+    assert_eq!(page.context("the cursor has not moved")?.previews, 2);
+    let forged = "(b,female,Forged)";
+    assert_eq!(
+        played.names().await?,
+        ["(a,female,a)", forged, "(ghost,female,Forged)"]
+    );
+    let drawn = played
+        .store
+        .draw_number(&["Patient"], async || Ok::<_, view_store::StoreError>(()));
+    assert_eq!(
+        drawn.await?.0.shown_previews,
+        [["b", "ghost"]],
+        "a tail round asks for them"
+    );
+    assert_eq!(
+        played.refresh(&hapi, RunKind::Incremental).await?,
+        RunKind::Incremental
+    );
+    assert_eq!(played.names().await?, ["(a,female,a)", "(b,female,b)"]);
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod bad_input;
 mod bodies;
 mod bulk_load;
 mod crashes;
+mod forwarders;
 mod latency;
 mod privacy;
 mod rows;

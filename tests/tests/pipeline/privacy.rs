@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use api::proto::serving::{QueryRequest, SearchParameter};
+use api::proto::speed as proto;
+use api::speed::speed_service_client::SpeedServiceClient;
 use e2e::ask::{equals, rows_where};
 use e2e::fhir::http_client;
 use serde_json::json;
@@ -87,8 +89,9 @@ async fn law_9_no_id_body_or_search_value_is_in_a_log_a_metric_or_an_error() -> 
             errors.push(refused.message().to_owned());
         }
     }
+    errors.extend(ask_speed(&endpoints.speed_grpc).await?);
     anyhow::ensure!(
-        errors.len() >= 5,
+        errors.len() >= 8,
         "questions that should be refused were answered: {errors:?}"
     );
     clients.fhir.delete("Patient", PLANTED).await?;
@@ -109,4 +112,35 @@ async fn law_9_no_id_body_or_search_value_is_in_a_log_a_metric_or_an_error() -> 
         assert_eq!(line, None, "{what} says what was planted");
     }
     Ok(())
+}
+
+/// Scans that are answered, and what the speed layer says to scans and resources that it refuses.
+async fn ask_speed(address: &str) -> anyhow::Result<Vec<String>> {
+    let mut speed = SpeedServiceClient::connect(format!("http://{address}")).await?;
+    let mut errors = Vec::new();
+    for (name, value) in [
+        ("_id", PLANTED),
+        ("gender", PLANTED),
+        ("birthdate", PLANTED),
+        (&format!("{PLANTED} {PLANTED}"), PLANTED),
+    ] {
+        let parameter = proto::SearchParameter {
+            name: name.into(),
+            value: value.into(),
+        };
+        let scan = proto::ScanRecentResourcesRequest {
+            resource_type: "Patient".into(),
+            parameters: vec![parameter],
+            ..proto::ScanRecentResourcesRequest::default()
+        };
+        errors.extend(speed.scan_recent_resources(scan).await.err());
+    }
+    let put = proto::PutResourceRequest {
+        body: json!({"resourceType": "Patient", "id": PLANTED, "meta": PLANTED})
+            .to_string()
+            .into_bytes(),
+        time_to_live: None,
+    };
+    errors.extend(speed.put_resource(put).await.err());
+    Ok(errors.iter().map(|status| status.message().to_owned()).collect())
 }

@@ -205,6 +205,13 @@ impl SpeedService for FakeSpeed {
         Err(Status::unimplemented("not needed"))
     }
 
+    async fn put_resource(
+        &self,
+        _: Request<speed::PutResourceRequest>,
+    ) -> Result<Response<speed::PutResourceResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn flush(&self, _: Request<speed::FlushRequest>) -> Result<Response<speed::FlushResponse>, Status> {
         Err(Status::unimplemented("not needed"))
     }

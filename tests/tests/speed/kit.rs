@@ -27,8 +27,9 @@ use speed_ingestor::{
     hapi::Hapi,
     measures::Measures,
     needed::Needed,
+    put::Taking,
     rounds::{RoundSettings, Rounds, TailState},
-    store::SpeedStore,
+    store::{Recent, SpeedStore},
     tail::{ChangesReader, OpenedReading, ReadingPart},
     webhook::Webhook,
 };
@@ -91,6 +92,17 @@ pub(crate) async fn held(store: &SpeedStore, cursor: i64) -> Vec<(String, i64, i
     while let Some(readings) = store.next_readings(&mut read).await.unwrap() {
         all.extend(readings.into_iter().map(|r| (r.state.id, r.state.version, r.n)));
     }
+    all
+}
+
+/// All that was written lately, the newest first.
+pub(crate) async fn recent(store: &SpeedStore, resource_type: &str, since: DateTime<Utc>) -> Vec<Recent> {
+    let mut walk = store.walk_recent(resource_type, since).await.unwrap();
+    let mut all = Vec::new();
+    while let Some(page) = store.next_recent(&mut walk).await.unwrap() {
+        all.extend(page);
+    }
+    all.sort_by(|a, b| (b.state.last_updated, &a.state.id).cmp(&(a.state.last_updated, &b.state.id)));
     all
 }
 
@@ -230,7 +242,7 @@ pub(crate) struct Ingestor {
     pub(crate) needed: Needed,
     pub(crate) tail: TailState,
     pub(crate) accepted: Accepted,
-    pub(crate) gate: Gate,
+    pub(crate) taking: Taking,
     pub(crate) shutdown: Shutdown,
     /// Base of the webhook.
     pub(crate) base: String,
@@ -297,11 +309,16 @@ impl Ingestor {
         shutdown.spawn(rounds.run(shutdown.clone()));
         let gate = Gate::closed("not checked");
         gate.open();
+        let taking = Taking {
+            gate: gate.clone(),
+            limits,
+            measures: measures.clone(),
+        };
         let webhook = Webhook {
             store: store.clone(),
             tail: tail.clone(),
             needed: needed.clone(),
-            gate: gate.clone(),
+            gate,
             secret: SharedSecret::new(reqwest::header::AUTHORIZATION, &Secret::new(SECRET), &[]),
             bodies: Bodies::new(limits),
             hapi: rest,
@@ -331,7 +348,7 @@ impl Ingestor {
             needed,
             tail,
             accepted,
-            gate,
+            taking,
             shutdown,
             base,
         }

@@ -5,10 +5,13 @@
     reason = "what a test takes for granted ends it where it does not hold"
 )]
 
+mod conditions;
 mod hostile;
 mod kit;
 mod notices;
 mod pressure;
+mod put;
+mod scan;
 mod service;
 mod store;
 mod tail;

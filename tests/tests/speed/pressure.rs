@@ -32,7 +32,7 @@ async fn law_5_where_there_is_no_room_the_tail_stands_in_while_it_is_well() {
     let ingestor = Ingestor::start().await;
     assert_eq!(put(&ingestor, 10).await.status(), StatusCode::OK);
     assert_eq!(previews(&ingestor).await, 1);
-    ingestor.gate.open_nearly_full();
+    ingestor.taking.gate.open_nearly_full();
     let before = ingestor.hapi.readings();
     assert_eq!(put(&ingestor, 10).await.status(), StatusCode::OK);
     assert_eq!(
@@ -58,7 +58,7 @@ async fn law_5_where_there_is_no_room_the_tail_stands_in_while_it_is_well() {
         "{said}"
     );
 
-    ingestor.gate.open();
+    ingestor.taking.gate.open();
     assert_eq!(
         put(&ingestor, 10).await.status(),
         StatusCode::OK,
@@ -107,8 +107,8 @@ async fn a_redis_that_cannot_wait_for_its_disk_is_refused() {
         ..redis.store_settings()
     };
     let store = speed_ingestor::store::SpeedStore::open(settings).unwrap();
-    let version = store.health().await.unwrap().version;
-    let checked = store.check(true).await;
+    let version = store.health(&SystemClock).await.unwrap().version;
+    let checked = store.check(true, &SystemClock).await;
     let state = crate::kit::state("a", 1);
     let offered = store.offer_preview("Patient", &state, crate::kit::at(1)).await;
     // Debian's Redis of today has no WAITAOF; a newer one waits, and tells so.

@@ -11,7 +11,6 @@ use api::{
 };
 use chrono::TimeDelta;
 use daemon::SystemClock;
-use futures::StreamExt;
 use speed_ingestor::service::Speed;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -19,13 +18,14 @@ use tonic::{Code, transport::Channel};
 
 use crate::kit::{Ingestor, at, position, reading, state};
 
-async fn serve(ingestor: &Ingestor) -> SpeedServiceClient<Channel> {
+pub(crate) async fn serve(ingestor: &Ingestor) -> SpeedServiceClient<Channel> {
     let speed = Speed {
         store: ingestor.store.clone(),
         tail: ingestor.tail.clone(),
         needed: ingestor.needed.clone(),
         accepted: ingestor.accepted.clone(),
         silent_after: TimeDelta::seconds(120),
+        taking: ingestor.taking.clone(),
         subscriptions: None,
         shutdown: ingestor.shutdown.clone(),
         clock: Arc::new(SystemClock),
@@ -192,28 +192,37 @@ async fn pull_waits_for_a_round_and_flush_makes_the_tail_read_again() {
         resource_type: "Patient".into(),
         ..Default::default()
     };
-    let mut found = client
-        .scan_recent_resources(scan.clone())
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(found.message().await.unwrap().unwrap().state.unwrap().version, 3);
+    let (found, _) = crate::scan::ask(&mut client, scan.clone()).await.unwrap();
+    assert_eq!(found[0].0.version, 3);
     ingestor.hapi.finds(&[]);
     client.pull(proto::PullRequest::default()).await.unwrap();
     let request = proto::FlushRequest {
         resource_types: vec!["Patient".into()],
+        confirm: "flush".into(),
     };
     assert_eq!(client.flush(request).await.unwrap().into_inner().readings, 1);
-    assert!(
-        client
-            .scan_recent_resources(scan)
-            .await
-            .unwrap()
-            .into_inner()
-            .next()
-            .await
-            .is_none()
-    );
+    let (found, summary) = crate::scan::ask(&mut client, scan).await.unwrap();
+    assert_eq!((found, summary), (vec![], proto::ScanSummary::default()));
+}
+
+#[tokio::test]
+async fn a_flush_without_the_word_forgets_nothing() {
+    let ingestor = Ingestor::start().await;
+    let mut client = serve(&ingestor).await;
+    ingestor.hapi.finds(&[state("a", 3)]);
+    ingestor.tail.finish_one().await;
+    ingestor.hapi.fails(true);
+    for confirm in ["", "yes", "Flush", " flush"] {
+        let request = proto::FlushRequest {
+            resource_types: vec!["Patient".into()],
+            confirm: confirm.into(),
+        };
+        let status = client.flush(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let says = |part| status.message().contains(part);
+        assert!(says("confirm: must be the word flush"), "{}", status.message());
+    }
+    assert_eq!(ingestor.store.counts("Patient").await.unwrap().held, 1);
 }
 
 #[tokio::test]
@@ -235,7 +244,8 @@ async fn the_status_says_how_everything_is() {
         .find(|known| known.resource_type == "Patient")
         .unwrap();
     assert_eq!((patient.readings_held, patient.healed), (1, 1));
-    assert!(status.store.unwrap().appendonly);
+    let store = status.store.unwrap();
+    assert!(store.appendonly && store.clock_skew_seconds.abs() < 1.0);
     ingestor.hapi.published(1_000);
     ingestor.tail.finish_one().await;
     e2e::deadline::until("the release", Duration::from_secs(3), async || {

@@ -7,7 +7,7 @@ use fhir_core::resource::Content;
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use speed_ingestor::store::{Offered, SpeedStore, StoreError, StoreSettings};
 
-use crate::kit::{at, deleted, held, position, reading, redis, state, store};
+use crate::kit::{at, deleted, held, position, reading, recent, redis, state, store};
 
 const PATIENT: &str = "Patient";
 
@@ -109,6 +109,44 @@ async fn previews_are_taken_once_and_lie_beside_the_readings() {
     assert_eq!(held(&store, 0).await, [("a".into(), 1, 1)]);
     assert!(store.read_changes(PATIENT, 0).await.unwrap().previews.is_empty());
     assert!(!store.has_changes(PATIENT, 1).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_preview_whose_time_is_over_is_handed_to_no_one_and_the_others_are() {
+    let (_redis, store) = redis().await;
+    let put = async |id: &str, time_to_live| {
+        let found = state(id, 1);
+        let put = store.put_preview(PATIENT, &found, at(0), time_to_live);
+        assert_eq!(put.await.unwrap(), Some(0));
+    };
+    put("short", Some(TimeDelta::milliseconds(1))).await;
+    put("long", Some(TimeDelta::minutes(1))).await;
+    put("none", None).await;
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let ids = |states: &mut dyn Iterator<Item = fhir_core::resource::State>| {
+        states.map(|state| state.id).collect::<Vec<_>>()
+    };
+    let scanned = recent(&store, PATIENT, at(0)).await;
+    assert_eq!(ids(&mut scanned.into_iter().map(|r| r.state)), ["long", "none"]);
+    let taken = store.read_changes(PATIENT, 0).await.unwrap().previews;
+    assert_eq!(ids(&mut taken.into_iter().map(|p| p.state)), ["long", "none"]);
+    assert!(!store.has_changes(PATIENT, 0).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_preview_of_the_version_before_is_still_read() {
+    let (redis, store) = redis().await;
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("RPUSH")
+        .arg("fhir:previews:Patient")
+        .arg("a 3 1800000003000000 1800000000000000 body\n{}")
+        .query_async::<()>(&mut connection)
+        .await
+        .unwrap();
+    let taken = store.read_changes(PATIENT, 0).await.unwrap().previews;
+    assert_eq!((taken[0].state.version, taken[0].received), (3, at(0)));
+    assert_eq!(taken[0].state.content, Content::Body(b"{}".to_vec()));
 }
 
 #[tokio::test]
@@ -266,7 +304,7 @@ async fn law_4_only_what_the_batch_has_covered_leaves_and_the_rest_is_counted() 
     let released = store.release(PATIENT, 2, now).await.unwrap();
     assert_eq!((released.covered, released.expired), (2, 2));
     assert_eq!(held(&store, 0).await, [("c".into(), 3, 3)]);
-    assert_eq!(store.scan_recent(PATIENT, at(0), 10).await.unwrap().len(), 1);
+    assert_eq!(recent(&store, PATIENT, at(0)).await.len(), 1);
     assert_eq!(store.uncovered_kept(PATIENT, now).await.unwrap(), 1);
     assert_eq!(store.release(PATIENT, 2, now).await.unwrap().covered, 0);
 }
@@ -281,7 +319,7 @@ async fn a_covered_reading_stays_for_its_time_and_a_later_one_has_no_expiry() {
         .unwrap();
     store.release(PATIENT, 1, now).await.unwrap();
     assert_eq!(held(&store, 0).await, [], "the batch has it");
-    assert_eq!(store.scan_recent(PATIENT, at(0), 10).await.unwrap().len(), 1);
+    assert_eq!(recent(&store, PATIENT, at(0)).await.len(), 1);
     let mut connection = redis::Client::open(redis.url())
         .unwrap()
         .get_multiplexed_async_connection()
@@ -377,14 +415,8 @@ async fn recent_resources_are_the_higher_version_of_both_newest_first() {
             .await
             .unwrap();
     }
-    let scan = async |since, limit| {
-        let found = store.scan_recent(PATIENT, at(since), limit).await.unwrap();
-        found
-            .into_iter()
-            .map(|r| (r.state.id, r.state.version, r.preview))
-            .collect::<Vec<_>>()
-    };
-    let all = scan(0, 100).await;
+    let all = recent(&store, PATIENT, at(0)).await.into_iter();
+    let all: Vec<_> = all.map(|r| (r.state.id, r.state.version, r.preview)).collect();
     let expected = [
         ("d", 10, false),
         ("f", 8, true),
@@ -397,9 +429,40 @@ async fn recent_resources_are_the_higher_version_of_both_newest_first() {
         all,
         expected.map(|(id, version, preview)| (id.to_owned(), version, preview))
     );
-    assert_eq!(scan(5, 100).await.len(), 4);
-    assert_eq!(scan(0, 2).await.len(), 2);
-    assert_eq!(store.scan_recent("Goal", at(0), 10).await.unwrap(), []);
+    assert_eq!(recent(&store, PATIENT, at(5)).await.len(), 4);
+    assert_eq!(recent(&store, "Goal", at(0)).await, []);
+}
+
+#[tokio::test]
+async fn a_walk_gives_each_resource_once_whatever_is_written_meanwhile() {
+    let (_redis, store) = redis().await;
+    // Three pages, of which more than one has the same time.
+    let all: Vec<_> = (0..1_400)
+        .map(|number| {
+            let of_one_time = fhir_core::resource::State {
+                last_updated: at(1 + number / 700),
+                ..state(&format!("p{number}"), 1)
+            };
+            reading(of_one_time, 1)
+        })
+        .collect();
+    store.offer_readings(None, PATIENT, &all, at(1)).await.unwrap();
+    let mut walk = store.walk_recent(PATIENT, at(0)).await.unwrap();
+    let mut given = Vec::new();
+    let mut version = 2;
+    while let Some(page) = store.next_recent(&mut walk).await.unwrap() {
+        given.extend(page.into_iter().map(|recent| recent.state.id));
+        // Some that were given, the last of them too, and some that were not, move to the end; a new one comes.
+        let last = given.last().unwrap().clone();
+        let moving = ["p0", "p5", "p699", "p1399", "p777", &last];
+        let moved: Vec<_> = moving.map(|id| reading(state(id, version), version)).into();
+        store.offer_readings(None, PATIENT, &moved, at(2)).await.unwrap();
+        version += 1;
+    }
+    given.sort();
+    let mut expected: Vec<String> = all.into_iter().map(|reading| reading.state.id).collect();
+    expected.sort();
+    assert_eq!(given, expected);
 }
 
 #[tokio::test]
@@ -429,7 +492,7 @@ async fn a_flush_forgets_one_type_and_no_other() {
 #[tokio::test]
 async fn settings_that_lose_acknowledged_data_are_refused_unless_allowed() {
     let (_redis, good) = redis().await;
-    assert!(good.check(false).await.unwrap().appendonly);
+    assert!(good.check(false, &daemon::SystemClock).await.unwrap().appendonly);
     let options = vec![
         ("appendonly".into(), "no".into()),
         ("maxmemory-policy".into(), "allkeys-lru".into()),
@@ -441,14 +504,41 @@ async fn settings_that_lose_acknowledged_data_are_refused_unless_allowed() {
     .await
     .unwrap();
     let volatile = store(&redis);
-    let refused = volatile.check(false).await.unwrap_err().to_string();
+    let refused = volatile
+        .check(false, &daemon::SystemClock)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(
         refused.contains("appendonly yes")
             && refused.contains("noeviction")
             && refused.contains("allow_volatile"),
         "{refused}"
     );
-    assert_eq!(volatile.check(true).await.unwrap().volatile.len(), 2);
+    assert_eq!(
+        volatile
+            .check(true, &daemon::SystemClock)
+            .await
+            .unwrap()
+            .volatile
+            .len(),
+        2
+    );
+}
+
+#[tokio::test]
+async fn a_redis_whose_clock_is_far_from_ours_is_refused_unless_allowed() {
+    let (_redis, store) = redis().await;
+    let now = daemon::Clock::now(&daemon::SystemClock);
+    let clock = |minutes| daemon::ManualClock::new(now + TimeDelta::minutes(minutes));
+    let health = store.check(false, &clock(-9)).await.unwrap();
+    assert!((health.clock_skew - TimeDelta::minutes(9)).abs() < TimeDelta::seconds(5));
+    let warned = |part: &str| health.warnings.iter().any(|warning| warning.contains(part));
+    assert!(warned("ahead of ours") && warned("NTP"), "{:?}", health.warnings);
+    let refused = store.check(false, &clock(11)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::ClocksApart(_)), "{refused}");
+    let skew = store.check(true, &clock(11)).await.unwrap().clock_skew;
+    assert!(skew < TimeDelta::minutes(-10), "behind ours");
 }
 
 #[tokio::test]
@@ -465,7 +555,7 @@ async fn types_and_dead_letters_are_kept() {
         .unwrap();
     assert_eq!(store.kept_types().await.unwrap(), ["Goal", "Patient"]);
     store.dead_letter("not JSON", "ab", 3, at(0)).await.unwrap();
-    assert_eq!(store.health().await.unwrap().dead_letters, 1);
+    assert_eq!(store.health(&daemon::SystemClock).await.unwrap().dead_letters, 1);
 }
 
 #[tokio::test]

@@ -241,7 +241,15 @@ async fn bad_input_gets_a_clear_error_and_changes_nothing() {
         expect_outcome(response, *status, said).await;
     }
     assert_eq!(ingestor.contents().await, before);
-    assert!(ingestor.store.health().await.unwrap().dead_letters >= 11);
+    assert!(
+        ingestor
+            .store
+            .health(&daemon::SystemClock)
+            .await
+            .unwrap()
+            .dead_letters
+            >= 11
+    );
 }
 
 async fn expect_outcome(response: Response, status: u16, said: &str) {

@@ -32,3 +32,5 @@ pub(crate) mod types;
 mod ucum;
 pub(crate) mod uses;
 pub(crate) mod value;
+
+pub use path::split_reference;

@@ -404,8 +404,8 @@ fn is_wanted(found: &str, of_type: Option<&str>) -> bool {
     of_type.is_none_or(|of_type| of_type == found || of_type == "Resource")
 }
 
-/// Type and id of `[base/]Type/id[/_history/version]`. A contained (`#a`), logical, conditional or `urn:` reference has none.
-fn split_reference(reference: &str) -> Option<(&str, &str)> {
+/// Type and id of the literal reference `[base/]Type/id[/_history/version]`. A contained (`#a`), logical, conditional or `urn:` one has none.
+pub fn split_reference(reference: &str) -> Option<(&str, &str)> {
     let (mut before, mut id) = reference.rsplit_once('/')?;
     if let Some((versioned, "_history")) = before.rsplit_once('/') {
         (before, id) = versioned.rsplit_once('/')?;

@@ -1,7 +1,7 @@
 //! How states, previews and positions are written in Redis: text, with times as whole microseconds since 1970.
 
 use api::speed::{Preview, Reading};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use fhir_core::{
     merge::Position,
     resource::{Content, State},
@@ -33,7 +33,7 @@ pub(super) fn reading(id: String, fields: &mut Fields) -> Result<Reading, StoreE
     })
 }
 
-/// `id version last_updated received kind`, a line feed, and the body.
+/// `id version last_updated received kind`, a line feed, and the body. Where it has a time to live, `put_preview.lua` puts its end behind the kind.
 pub(super) fn encode_preview(state: &State, received: DateTime<Utc>) -> Vec<u8> {
     let (kind, body) = match &state.content {
         Content::Body(body) => ("body", body.as_slice()),
@@ -54,15 +54,23 @@ pub(super) fn encode_preview(state: &State, received: DateTime<Utc>) -> Vec<u8> 
     [head.as_bytes(), body].concat()
 }
 
-pub(super) fn decode_preview(mut entry: Vec<u8>) -> Result<Preview, StoreError> {
+/// `None`: it is over at `now`, the time of Redis.
+pub(super) fn decode_preview(mut entry: Vec<u8>, now: DateTime<Utc>) -> Result<Option<Preview>, StoreError> {
     let corrupt = || StoreError::Corrupt("previews");
     let end = entry.iter().position(|byte| *byte == b'\n').ok_or_else(corrupt)?;
     let body = entry.split_off(end + 1);
     let head = std::str::from_utf8(&entry[..end]).map_err(|_| corrupt())?;
     let fields: Vec<&str> = head.split(' ').collect();
-    let &[id, version, last_updated, received, kind] = fields.as_slice() else {
-        return Err(corrupt());
+    let (&[id, version, last_updated, received, kind], ends) = match fields.as_slice() {
+        [fields @ .., ends] if fields.len() == 5 => (
+            fields.try_into().map_err(|_| corrupt())?,
+            Some(time(Some(ends.as_bytes())).ok_or_else(corrupt)?),
+        ),
+        fields => (<&[&str; 5]>::try_from(fields).map_err(|_| corrupt())?, None),
     };
+    if ends.is_some_and(|ends| ends <= now) {
+        return Ok(None);
+    }
     let content = match kind {
         "body" => Content::Body(body),
         "deleted" => Content::Deleted,
@@ -75,10 +83,17 @@ pub(super) fn decode_preview(mut entry: Vec<u8>) -> Result<Preview, StoreError> 
         last_updated: time(Some(last_updated.as_bytes())).ok_or_else(corrupt)?,
         content,
     };
-    Ok(Preview {
+    Ok(Some(Preview {
         state,
         received: time(Some(received.as_bytes())).ok_or_else(corrupt)?,
-    })
+    }))
+}
+
+/// What `TIME` answers: seconds and microseconds.
+pub(super) fn redis_time((seconds, micros): (i64, i64)) -> Result<DateTime<Utc>, StoreError> {
+    DateTime::from_timestamp(seconds, 0)
+        .and_then(|at| at.checked_add_signed(TimeDelta::microseconds(micros)))
+        .ok_or(StoreError::Corrupt("clock"))
 }
 
 /// `n as_of bound xmin timeline`; the timeline is last, as it is another program's text.
@@ -141,15 +156,28 @@ mod tests {
                 last_updated: at(1_700_000_000_123_456),
                 content,
             };
-            let preview = decode_preview(encode_preview(&state, at(-5))).unwrap();
-            assert_eq!(
-                preview,
-                Preview {
-                    state,
-                    received: at(-5)
-                }
-            );
+            let entry = encode_preview(&state, at(-5));
+            let expected = Preview {
+                state,
+                received: at(-5),
+            };
+            assert_eq!(decode_preview(entry, at(i64::MAX / 2)).unwrap(), Some(expected));
         }
+    }
+
+    #[test]
+    fn a_preview_without_an_end_is_one_of_the_version_before_and_stays() {
+        let decoded = |entry: &str, now| {
+            let preview = decode_preview(entry.into(), at(now)).unwrap();
+            preview.map(|preview| (preview.state.version, preview.received, preview.state.content))
+        };
+        let body = || Content::Body(b"{ \n}".to_vec());
+        assert_eq!(
+            decoded("a 7 1 2 body\n{ \n}", i64::MAX / 2),
+            Some((7, at(2), body()))
+        );
+        assert_eq!(decoded("a 7 1 2 body 10\n{ \n}", 9), Some((7, at(2), body())));
+        assert_eq!(decoded("a 7 1 2 body 10\n{ \n}", 10), None);
     }
 
     #[test]
@@ -169,8 +197,17 @@ mod tests {
 
     #[test]
     fn foreign_entries_are_named_not_shown() {
-        let error = decode_preview(b"something else".to_vec()).unwrap_err();
-        assert!(error.to_string().contains("previews"), "{error}");
+        for entry in [
+            "something else",
+            "\n",
+            "a 1 2 3 body 4 5\n",
+            "a 1 2 3 body x\n",
+            "a 1 2 3 body \n",
+            "a 1 2 3\n",
+        ] {
+            let error = decode_preview(entry.into(), at(0)).unwrap_err();
+            assert!(error.to_string().contains("previews"), "{error}");
+        }
         assert!(reading("a".into(), &mut vec![None; 7]).is_err());
     }
 }

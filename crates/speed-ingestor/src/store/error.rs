@@ -37,6 +37,11 @@ pub enum StoreError {
     /// Settings of Redis that can lose what was acknowledged.
     #[error("redis can lose acknowledged data: {}; or allow it with redis.allow_volatile = true", .0.join("; "))]
     Volatile(Vec<String>),
+    /// Redis' clock is too far from ours: readings expire by its clock.
+    #[error(
+        "the clock of redis is {0}, so what is kept for a time may be gone before it: synchronise both machines' clocks with NTP; or allow it with redis.allow_volatile = true"
+    )]
+    ClocksApart(String),
 }
 
 impl From<redis::RedisError> for StoreError {
@@ -76,7 +81,10 @@ impl From<StoreError> for ServiceError {
             | StoreError::Restarted
             | StoreError::NotSynced
             | StoreError::Stopping => Code::Unavailable,
-            StoreError::Volatile(_) | StoreError::CannotWait(_) | StoreError::Address => Code::Precondition,
+            StoreError::Volatile(_)
+            | StoreError::CannotWait(_)
+            | StoreError::ClocksApart(_)
+            | StoreError::Address => Code::Precondition,
             StoreError::Refused(_) | StoreError::Corrupt(_) => return Self::internal(&error),
         };
         Self::new(code, error.to_string())

@@ -1,11 +1,17 @@
 //! How Redis is: whether its settings can lose what was acknowledged, how full it is.
 
+use chrono::{DateTime, TimeDelta, Utc};
+use daemon::Clock;
 use redis::InfoDict;
 
-use super::{DEAD, SpeedStore, StoreError, TypeKey};
+use super::{DEAD, SpeedStore, StoreError, TypeKey, codec};
 
 /// The oldest Redis that has all that the scripts use.
 const OLDEST_MAJOR: u32 = 6;
+/// How far Redis' clock may be from ours before it is worth knowing: synchronised clocks are within milliseconds.
+const CLOCKS_APART: TimeDelta = TimeDelta::seconds(5);
+/// How far before nothing is taken: what should stay for a day might then be gone before anyone has seen it.
+const CLOCKS_TOO_FAR_APART: TimeDelta = TimeDelta::minutes(10);
 
 /// What Redis says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +28,8 @@ pub struct RedisHealth {
     pub maxmemory: u64,
     /// Dead letters kept.
     pub dead_letters: u64,
+    /// Redis' clock less ours. (Readings expire by its clock, reckoned from their receipt by ours.)
+    pub clock_skew: TimeDelta,
     /// Settings that can lose acknowledged data: what to set.
     pub volatile: Vec<String>,
     /// What is worth knowing besides.
@@ -62,34 +70,45 @@ impl RedisHealth {
     fn is_above(&self, percent: u64) -> bool {
         self.maxmemory > 0 && self.used_memory.saturating_mul(100) > self.maxmemory.saturating_mul(percent)
     }
+
+    fn unless_volatile(self, allow_volatile: bool) -> Result<Self, StoreError> {
+        if allow_volatile {
+            Ok(self)
+        } else if !self.volatile.is_empty() {
+            Err(StoreError::Volatile(self.volatile))
+        } else if self.clock_skew.abs() > CLOCKS_TOO_FAR_APART {
+            Err(StoreError::ClocksApart(apart(self.clock_skew)))
+        } else {
+            Ok(self)
+        }
+    }
 }
 
 /// Of a hundred bytes allowed, so many may be used before previews are no longer taken.
 const NEARLY_FULL_PERCENT: u64 = 95;
 
 impl SpeedStore {
-    /// Refuses settings that can lose what was acknowledged, unless `allow_volatile`; and a Redis that cannot do what it is asked to.
-    pub async fn check(&self, allow_volatile: bool) -> Result<RedisHealth, StoreError> {
-        let health = self.health().await?;
+    /// Refuses settings, and a clock, that can lose what was acknowledged, unless `allow_volatile`; and a Redis that cannot do what it is asked to.
+    pub async fn check(&self, allow_volatile: bool, clock: &dyn Clock) -> Result<RedisHealth, StoreError> {
+        let health = self.health(clock).await?;
         if self.settings.wait_for_disk && !health.can_wait_for_disk() {
             return Err(StoreError::CannotWait(health.version));
         }
-        if health.volatile.is_empty() || allow_volatile {
-            Ok(health)
-        } else {
-            Err(StoreError::Volatile(health.volatile))
-        }
+        health.unless_volatile(allow_volatile)
     }
 
     /// What Redis says of itself.
-    pub async fn health(&self) -> Result<RedisHealth, StoreError> {
-        let (info, dead_letters): (InfoDict, u64) = redis::pipe()
+    pub async fn health(&self, clock: &dyn Clock) -> Result<RedisHealth, StoreError> {
+        let asked = clock.now();
+        let (time, info, dead_letters): ((i64, i64), InfoDict, u64) = redis::pipe()
+            .cmd("TIME")
             .cmd("INFO")
             .cmd("XLEN")
             .arg(self.key(DEAD))
             .query_async(&mut self.reads.clone())
             .await?;
-        Ok(judge(&info, dead_letters))
+        let skew = skew(codec::redis_time(time)?, asked, clock.now());
+        Ok(judge(&info, dead_letters, skew))
     }
 
     /// How much of a type is held.
@@ -108,7 +127,21 @@ impl SpeedStore {
     }
 }
 
-fn judge(info: &InfoDict, dead_letters: u64) -> RedisHealth {
+/// Redis' clock less ours at the middle of the time that it took to answer.
+fn skew(redis: DateTime<Utc>, asked: DateTime<Utc>, answered: DateTime<Utc>) -> TimeDelta {
+    redis - (asked + (answered - asked) / 2)
+}
+
+fn apart(skew: TimeDelta) -> String {
+    let side = if skew > TimeDelta::zero() {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    format!("{:.1} s {side} ours", skew.abs().as_seconds_f64())
+}
+
+fn judge(info: &InfoDict, dead_letters: u64, clock_skew: TimeDelta) -> RedisHealth {
     let mut health = RedisHealth {
         version: info.get("redis_version").unwrap_or_default(),
         appendonly: info.get::<u8>("aof_enabled") == Some(1),
@@ -116,8 +149,15 @@ fn judge(info: &InfoDict, dead_letters: u64) -> RedisHealth {
         used_memory: info.get("used_memory").unwrap_or_default(),
         maxmemory: info.get("maxmemory").unwrap_or_default(),
         dead_letters,
+        clock_skew,
         ..RedisHealth::default()
     };
+    if clock_skew.abs() > CLOCKS_APART {
+        health.warnings.push(format!(
+            "the clock of redis is {}: synchronise both machines' clocks with NTP",
+            apart(clock_skew)
+        ));
+    }
     if !health.appendonly {
         health
             .volatile
@@ -162,6 +202,8 @@ fn judge(info: &InfoDict, dead_letters: u64) -> RedisHealth {
 mod tests {
     use super::*;
 
+    const NONE: TimeDelta = TimeDelta::zero();
+
     fn info(appendonly: u8, policy: &str) -> InfoDict {
         InfoDict::new(&format!(
             "redis_version:7.0.15\r\naof_enabled:{appendonly}\r\nmaxmemory_policy:{policy}\r\nmaxmemory:100\r\nused_memory:95\r\n"
@@ -170,8 +212,11 @@ mod tests {
 
     #[test]
     fn settings_that_lose_acknowledged_data_say_what_to_set() {
-        assert_eq!(judge(&info(1, "noeviction"), 0).volatile, Vec::<String>::new());
-        let volatile = judge(&info(0, "allkeys-lru"), 0).volatile;
+        assert_eq!(
+            judge(&info(1, "noeviction"), 0, NONE).volatile,
+            Vec::<String>::new()
+        );
+        let volatile = judge(&info(0, "allkeys-lru"), 0, NONE).volatile;
         assert!(
             volatile[0].contains("appendonly yes") && volatile[1].contains("noeviction"),
             "{volatile:?}"
@@ -199,10 +244,44 @@ mod tests {
     #[test]
     fn a_nearly_full_redis_is_a_warning() {
         assert!(
-            judge(&info(1, "noeviction"), 0)
+            judge(&info(1, "noeviction"), 0, NONE)
                 .warnings
                 .iter()
                 .any(|warning| warning.contains("nine tenths"))
         );
+    }
+
+    #[test]
+    fn the_skew_is_reckoned_at_the_middle_of_the_answer() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        assert_eq!(skew(at(107), at(100), at(110)), TimeDelta::seconds(2));
+        assert_eq!(skew(at(100), at(102), at(102)), TimeDelta::seconds(-2));
+    }
+
+    #[test]
+    fn clocks_that_are_apart_are_a_warning_and_too_far_a_refusal() {
+        let ms = TimeDelta::milliseconds;
+        for (skew, said, refused) in [
+            (ms(5_000), None, None),
+            (ms(5_100), Some("5.1 s ahead of ours"), None),
+            (ms(-5_100), Some("5.1 s behind ours"), None),
+            (ms(-600_000), Some("600.0 s behind ours"), None),
+            (ms(600_100), Some("600.1 s ahead"), Some("600.1 s ahead of ours")),
+            (ms(-600_100), Some("600.1 s behind"), Some("600.1 s behind ours")),
+        ] {
+            let health = judge(&info(1, "noeviction"), 0, skew);
+            let warning = health.warnings.iter().find(|warning| warning.contains("NTP"));
+            assert_eq!(warning.is_some(), said.is_some(), "{skew}");
+            assert!(
+                warning.is_none_or(|warning| warning.contains(said.unwrap_or("?"))),
+                "{warning:?}"
+            );
+            assert_eq!(health.clone().unless_volatile(true).unwrap(), health);
+            let error = health.unless_volatile(false).err().map(|error| error.to_string());
+            assert_eq!(error.is_some(), refused.is_some(), "{skew}");
+            let expected = [refused.unwrap_or_default(), "NTP", "allow_volatile"];
+            let says = |error: String| expected.iter().all(|part| error.contains(part));
+            assert!(error.is_none_or(says), "{skew}");
+        }
     }
 }

@@ -8,8 +8,8 @@
 //! | `{type}:{id}` | hash | the latest reading: `n`, `as_of`, `version`, `last_updated`, `deleted` (0, 1), `body` (JSON with id and meta), `unreadable` (why), `received_at`; expires only once covered |
 //! | `held:{type}` | sorted set | id by n, of readings that the batch has not covered: what the merger takes next |
 //! | `covered:{type}` | sorted set | id by expiry (ms), of readings that the batch has covered: the first to go when memory is short |
-//! | `recent:{type}` | sorted set | id by `last_updated`: `scan_recent` without a scan of keys |
-//! | `previews:{type}` | list | webhook bodies not yet merged, bounded: a line of id, version, `last_updated`, received, kind; then the body |
+//! | `recent:{type}` | sorted set | id by `last_updated`: what was written lately, without a scan of keys |
+//! | `previews:{type}` | list | webhook bodies not yet merged, bounded: a line of id, version, `last_updated`, received, kind, and the end of its time to live if it has one; then the body |
 //! | `preview-bytes:{type}` | number | bytes in that list |
 //! | `mark` | hash | type → the tail's last finished reading: n, `as_of`, bound, xmin, timeline |
 //! | `life` | string | a token that is gone when the data are gone; with Redis' `run_id` it tells one life of the store from another |
@@ -29,6 +29,7 @@ mod grouped;
 mod health;
 mod leaving;
 mod offer;
+mod recent;
 mod scripts;
 
 use std::time::Duration;
@@ -40,11 +41,12 @@ use tokio::sync::watch;
 use connection::Connection;
 use grouped::Grouped;
 
-pub use changes::{ChangesRead, Recent};
+pub use changes::ChangesRead;
 pub use error::StoreError;
 pub use health::{RedisHealth, TypeCounts};
 pub use leaving::{Flushed, Released};
 pub use offer::Offered;
+pub use recent::{Recent, RecentWalk};
 
 /// Key: the token of the store's life.
 const LIFE: &str = "life";
@@ -184,6 +186,11 @@ impl SpeedStore {
                 .invoke_async(&mut self.writes.clone())
                 .await?,
         ))
+    }
+
+    /// How long a covered reading stays; no preview has a longer time to live.
+    pub fn time_to_live(&self) -> TimeDelta {
+        self.settings.time_to_live
     }
 
     fn notify(&self) {

@@ -1,7 +1,7 @@
 //! What comes in: readings, previews, marks, types, dead letters (rules 4 and 5).
 
 use api::speed::Reading;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use fhir_core::{
     merge::Position,
     resource::{Content, State},
@@ -87,6 +87,30 @@ impl SpeedStore {
         self.previews
             .store(resource_type, &state.id, state.version, received, entry)
             .await
+    }
+
+    /// What a forwarder puts: the same with a time to live, if one is given, and only if no reading of that version or a higher one is held.
+    /// `Ok(None)`: one is.
+    pub async fn put_preview(
+        &self,
+        resource_type: &str,
+        state: &State,
+        received: DateTime<Utc>,
+        time_to_live: Option<TimeDelta>,
+    ) -> Result<Option<u64>, StoreError> {
+        let micros = time_to_live.and_then(|span| span.num_microseconds());
+        let mut put = scripts::PUT_PREVIEW.prepare_invoke();
+        put.key(self.type_key(TypeKey::Previews, resource_type))
+            .key(self.type_key(TypeKey::PreviewBytes, resource_type))
+            .key(self.reading_prefix(resource_type) + &state.id)
+            .arg(self.settings.max_previews)
+            .arg(self.settings.max_preview_bytes)
+            .arg(state.version)
+            .arg(micros.map_or_else(String::new, |micros| micros.to_string()))
+            .arg(codec::encode_preview(state, received));
+        let (taken, dropped): (u8, u64) = put.invoke_async(&mut self.writes.clone()).await?;
+        self.notify();
+        Ok((taken == 1).then_some(dropped))
     }
 
     /// Notes that a DELETE of a resource has come, and returns the mark of its type.

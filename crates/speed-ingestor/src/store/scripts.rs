@@ -11,6 +11,13 @@ macro_rules! in_a_life {
     };
 }
 
+/// A script that puts previews into their queue: `queue.lua` stands before it.
+macro_rules! with_the_queue {
+    ($file:literal) => {
+        LazyLock::new(|| Script::new(concat!(include_str!("lua/queue.lua"), include_str!($file))))
+    };
+}
+
 macro_rules! script {
     ($file:literal) => {
         LazyLock::new(|| Script::new(include_str!($file)))
@@ -19,12 +26,14 @@ macro_rules! script {
 
 pub(super) static BEGIN: LazyLock<Script> = in_a_life!("lua/begin.lua");
 pub(super) static OFFER_READINGS: LazyLock<Script> = in_a_life!("lua/offer_readings.lua");
-pub(super) static OFFER_PREVIEWS: LazyLock<Script> = script!("lua/offer_previews.lua");
+pub(super) static OFFER_PREVIEWS: LazyLock<Script> = with_the_queue!("lua/offer_previews.lua");
+pub(super) static PUT_PREVIEW: LazyLock<Script> = with_the_queue!("lua/put_preview.lua");
 pub(super) static NOTE_DELETE: LazyLock<Script> = script!("lua/note_delete.lua");
 pub(super) static SET_MARK: LazyLock<Script> = in_a_life!("lua/set_mark.lua");
 pub(super) static READ_CHANGES: LazyLock<Script> = in_a_life!("lua/read_changes.lua");
 pub(super) static HAS_CHANGES: LazyLock<Script> = script!("lua/has_changes.lua");
 pub(super) static READ_BODIES: LazyLock<Script> = in_a_life!("lua/read_bodies.lua");
+pub(super) static READ_RECENT: LazyLock<Script> = script!("lua/read_recent.lua");
 pub(super) static RELEASE: LazyLock<Script> = script!("lua/release.lua");
 pub(super) static SHED: LazyLock<Script> = script!("lua/shed.lua");
 pub(super) static UNCOVERED: LazyLock<Script> = script!("lua/uncovered.lua");

@@ -1,0 +1,66 @@
+//! `ScanRecentResources`: what was written lately, as far as it meets the search parameters, and a summary of all of it.
+
+use api::{InvalidField, ServiceError, proto::speed as proto, time};
+use chrono::DateTime;
+use proto::scan_recent_resources_response::Part;
+
+use crate::{
+    search::{Gathered, Search, Summary},
+    service::{Speed, count},
+    store::Recent,
+};
+
+/// Resources of one scan at most.
+const SCAN_LIMIT: usize = 10_000;
+
+impl Speed {
+    /// The whole answer: walks over all that is held since then, and keeps the newest. The summary is last.
+    pub(crate) async fn scan(
+        &self,
+        request: proto::ScanRecentResourcesRequest,
+    ) -> Result<impl Iterator<Item = proto::ScanRecentResourcesResponse> + use<>, ServiceError> {
+        let resource_type = self.known_type(request.resource_type)?;
+        let since = match &request.since {
+            Some(since) => time::datetime("since", since)?,
+            None => DateTime::UNIX_EPOCH,
+        };
+        let limit = match usize::try_from(request.max_resources) {
+            Ok(0) => SCAN_LIMIT,
+            Ok(limit) => limit.min(SCAN_LIMIT),
+            Err(_) => return Err(InvalidField::new("max_resources", "must not be negative").into()),
+        };
+        let parameters = request.parameters.iter();
+        let parameters = parameters.map(|asked| (asked.name.as_str(), asked.value.as_str()));
+        let mut gathered = Gathered::new(Search::new(&resource_type, parameters)?, limit);
+
+        let mut walk = self.store.walk_recent(&resource_type, since).await?;
+        while let Some(page) = self.store.next_recent(&mut walk).await? {
+            for recent in page {
+                gathered.take(recent);
+            }
+        }
+        let (newest, summary) = gathered.end();
+        Ok(newest.map(resource).chain([ending(summary)]))
+    }
+}
+
+fn resource(Recent { state, preview }: Recent) -> proto::ScanRecentResourcesResponse {
+    proto::ScanRecentResourcesResponse {
+        part: Some(Part::State(state.into())),
+        preview,
+    }
+}
+
+fn ending(summary: Summary) -> proto::ScanRecentResourcesResponse {
+    let summary = proto::ScanSummary {
+        patient_ids: summary.patient_ids,
+        total_count: count(summary.total_count),
+        truncated: summary.truncated,
+        patient_ids_truncated: summary.patient_ids_truncated,
+        unreadable_count: count(summary.unreadable_count),
+    };
+    proto::ScanRecentResourcesResponse {
+        part: Some(Part::Summary(summary)),
+        preview: false,
+    }
+}
