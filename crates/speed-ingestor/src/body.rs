@@ -143,7 +143,8 @@ impl Bodies {
     }
 
     async fn collect(&self, body: &mut Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refused> {
-        let (mut parts, mut size, mut memory) = (Vec::<Bytes>::new(), 0, None::<OwnedSemaphorePermit>);
+        let (mut first, mut whole, mut size) = (None::<Bytes>, Vec::new(), 0);
+        let mut memory = None::<OwnedSemaphorePermit>;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Refused::unread(broken(), size as u64))?;
             let Ok(part) = frame.into_data() else {
@@ -167,17 +168,16 @@ impl Bodies {
                 Some(memory) => memory.merge(more),
                 None => memory = Some(more),
             }
-            parts.push(part);
-        }
-        // Most bodies come in one part, which is not copied.
-        let whole = match parts.pop() {
-            Some(only) if parts.is_empty() => only,
-            last => {
-                parts.extend(last);
-                parts.concat().into()
+            match first.take() {
+                // Most bodies come in one part, which is not copied.
+                None if whole.is_empty() => first = Some(part),
+                earlier => {
+                    whole.extend_from_slice(&earlier.unwrap_or_default());
+                    whole.extend_from_slice(&part);
+                }
             }
-        };
-        Ok((whole, memory))
+        }
+        Ok((first.unwrap_or_else(|| whole.into()), memory))
     }
 }
 
@@ -270,10 +270,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_in_parts_is_put_together() {
+        for parts in [&[][..], &["a"], &["", "a"], &["a", "", "bc", "d"]] {
+            let stream = futures::stream::iter(parts.iter().map(|part| Ok::<_, std::io::Error>(*part)));
+            let read = bodies(16 * 1024)
+                .read(&HeaderMap::new(), Body::from_stream(stream))
+                .await;
+            assert_eq!(read.unwrap().bytes, parts.concat());
+        }
+    }
+
+    #[tokio::test]
     async fn bodies_share_a_bounded_memory_and_give_it_back() {
         let bodies = bodies(16 * 1024);
         let first = read(&bodies, 9_000).await.unwrap();
         assert_eq!(first.bytes.len(), 9_000);
+
         assert_eq!(read(&bodies, 9_000).await.unwrap_err(), Code::Unavailable);
         assert_eq!(read(&bodies, 10_001).await.unwrap_err(), Code::TooLarge);
         let _second = read(&bodies, 1_000).await.unwrap();

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use proto::PutOutcome;
 use tonic::{Code, Status};
 
-use crate::kit::{Ingestor, at, held, reading, recent, state};
+use crate::kit::{Ingestor, LIMITS, at, held, reading, recent, state};
 use crate::service::serve;
 
 fn patient(version: i64) -> String {
@@ -55,7 +55,11 @@ async fn a_put_resource_is_a_preview_byte_by_byte_and_wakes_the_tail() {
     let found = found.iter().find(|found| found.preview).unwrap();
     let body = fhir_core::resource::Content::Body(patient(7).into());
     assert_eq!((&found.state.content, found.state.version), (&body, 7));
-    assert_eq!(ingestor.accepted.of_type("Patient"), None, "it is no webhook");
+    assert_eq!(
+        ingestor.accepted.of_type("Patient").webhooks,
+        0,
+        "it is no webhook"
+    );
 }
 
 #[tokio::test]
@@ -112,10 +116,10 @@ async fn a_time_to_live_is_kept_within_its_bounds() {
 
 #[tokio::test]
 async fn what_a_webhook_would_refuse_is_refused_and_nothing_is_written() {
-    let limits = speed_ingestor::webhook::Limits {
+    let limits = speed_ingestor::body::Limits {
         body_bytes: 1_024,
         depth: 5,
-        body_time: Duration::from_secs(10),
+        ..LIMITS
     };
     let ingestor = Ingestor::start_with(limits).await;
     let before = ingestor.contents().await;
@@ -148,7 +152,7 @@ async fn what_a_webhook_would_refuse_is_refused_and_nothing_is_written() {
         assert!(status.message().contains(said), "{}", status.message());
         assert!(!status.message().contains("Zaphod"), "{}", status.message());
     }
-    ingestor.taking.gate.set(Some("redis can lose it".into()));
+    ingestor.taking.gate.close("redis can lose it".into());
     let status = put(&ingestor, patient(1), None).await.unwrap_err();
     assert_eq!(
         (status.code(), status.message()),

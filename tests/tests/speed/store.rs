@@ -360,6 +360,7 @@ async fn out_of_memory_is_said_and_covered_readings_make_room() {
         content: Content::Body(vec![b'x'; 50_000]),
         ..state(&id, 1)
     };
+    store.life().await.unwrap();
     let mut n = 0;
     let error = loop {
         n += 1;
