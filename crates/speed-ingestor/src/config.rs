@@ -1,5 +1,7 @@
 //! Configuration: text becomes types here, and all that is wrong is said at once.
 
+mod backup;
+
 use std::{net::SocketAddr, time::Duration};
 
 use axum::http::{HeaderName, HeaderValue};
@@ -9,8 +11,11 @@ use daemon::{
 };
 use serde::Deserialize;
 
+use backup::BackupConfig;
+
 use crate::{
-    auth::SharedSecret, rounds::RoundSettings, store::StoreSettings, subscriptions::Wanted, webhook::Limits,
+    auth::SharedSecret, backup::BackupSettings, rounds::RoundSettings, store::StoreSettings,
+    subscriptions::Wanted, webhook::Limits,
 };
 
 /// The commented defaults, which are part of the binary.
@@ -28,6 +33,7 @@ pub struct SpeedConfig {
     batch: BatchConfig,
     tail: TailConfig,
     hapi: HapiConfig,
+    backup: BackupConfig,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -195,6 +201,7 @@ impl DaemonConfig for SpeedConfig {
             !hapi.check_seconds.is_zero(),
             "hapi.check_seconds: must be above 0",
         );
+        self.backup.validate(&mut demands);
         demands.result()
     }
 }
@@ -294,6 +301,11 @@ impl SpeedConfig {
         })
     }
 
+    /// Where backups go, when they come, how many are kept; `None` where none are.
+    pub fn backup_settings(&self) -> Option<BackupSettings> {
+        self.backup.settings()
+    }
+
     /// How often the Subscription is looked at.
     pub fn check_interval(&self) -> Duration {
         self.hapi.check_seconds
@@ -314,7 +326,7 @@ mod tests {
 
     use super::*;
 
-    fn load(overlay: &str) -> Result<SpeedConfig, String> {
+    pub(super) fn load(overlay: &str) -> Result<SpeedConfig, String> {
         let mut file = tempfile();
         file.1.write_all(overlay.as_bytes()).unwrap();
         let loaded =

@@ -9,6 +9,7 @@ use tonic::service::Routes;
 
 use crate::{
     accepted::Accepted,
+    backup::{Backups, Reread},
     batch::BatchLayer,
     config::SpeedConfig,
     gate::Gate,
@@ -85,6 +86,25 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         tail.clone(),
         shutdown.clone(),
     ));
+    let backups = config.backup_settings().map(|settings| {
+        let reread = Reread {
+            reader: batch.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+        };
+        Backups::new(
+            settings,
+            store.clone(),
+            needed.clone(),
+            tail.clone(),
+            Box::new(reread),
+            measures.clone(),
+            clock.clone(),
+        )
+    });
+    if let Some(backups) = &backups {
+        shutdown.spawn(backups.clone().run(shutdown.clone()));
+    }
     let rounds = Rounds {
         reader: batch,
         store: store.clone(),
@@ -116,6 +136,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         needed,
         accepted,
         subscriptions,
+        backups,
         shutdown: shutdown.clone(),
         clock,
     };

@@ -33,6 +33,13 @@ pub struct RoundLabel {
     pub outcome: &'static str,
 }
 
+/// How a backup ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BackupLabel {
+    /// `finished`, `failed`, `skipped`.
+    pub outcome: &'static str,
+}
+
 /// All metrics of the speed layer.
 #[derive(Debug, Clone, Default)]
 pub struct Measures {
@@ -56,6 +63,14 @@ pub struct Measures {
     pub redis_used_bytes: Gauge,
     /// 1 if HAPI has our Subscription as it should be, and active.
     pub subscription_active: Gauge,
+    /// Backups.
+    pub backups: Family<BackupLabel, Counter>,
+    /// When the newest complete backup was begun, as a Unix time, by whichever ingestor.
+    pub backup_last_seconds: Gauge<f64, AtomicU64>,
+    /// Its size.
+    pub backup_bytes: Gauge,
+    /// How long the last one of this ingestor took.
+    pub backup_duration_seconds: Gauge<f64, AtomicU64>,
 }
 
 impl Measures {
@@ -97,6 +112,22 @@ impl Measures {
                 "subscription_active",
                 "1 if the Subscription in HAPI is as it should be",
                 m.subscription_active,
+            );
+            registry.register("backups", "backups of the speed layer", m.backups);
+            registry.register(
+                "backup_last_seconds",
+                "when the newest complete backup was begun, as a Unix time",
+                m.backup_last_seconds,
+            );
+            registry.register(
+                "backup_bytes",
+                "size of the newest complete backup",
+                m.backup_bytes,
+            );
+            registry.register(
+                "backup_duration_seconds",
+                "how long the last backup took",
+                m.backup_duration_seconds,
             );
         });
         all

@@ -14,6 +14,7 @@
 //! | `mark` | hash | type → the tail's last finished reading: n, `as_of`, bound, xmin, timeline |
 //! | `life` | string | a token that is gone when the data are gone; with Redis' `run_id` it tells one life of the store from another |
 //! | `seen:{type}:{id}`, `seen-delete:{type}:{id}` | string | version of a webhook, or that a DELETE came, for ten minutes: to count what the tail saw first |
+//! | `backup-lock` | string | who backs up or restores: a token, for a minute unless it is kept |
 //! | `types` | set | resource types that views need, as last heard from the batch layer |
 //! | `dead` | stream | what could not be accepted: reason, SHA-256 and size, never the body |
 //!
@@ -26,7 +27,9 @@ mod connection;
 mod error;
 mod health;
 mod leaving;
+mod lock;
 mod offer;
+mod saved;
 mod scripts;
 
 use std::time::Duration;
@@ -41,7 +44,9 @@ pub use changes::{ChangesRead, Recent};
 pub use error::StoreError;
 pub use health::{RedisHealth, TypeCounts};
 pub use leaving::{Flushed, Released};
+pub use lock::Lock;
 pub use offer::Offered;
+pub use saved::{PutBack, SavedReading, Saving};
 
 /// Key: the token of the store's life.
 const LIFE: &str = "life";
@@ -49,6 +54,8 @@ const LIFE: &str = "life";
 const MARK: &str = "mark";
 /// Key: the types that views need.
 const TYPES: &str = "types";
+/// Key: who backs up or restores.
+const BACKUP_LOCK: &str = "backup-lock";
 /// Key: what could not be accepted.
 const DEAD: &str = "dead";
 
@@ -147,6 +154,11 @@ impl SpeedStore {
                 .invoke_async(&mut self.writes.clone())
                 .await?,
         ))
+    }
+
+    /// How long a covered reading stays, from its receipt.
+    pub fn time_to_live(&self) -> TimeDelta {
+        self.settings.time_to_live
     }
 
     fn notify(&self) {
