@@ -12,7 +12,7 @@ use api::{
 use chrono::TimeDelta;
 use daemon::SystemClock;
 use futures::StreamExt;
-use speed_ingestor::service::Speed;
+use speed_ingestor::{backup::Backups, service::Speed};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Code, transport::Channel};
@@ -20,12 +20,17 @@ use tonic::{Code, transport::Channel};
 use crate::kit::{Ingestor, at, position, reading, state};
 
 async fn serve(ingestor: &Ingestor) -> SpeedServiceClient<Channel> {
+    serve_with(ingestor, None).await
+}
+
+pub(crate) async fn serve_with(ingestor: &Ingestor, backups: Option<Backups>) -> SpeedServiceClient<Channel> {
     let speed = Speed {
         store: ingestor.store.clone(),
         tail: ingestor.tail.clone(),
         needed: ingestor.needed.clone(),
         accepted: ingestor.accepted.clone(),
         subscriptions: None,
+        backups,
         shutdown: ingestor.shutdown.clone(),
         clock: Arc::new(SystemClock),
     };
