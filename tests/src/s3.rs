@@ -14,7 +14,7 @@ use speed_ingestor::backup::{S3Settings, TargetSettings};
 
 use crate::server::{self, Launch, Server};
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// A running server.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The daemon's own work: the parts, put together.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use api::{Code, MAX_MESSAGE_BYTES, ServiceError, speed::speed_service_server::SpeedServiceServer};
 use daemon::{ConfigError, Context, grpc::channel};
@@ -9,7 +9,7 @@ use tonic::service::Routes;
 
 use crate::{
     accepted::Accepted,
-    backup::{Backups, Reread},
+    backup::Backups,
     batch::BatchLayer,
     config::SpeedConfig,
     gate::Gate,
@@ -44,15 +44,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let unusable = |error: ConfigError| ServiceError::new(Code::Invalid, error.to_string());
     let batch = BatchLayer::new(channel("batch.url", config.batch_url()).map_err(unusable)?);
 
-    let listen = config.webhook_listen();
-    let cannot_bind = |error| {
-        ServiceError::new(
-            Code::Unavailable,
-            format!("webhook.listen {listen} cannot be bound: {error}"),
-        )
-    };
-    let listener = TcpListener::bind(listen).await.map_err(cannot_bind)?;
-    let bound = listener.local_addr().map_err(cannot_bind)?;
+    let (listener, bound) = bind(config.webhook_listen()).await?;
     announcement.bound("http", bound);
     announcement
         .publish()
@@ -86,25 +78,6 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         tail.clone(),
         shutdown.clone(),
     ));
-    let backups = config.backup_settings().map(|settings| {
-        let reread = Reread {
-            reader: batch.clone(),
-            store: store.clone(),
-            clock: clock.clone(),
-        };
-        Backups::new(
-            settings,
-            store.clone(),
-            needed.clone(),
-            tail.clone(),
-            Box::new(reread),
-            measures.clone(),
-            clock.clone(),
-        )
-    });
-    if let Some(backups) = &backups {
-        shutdown.spawn(backups.clone().run(shutdown.clone()));
-    }
     let rounds = Rounds {
         reader: batch,
         store: store.clone(),
@@ -114,6 +87,9 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         clock: clock.clone(),
         settings: config.round_settings(),
     };
+    let backups = config
+        .backup_settings()
+        .map(|settings| Backups::start(settings, &rounds, &shutdown));
     shutdown.spawn(rounds.run(shutdown.clone()));
 
     let webhook = Webhook {
@@ -148,4 +124,17 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         grpc.serve(SERVICE, Routes::new(service), shutdown.clone()),
     );
     Ok(())
+}
+
+/// A socket for the webhook, and where it is.
+async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), ServiceError> {
+    let cannot_bind = |error| {
+        ServiceError::new(
+            Code::Unavailable,
+            format!("webhook.listen {listen} cannot be bound: {error}"),
+        )
+    };
+    let listener = TcpListener::bind(listen).await.map_err(cannot_bind)?;
+    let bound = listener.local_addr().map_err(cannot_bind)?;
+    Ok((listener, bound))
 }

@@ -113,19 +113,19 @@ impl Measures {
                 "1 if the Subscription in HAPI is as it should be",
                 m.subscription_active,
             );
-            registry.register("backups", "backups of the speed layer", m.backups);
+            registry.register("speed_backups", "backups of the speed layer", m.backups);
             registry.register(
-                "backup_last_seconds",
+                "speed_backup_last_seconds",
                 "when the newest complete backup was begun, as a Unix time",
                 m.backup_last_seconds,
             );
             registry.register(
-                "backup_bytes",
+                "speed_backup_bytes",
                 "size of the newest complete backup",
                 m.backup_bytes,
             );
             registry.register(
-                "backup_duration_seconds",
+                "speed_backup_duration_seconds",
                 "how long the last backup took",
                 m.backup_duration_seconds,
             );

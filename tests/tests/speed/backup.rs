@@ -8,16 +8,16 @@ mod times;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use daemon::{Clock, Secret, SystemClock};
 use e2e::redis::Redis;
 use fhir_core::resource::{Content, State};
 use speed_ingestor::{
-    backup::{BackupSettings, Backups, Reread, S3Settings, Schedule, TargetSettings},
-    measures::Measures,
+    backup::{BackupSettings, Backups, S3Settings, Schedule, TargetSettings},
+    rounds::Rounds,
 };
 
-use crate::kit::{Ingestor, deleted, position, reading, state};
+use crate::kit::{Ingestor, deleted, position, reading, rounds, state};
 
 /// The number of the tail's newest reading.
 const NOW: i64 = 1_000;
@@ -40,6 +40,10 @@ async fn set_marks(ingestor: &Ingestor, n: i64) {
     let mark = position(n);
     let types = ["Condition", "Observation", "Patient"].map(|of| (of, &mark));
     assert!(ingestor.store.set_marks(&life, &types).await.unwrap());
+}
+
+fn now() -> DateTime<Utc> {
+    SystemClock.now()
 }
 
 fn folder_target(folder: &Path) -> TargetSettings {
@@ -68,29 +72,18 @@ fn backups_with(
     keep: usize,
     clock: Arc<dyn Clock>,
 ) -> Backups {
-    let reread = Reread {
-        reader: ingestor.hapi.clone(),
-        store: ingestor.store.clone(),
-        clock: clock.clone(),
+    let rounds = rounds(&ingestor.hapi, &ingestor.store, &ingestor.needed, &ingestor.tail);
+    let settings = BackupSettings {
+        target,
+        schedule,
+        keep,
     };
-    Backups::new(
-        BackupSettings {
-            target,
-            schedule,
-            keep,
-        },
-        ingestor.store.clone(),
-        ingestor.needed.clone(),
-        ingestor.tail.clone(),
-        Box::new(reread),
-        Measures::default(),
-        clock,
-    )
+    Backups::new(settings, &Rounds { clock, ..rounds })
 }
 
 /// Readings of every form: 1,203 of Patient, two of Condition, none of Observation; the first 400 of Patient are covered by the batch.
 async fn fill(ingestor: &Ingestor) {
-    let now = Utc::now();
+    let now = now();
     let mut readings: Vec<_> = (0..1_200)
         .map(|i| reading(state(&format!("p{i}"), 1 + i % 7), 1 + i))
         .map(|mut reading| {
@@ -125,7 +118,7 @@ async fn fill(ingestor: &Ingestor) {
 async fn offer(ingestor: &Ingestor, resource_type: &str, readings: &[api::speed::Reading]) {
     ingestor
         .store
-        .offer_readings(None, resource_type, readings, Utc::now())
+        .offer_readings(None, resource_type, readings, now())
         .await
         .unwrap()
         .unwrap();

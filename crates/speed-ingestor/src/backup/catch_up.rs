@@ -14,13 +14,13 @@ use crate::{
 
 /// What a reading since the marks of a backup has brought.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CaughtUp {
+pub(super) struct CaughtUp {
     /// Later readings, by type.
-    pub readings: BTreeMap<String, u64>,
+    pub(super) readings: BTreeMap<String, u64>,
 }
 
 /// Reads HAPI after a restore.
-pub trait CatchUp: Send + Sync {
+pub(super) trait CatchUp: Send + Sync {
     /// Offers what has changed since these positions, whatever the batch has covered meanwhile.
     fn catch_up(
         &self,
@@ -30,13 +30,13 @@ pub trait CatchUp: Send + Sync {
 }
 
 /// A reading of its own, outside the tail's rounds: it is offered like theirs, and sets no mark.
-pub struct Reread<R> {
+pub(super) struct Reread<R> {
     /// Whoever reads HAPI.
-    pub reader: R,
+    pub(super) reader: R,
     /// Where readings go.
-    pub store: SpeedStore,
+    pub(super) store: SpeedStore,
     /// The time.
-    pub clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl<R: RereadsFrom> CatchUp for Reread<R> {

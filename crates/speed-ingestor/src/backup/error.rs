@@ -62,7 +62,7 @@ pub enum BackupError {
     Tail(ServiceError),
     /// All is put back, but not what has happened since.
     #[error(
-        "the readings were put back, but what was committed since cannot be read ({0}): restore once more"
+        "the readings were put back, but what was committed since was not read ({0}): restore once more, or flush these types, which the tail then reads again"
     )]
     NotCaughtUp(ServiceError),
 }

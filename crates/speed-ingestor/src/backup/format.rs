@@ -22,7 +22,7 @@ use crate::store::SavedReading;
 const LONGEST_LINE: usize = 2 * api::MAX_MESSAGE_BYTES;
 /// Of what is unpacked at once: a slice of this becomes at most a thousand times as much.
 const SLICE: usize = 16 * 1024;
-/// FHIR's JSON shrinks to about an eighth at any level; this one takes a third of the time of gzip's default.
+/// Of Synthea's resources an eighth is left; at gzip's default a tenth, for about twice the work (zlib, 4.8 MB of six types).
 const LEVEL: u32 = 3;
 
 /// Length and sum of an object, and what is in it.

@@ -46,17 +46,18 @@ use tokio::{sync::OnceCell, time::Instant};
 use crate::{
     measures::Measures,
     needed::Needed,
-    rounds::TailState,
+    rounds::{Rounds, TailState},
     store::{Lock, SpeedStore},
+    tail::RereadsFrom,
 };
 
-pub use catch_up::{CatchUp, CaughtUp, Reread};
 pub use error::BackupError;
 pub use name::BackupName;
 pub use restore::{Restored, RestoredType};
 pub use schedule::Schedule;
 pub use target::{S3Settings, Target, TargetSettings};
 
+use catch_up::{CatchUp, Reread};
 use format::Manifest;
 
 /// How often the lock is kept: it holds for a minute.
@@ -119,26 +120,31 @@ struct Held<'a> {
 }
 
 impl Backups {
-    /// Nothing is reached yet. `batch` reads HAPI after a restore.
-    #[expect(clippy::too_many_arguments, reason = "the parts of the ingestor, each once")]
-    pub fn new(
-        settings: BackupSettings,
-        store: SpeedStore,
-        needed: Needed,
-        tail: TailState,
-        batch: Box<dyn CatchUp>,
-        measures: Measures,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    /// Backups of what the rounds of the tail fill. Nothing is reached yet.
+    pub fn new<R: RereadsFrom + Clone + 'static>(settings: BackupSettings, rounds: &Rounds<R>) -> Self {
+        let Rounds {
+            reader,
+            store,
+            needed,
+            state,
+            measures,
+            clock,
+            ..
+        } = rounds;
+        let reread = Reread {
+            reader: reader.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+        };
         Self(Arc::new(Parts {
             settings,
             target: OnceCell::new(),
-            store,
-            needed,
-            tail,
-            batch,
-            measures,
-            clock,
+            store: store.clone(),
+            needed: needed.clone(),
+            tail: state.clone(),
+            batch: Box::new(reread),
+            measures: measures.clone(),
+            clock: clock.clone(),
             last: Mutex::default(),
         }))
     }

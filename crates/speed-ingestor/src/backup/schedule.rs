@@ -11,7 +11,8 @@ use croner::{
 };
 use daemon::Shutdown;
 
-use super::{BackupError, Backups};
+use super::{BackupError, BackupSettings, Backups};
+use crate::{rounds::Rounds, tail::RereadsFrom};
 
 /// After a failure: soon at first, at last so seldom.
 const RETRY: Duration = Duration::from_secs(5);
@@ -72,6 +73,17 @@ impl Schedule {
 }
 
 impl Backups {
+    /// Backups of what the rounds of the tail fill, made by the schedule until the stop.
+    pub fn start<R: RereadsFrom + Clone + 'static>(
+        settings: BackupSettings,
+        rounds: &Rounds<R>,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let this = Self::new(settings, rounds);
+        shutdown.spawn(this.clone().run(shutdown.clone()));
+        this
+    }
+
     /// Backs up whenever it is due, until the stop. One that is under way at the stop is given up: it has no manifest yet.
     pub async fn run(self, shutdown: Shutdown) {
         let mut failures = 0u32;

@@ -1,6 +1,6 @@
 //! Making a backup: marks, readings, manifest, in this order; then what is no longer kept goes.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use fhir_core::merge::Position;
 use object_store::buffered::BufWriter;
 use tokio::{io::AsyncWriteExt as _, time::Instant};
@@ -167,19 +167,17 @@ impl Parts {
         let mut saving = self.store.save(life, resource_type);
         while let Some(page) = self.store.next_saved(&mut saving).await? {
             // Milliseconds of work, in which no webhook should have to wait.
-            let (back, packed) = tokio::task::spawn_blocking(move || {
-                let packed = page
-                    .iter()
-                    .try_for_each(|saved| packer.push(saved))
-                    .map(|()| packer.drain());
-                (packer, packed)
+            let (back, drained) = tokio::task::spawn_blocking(move || {
+                let pushed = page.iter().try_for_each(|saved| packer.push(saved));
+                let drained = pushed.map(|()| packer.drain());
+                (packer, drained)
             })
             .await
             .map_err(std::io::Error::from)?;
             packer = back;
-            let packed = packed?;
-            if !packed.is_empty() {
-                writer.put(packed.into()).await?;
+            let part = drained?;
+            if !part.is_empty() {
+                writer.put(part.into()).await?;
             }
             held.keep().await?;
         }
@@ -208,7 +206,7 @@ impl Parts {
         if let Some(manifest) = &manifest {
             self.measures
                 .backup_last_seconds
-                .set(manifest.created_at.timestamp_micros() as f64 / 1e6);
+                .set((manifest.created_at - DateTime::UNIX_EPOCH).as_seconds_f64());
             self.measures
                 .backup_bytes
                 .set(i64::try_from(manifest.bytes()).unwrap_or(i64::MAX));

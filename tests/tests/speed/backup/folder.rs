@@ -1,6 +1,6 @@
 //! Into a folder and back.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc};
 
 use chrono::{TimeDelta, Utc};
 use daemon::ManualClock;
@@ -41,7 +41,7 @@ async fn after_a_wipe_the_same_state_is_there() {
         [("Condition", 2, 0), ("Observation", 0, 0), ("Patient", 1_203, 0)]
     );
     // What the batch has covered leaves with its next watermark, at the time at which it would have left.
-    ingestor.store.release("Patient", 400, Utc::now()).await.unwrap();
+    ingestor.store.release("Patient", 400, now()).await.unwrap();
     assert_eq!(contents(&ingestor.redis).await, before);
 
     let again = backups.restore(Some(&manifest.name)).await.unwrap();
@@ -246,7 +246,6 @@ async fn the_newest_are_kept_and_what_is_no_backup_is_left_alone() {
     assert!(place.join("other/file").exists());
     let error = backups.restore(Some(&names[0])).await.unwrap_err();
     assert!(matches!(error, BackupError::Unknown(_)), "{error}");
-    use std::os::unix::fs::PermissionsExt as _;
     assert_eq!(
         place.metadata().unwrap().permissions().mode() & 0o77,
         0,

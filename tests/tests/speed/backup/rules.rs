@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::{Code, ServiceError};
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use daemon::SystemClock;
 use fhir_core::merge::Position;
 use speed_ingestor::{
@@ -40,6 +40,40 @@ async fn marks_are_saved_before_the_readings_and_are_not_put_back() {
             .iter()
             .all(|mark| *mark == Some(position(950)))
     );
+}
+
+#[tokio::test]
+async fn a_mark_that_comes_meanwhile_is_not_of_the_backup() {
+    let (ingestor, folder) = (ingestor().await, tempfile::tempdir().unwrap());
+    fill(&ingestor).await;
+    fill_with_megabytes(&ingestor, 24).await;
+    let backups = backups(&ingestor, folder_target(folder.path()));
+    let meanwhile = async {
+        first_object(folder.path()).await;
+        set_marks(&ingestor, 950).await;
+    };
+    let (made, ()) = tokio::join!(backups.back_up(), meanwhile);
+    for of in made.unwrap().0.types {
+        assert_eq!(Position::from(of.mark.unwrap()).n, MARK, "{}", of.resource_type);
+    }
+}
+
+/// The first object is there, the last one not yet.
+async fn first_object(folder: &Path) {
+    loop {
+        let begun = std::fs::read_dir(folder).unwrap().next();
+        if let Some(begun) = begun {
+            let begun = begun.unwrap().path();
+            if begun.join("Condition.ndjson.gz").exists() {
+                assert!(
+                    !begun.join("Patient.ndjson.gz").exists(),
+                    "too late for this test"
+                );
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test]
@@ -147,15 +181,8 @@ async fn a_redis_that_is_emptied_meanwhile_makes_no_backup() {
     fill_with_megabytes(&ingestor, 24).await;
     let backups = backups(&ingestor, folder_target(folder.path()));
     let emptied = async {
-        // The first object is there: the marks were read.
-        loop {
-            let begun = std::fs::read_dir(folder.path()).unwrap().next();
-            if begun.is_some_and(|folder| folder.unwrap().path().join("Condition.ndjson.gz").exists()) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        // Another life, with a mark again before the backup is at its end.
+        // The marks were read by then.
+        first_object(folder.path()).await;
         ingestor.store.flush(&["Condition".into()]).await.unwrap();
     };
     let (made, ()) = tokio::join!(backups.back_up(), emptied);
@@ -170,7 +197,7 @@ async fn a_redis_that_is_emptied_meanwhile_makes_no_backup() {
 #[tokio::test]
 async fn what_is_covered_and_past_its_time_is_not_put_back() {
     let (ingestor, folder) = (ingestor().await, tempfile::tempdir().unwrap());
-    let long_ago = Utc::now() - TimeDelta::hours(25);
+    let long_ago = now() - TimeDelta::hours(25);
     let offer_long_ago = [reading(state("a", 5), 50), reading(state("b", 5), 60)];
     ingestor
         .store

@@ -32,11 +32,7 @@ async fn a_bucket_gives_back_the_same_state() {
     let patient = restored.types.last().unwrap();
     assert_eq!((patient.restored, patient.newer), (1_226, 1));
     assert_eq!(held(&ingestor, "p3").await, Some((9, MARK + 20)));
-    ingestor
-        .store
-        .release("Patient", 400, chrono::Utc::now())
-        .await
-        .unwrap();
+    ingestor.store.release("Patient", 400, now()).await.unwrap();
     let mut after = contents(&ingestor.redis).await;
     for changed in [
         "fhir:Patient:p3",
