@@ -195,6 +195,18 @@ async fn contents(redis: &Redis) -> BTreeMap<String, Vec<String>> {
     contents
 }
 
+/// Says which keys differ, and no more.
+fn assert_same(found: &BTreeMap<String, Vec<String>>, expected: &BTreeMap<String, Vec<String>>, what: &str) {
+    let differs = |key: &&String| found.get(*key) != expected.get(*key);
+    let keys: Vec<&String> = found
+        .keys()
+        .chain(expected.keys())
+        .filter(differs)
+        .take(5)
+        .collect();
+    assert!(keys.is_empty(), "{what}: others in {keys:?}");
+}
+
 /// The version and number that are held of a resource.
 async fn held(ingestor: &Ingestor, id: &str) -> Option<(i64, i64)> {
     let (version, n): (Option<i64>, Option<i64>) = redis::cmd("HMGET")

@@ -96,9 +96,10 @@ impl Backups {
                     failures = 0;
                     pause
                 }
+                // Somebody else is at it, or the tail has not come so far: no failure.
+                Err(BackupError::TooEarly(_) | BackupError::Busy) => RETRY,
                 Err(error) => {
-                    let expected = matches!(error, BackupError::TooEarly(_) | BackupError::Busy);
-                    if !expected && failures == 0 {
+                    if failures == 0 {
                         tracing::warn!(%error, "no backup can be made");
                     }
                     failures = failures.saturating_add(1);
