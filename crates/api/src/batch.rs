@@ -83,6 +83,8 @@ pub struct ReadChanges {
     pub since: Vec<(String, Option<Position>)>,
     /// Read no versions that are older than this.
     pub window: Option<TimeDelta>,
+    /// Go on from these positions even where the batch's watermark is later.
+    pub from_here: bool,
 }
 
 impl TryFrom<proto::ReadChangesRequest> for ReadChanges {
@@ -105,7 +107,11 @@ impl TryFrom<proto::ReadChangesRequest> for ReadChanges {
             .as_ref()
             .map(|window| time::span("window", window))
             .transpose()?;
-        Ok(Self { since, window })
+        Ok(Self {
+            since,
+            window,
+            from_here: request.from_here,
+        })
     }
 }
 
@@ -122,6 +128,7 @@ impl From<&ReadChanges> for proto::ReadChangesRequest {
         Self {
             since,
             window: request.window.map(time::duration),
+            from_here: request.from_here,
         }
     }
 }

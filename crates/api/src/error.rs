@@ -33,6 +33,8 @@ pub enum Code {
     Unimplemented,
     /// The caller, or an operator, has cancelled it.
     Cancelled,
+    /// What was stored is damaged: nothing can be made of it.
+    DataLoss,
     /// A fault of ours.
     Internal,
 }
@@ -50,6 +52,7 @@ impl Code {
             Self::DeadlineExceeded | Self::SlowRequest => tonic::Code::DeadlineExceeded,
             Self::Unimplemented | Self::NoSuchMethod => tonic::Code::Unimplemented,
             Self::Cancelled => tonic::Code::Cancelled,
+            Self::DataLoss => tonic::Code::DataLoss,
             Self::Internal => tonic::Code::Internal,
         }
     }
@@ -66,6 +69,7 @@ impl Code {
             tonic::Code::DeadlineExceeded => "deadline_exceeded",
             tonic::Code::Unimplemented => "unimplemented",
             tonic::Code::Cancelled => "cancelled",
+            tonic::Code::DataLoss => "data_loss",
             _ => "internal",
         }
     }
@@ -84,7 +88,7 @@ impl Code {
             Self::Unprocessable => 422,
             Self::Exhausted => 429,
             Self::Cancelled => 499,
-            Self::Internal => 500,
+            Self::DataLoss | Self::Internal => 500,
             Self::Unimplemented => 501,
             Self::Unavailable => 503,
             Self::DeadlineExceeded => 504,
@@ -104,7 +108,7 @@ impl Code {
             Self::Unavailable => "transient",
             Self::DeadlineExceeded | Self::SlowRequest => "timeout",
             Self::Cancelled => "processing",
-            Self::Internal => "exception",
+            Self::DataLoss | Self::Internal => "exception",
         }
     }
 }
@@ -166,6 +170,7 @@ impl From<tonic::Status> for ServiceError {
             tonic::Code::DeadlineExceeded => Code::DeadlineExceeded,
             tonic::Code::Unimplemented => Code::Unimplemented,
             tonic::Code::Cancelled => Code::Cancelled,
+            tonic::Code::DataLoss => Code::DataLoss,
             tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Aborted => Code::Unavailable,
             _ => Code::Internal,
         };

@@ -85,7 +85,9 @@ impl Changes {
             let at_draw = open.types().to_vec();
             let mut readings = Vec::with_capacity(at_draw.len());
             for ((resource_type, held), drawn) in request.since.iter().zip(at_draw) {
-                let plan = plan(&mut open, held.clone(), drawn, floor, self.max_changes).await?;
+                let (drawn, published_n) = going_on_from(drawn, held.as_ref(), request.from_here);
+                let mut plan = plan(&mut open, held.clone(), drawn, floor, self.max_changes).await?;
+                plan.reading.published_n = published_n;
                 if plan.reading.full_refresh_needed || plan.reading.refresh_nudged {
                     self.refresher.nudge(resource_type, RunKind::Incremental);
                 }
@@ -157,6 +159,15 @@ pub async fn plan(
     Ok(Plan { reading, ids })
 }
 
+/// Without its watermark, if the reading is to go on from the caller's position whatever the batch has covered since; and the number of the watermark.
+fn going_on_from(mut drawn: TypeAtDraw, held: Option<&Position>, from_here: bool) -> (TypeAtDraw, i64) {
+    let published_n = drawn.published.as_ref().map_or(0, |published| published.n);
+    if from_here && held.is_some() {
+        drawn.published = None;
+    }
+    (drawn, published_n)
+}
+
 /// No version is dated before it. A window may be of any length; nothing was written before 1970.
 fn floor(as_of: DateTime<Utc>, window: TimeDelta) -> DateTime<Utc> {
     as_of
@@ -212,6 +223,23 @@ mod tests {
         assert_eq!(floor(now, TimeDelta::hours(10)), now - TimeDelta::hours(10));
         assert_eq!(floor(now, TimeDelta::MAX), DateTime::UNIX_EPOCH);
         assert_eq!(floor(now, TimeDelta::days(365_000)), DateTime::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn what_was_covered_is_read_again_only_where_that_is_asked_for() {
+        let drawn = || TypeAtDraw {
+            resource_type: "Patient".into(),
+            published: Some(position(5)),
+            shown_previews: Vec::new(),
+        };
+        let since = |held: Option<Position>, from_here: bool| {
+            let (drawn, published_n) = going_on_from(drawn(), held.as_ref(), from_here);
+            assert_eq!(published_n, 5);
+            later(held, drawn.published).map(|since| since.n)
+        };
+        assert_eq!(since(Some(position(3)), false), Some(5));
+        assert_eq!(since(Some(position(3)), true), Some(3));
+        assert_eq!(since(None, true), Some(5));
     }
 
     #[test]

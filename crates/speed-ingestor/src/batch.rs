@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 use fhir_core::merge::{Mark, Position};
 use tonic::{Streaming, transport::Channel};
 
-use crate::tail::{ChangesReader, OpenedReading, ReadingPart};
+use crate::tail::{ChangesReader, OpenedReading, ReadingPart, RereadsFrom};
 
 /// How long the batch layer may take for the next part of a reading.
 const PART_TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,17 +81,44 @@ impl ChangesReader for BatchLayer {
         window: Option<TimeDelta>,
     ) -> Result<Option<StreamedReading>, ServiceError> {
         let patience = window.map_or(SWEEP_PART_TIMEOUT, |_| PART_TIMEOUT);
-        let request = proto::ReadChangesRequest::from(&ReadChanges { since, window });
+        let request = ReadChanges {
+            since,
+            window,
+            from_here: false,
+        };
+        self.read(&request, patience).await.map(Some)
+    }
+}
+
+impl RereadsFrom for BatchLayer {
+    async fn open_from(
+        &self,
+        (): (),
+        since: Vec<(String, Position)>,
+    ) -> Result<Option<StreamedReading>, ServiceError> {
+        let since = since.into_iter().map(|(of, position)| (of, Some(position)));
+        let request = ReadChanges {
+            since: since.collect(),
+            window: None,
+            from_here: true,
+        };
+        self.read(&request, SWEEP_PART_TIMEOUT).await.map(Some)
+    }
+}
+
+impl BatchLayer {
+    async fn read(&self, request: &ReadChanges, patience: Duration) -> Result<StreamedReading, ServiceError> {
+        let request = proto::ReadChangesRequest::from(request);
         let mut client = self.client.clone();
         let mut parts = in_time(PART_TIMEOUT, client.read_changes(request))
             .await?
             .into_inner();
         match next_part(PART_TIMEOUT, &mut parts).await? {
-            ReadChangesPart::Header { n, as_of } => Ok(Some(StreamedReading {
+            ReadChangesPart::Header { n, as_of } => Ok(StreamedReading {
                 mark: Mark { n, as_of },
                 parts,
                 patience,
-            })),
+            }),
             _ => Err(ServiceError::new(
                 Code::Internal,
                 "a reading must begin with its header",

@@ -1,5 +1,6 @@
 //! Configuration: text becomes types here, and all that is wrong is said at once.
 
+mod backup;
 mod hapi;
 mod webhook;
 
@@ -11,10 +12,11 @@ use daemon::{
 };
 use serde::Deserialize;
 
+use backup::BackupConfig;
 pub use hapi::HapiConfig;
 pub use webhook::WebhookConfig;
 
-use crate::{rounds::RoundSettings, store::StoreSettings};
+use crate::{backup::BackupSettings, rounds::RoundSettings, store::StoreSettings};
 
 /// The commented defaults, which are part of the binary.
 pub const DEFAULTS: &str = include_str!("../../../deploy/config/speed-ingestor.toml");
@@ -33,6 +35,7 @@ pub struct SpeedConfig {
     tail: TailConfig,
     /// Where HAPI's REST is.
     pub hapi: HapiConfig,
+    backup: BackupConfig,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -124,6 +127,7 @@ impl DaemonConfig for SpeedConfig {
             self.store.time_to_live_seconds <= LONGEST_SPAN,
             "store.time_to_live_seconds: must be at most 31622400, a year",
         );
+        self.backup.validate(&mut demands);
         demands.result()
     }
 }
@@ -166,6 +170,11 @@ impl SpeedConfig {
             sweep: sweep_seconds,
         }
     }
+
+    /// Where backups go, when they come, how many are kept; `None` where none are.
+    pub fn backup_settings(&self) -> Option<BackupSettings> {
+        self.backup.settings()
+    }
 }
 
 fn redis_url_is_usable(url: &str) -> bool {
@@ -178,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    fn load(overlay: &str) -> Result<SpeedConfig, String> {
+    pub(super) fn load(overlay: &str) -> Result<SpeedConfig, String> {
         let mut file = tempfile();
         file.1.write_all(overlay.as_bytes()).unwrap();
         let loaded =

@@ -10,6 +10,7 @@ use tonic::service::Routes;
 use crate::{
     accepted::Accepted,
     auth::SharedSecret,
+    backup::Backups,
     batch::BatchLayer,
     body::Bodies,
     config::SpeedConfig,
@@ -48,10 +49,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let batch = batch_of(&config)?;
     let (listener, bound) = bind(&config, &announcement).await?;
     let secret = secret_of(&config, &shutdown)?;
-    let rest = config.hapi.rest();
-    let hapi = rest
-        .map(|(base, authorization)| Hapi::new(base, authorization))
-        .transpose()?;
+    let hapi = hapi_of(&config)?;
     let subscriptions = hapi.clone().map(|hapi| {
         let wanted = config.hapi.wanted_subscription(bound, secret.clone());
         Subscriptions::new(hapi, wanted, needed.clone(), measures.clone())
@@ -88,6 +86,9 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         clock: clock.clone(),
         settings: config.round_settings(),
     };
+    let backups = config
+        .backup_settings()
+        .map(|settings| Backups::start(settings, &rounds, &shutdown));
     shutdown.spawn(rounds.run(shutdown.clone()));
 
     let taking = Taking {
@@ -124,6 +125,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         silent_after: config.hapi.silent_after(),
         taking,
         subscriptions,
+        backups,
         shutdown: shutdown.clone(),
         clock,
     };
@@ -140,6 +142,13 @@ fn batch_of(config: &SpeedConfig) -> Result<BatchLayer, ServiceError> {
     Ok(BatchLayer::new(
         channel("batch.url", config.batch_url()).map_err(unusable)?,
     ))
+}
+
+/// HAPI's REST, where it is known.
+fn hapi_of(config: &SpeedConfig) -> Result<Option<Hapi>, ServiceError> {
+    let rest = config.hapi.rest();
+    rest.map(|(base, authorization)| Hapi::new(base, authorization))
+        .transpose()
 }
 
 /// Binds the webhook's socket, and tells where.

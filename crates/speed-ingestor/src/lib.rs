@@ -10,11 +10,12 @@
 //! that nothing is missing when webhooks are late, repeated, out of order or lost. What the tail's mark promises, and what may leave, are the
 //! rules of the protocol (`docs/protocol.md`), each a Lua script in [`store`].
 //!
-//! Read in this order: [`store`], [`tail`], [`rounds`], [`delivery`], [`webhook`], [`service`], [`put`], [`search`].
+//! Read in this order: [`store`], [`tail`], [`rounds`], [`delivery`], [`webhook`], [`service`], [`put`], [`search`]; apart from them, [`backup`].
 
 pub mod accepted;
 pub mod answer;
 pub mod auth;
+pub mod backup;
 pub mod batch;
 pub mod body;
 pub mod bundle;

@@ -40,6 +40,13 @@ pub struct RoundLabel {
     pub outcome: &'static str,
 }
 
+/// How a backup ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BackupLabel {
+    /// `finished`, `failed`, `skipped`.
+    pub outcome: &'static str,
+}
+
 /// All metrics of the speed layer.
 #[derive(Debug, Clone, Default)]
 pub struct Measures {
@@ -69,6 +76,14 @@ pub struct Measures {
     pub subscription_silent: Family<TypeLabel, Gauge>,
     /// 1 if HAPI has our Subscription as it should be, and active.
     pub subscription_active: Gauge,
+    /// Backups.
+    pub backups: Family<BackupLabel, Counter>,
+    /// When the newest complete backup was begun, as a Unix time, by whichever ingestor.
+    pub backup_last_seconds: Gauge<f64, AtomicU64>,
+    /// Its size.
+    pub backup_bytes: Gauge,
+    /// How long the last one of this ingestor took.
+    pub backup_duration_seconds: Gauge<f64, AtomicU64>,
 }
 
 impl Measures {
@@ -121,6 +136,22 @@ impl Measures {
                 "subscription_active",
                 "1 if the Subscription in HAPI is as it should be",
                 m.subscription_active,
+            );
+            registry.register("speed_backups", "backups of the speed layer", m.backups);
+            registry.register(
+                "speed_backup_last_seconds",
+                "when the newest complete backup was begun, as a Unix time",
+                m.backup_last_seconds,
+            );
+            registry.register(
+                "speed_backup_bytes",
+                "size of the newest complete backup",
+                m.backup_bytes,
+            );
+            registry.register(
+                "speed_backup_duration_seconds",
+                "how long the last backup took",
+                m.backup_duration_seconds,
             );
         });
         all

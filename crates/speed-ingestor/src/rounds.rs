@@ -110,6 +110,15 @@ impl TailState {
         self.seen().types.get(resource_type).cloned()
     }
 
+    /// The newest finished reading of any type: later ones have higher numbers.
+    pub fn newest(&self) -> Option<Position> {
+        let seen = self.seen();
+        let types = seen.types.values().filter(|round| !round.full_refresh_needed);
+        types
+            .filter_map(|round| round.mark.clone())
+            .max_by_key(|mark| mark.n)
+    }
+
     /// Waits until a round has finished that began after this call.
     pub async fn finish_one(&self) {
         let mut rounds = self.0.rounds.subscribe();

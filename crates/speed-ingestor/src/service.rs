@@ -19,12 +19,16 @@ use fhir_core::{
     resource::Content,
 };
 use futures::Stream;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     accepted::Accepted,
+    backup::{BackupError, Backups},
     needed::Needed,
     put::Taking,
     rounds::TailState,
@@ -60,6 +64,8 @@ pub struct Speed {
     pub taking: Taking,
     /// Our Subscription; `None` where none is kept.
     pub subscriptions: Option<Subscriptions>,
+    /// Backups; `None` where none are kept.
+    pub backups: Option<Backups>,
     /// The stop: streams end at it.
     pub shutdown: Shutdown,
     /// The time.
@@ -192,6 +198,46 @@ impl SpeedService for Speed {
         }))
     }
 
+    async fn backup(
+        &self,
+        _request: Request<proto::BackupRequest>,
+    ) -> Result<Response<proto::BackupResponse>, Status> {
+        let backups = self.backups()?;
+        let (manifest, seconds) = self.to_the_end(async move { backups.back_up().await }).await?;
+        Ok(Response::new(proto::BackupResponse {
+            backup: Some(manifest.into()),
+            seconds,
+        }))
+    }
+
+    async fn list_backups(
+        &self,
+        _request: Request<proto::ListBackupsRequest>,
+    ) -> Result<Response<proto::ListBackupsResponse>, Status> {
+        let listed = self.backups()?.list().await.map_err(ServiceError::from)?;
+        Ok(Response::new(proto::ListBackupsResponse {
+            backups: listed.into_iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn restore(
+        &self,
+        request: Request<proto::RestoreRequest>,
+    ) -> Result<Response<proto::RestoreResponse>, Status> {
+        let proto::RestoreRequest { name, confirm } = request.into_inner();
+        let backups = self.backups()?;
+        if confirm != "restore" {
+            return Err(invalid("confirm", "must be the word \"restore\"").into());
+        }
+        let restored = self
+            .to_the_end(async move {
+                let name = Some(name.as_str()).filter(|name| !name.is_empty());
+                backups.restore(name).await
+            })
+            .await?;
+        Ok(Response::new(restored.into()))
+    }
+
     async fn get_status(
         &self,
         _request: Request<proto::GetStatusRequest>,
@@ -241,6 +287,27 @@ impl Speed {
             }
         }
         send(parts, ChangesPart::End(marks)).await
+    }
+
+    fn backups(&self) -> Result<Backups, ServiceError> {
+        let none = || ServiceError::new(Code::Precondition, "no backups are kept: set backup.url");
+        self.backups.clone().ok_or_else(none)
+    }
+
+    /// Does what must not be left half done: it goes on if the caller leaves.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, BackupError>> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let (done, answer) = oneshot::channel();
+        let shutdown = self.shutdown.clone();
+        self.shutdown.spawn(async move {
+            if let Some(result) = shutdown.unless_stopped(work).await {
+                let _left = done.send(result);
+            }
+        });
+        let result = answer.await.map_err(|_| ServiceError::stopping())?;
+        Ok(result?)
     }
 
     async fn wait_for_changes(&self, request: &Changes) -> Result<(), Status> {
@@ -336,6 +403,7 @@ impl Speed {
             store: Some(store),
             tail_healthy: tail.is_ok(),
             tail_reason: tail.err().unwrap_or_default(),
+            backups: self.backups.as_ref().map(Backups::status),
         }
     }
 

@@ -37,6 +37,16 @@ pub trait ChangesReader: Send + Sync {
     ) -> impl Future<Output = Result<Option<Self::Opened>, ServiceError>> + Send;
 }
 
+/// Whoever reads HAPI again from where it was read before.
+pub trait RereadsFrom: ChangesReader {
+    /// Like [`open`](ChangesReader::open), but from the given positions even where the batch's watermark is later, and without a window.
+    fn open_from(
+        &self,
+        begun: Self::Begun,
+        since: Vec<(String, Position)>,
+    ) -> impl Future<Output = Result<Option<Self::Opened>, ServiceError>> + Send;
+}
+
 /// A reading whose snapshot is open.
 pub trait OpenedReading: Send {
     /// Its number and clock.
@@ -228,7 +238,7 @@ impl<R: ChangesReader> Tail<R> {
 }
 
 /// Groups states by type, in the order in which the types first come.
-fn by_type(states: Vec<TypedState>, n: i64, as_of: DateTime<Utc>) -> Vec<(String, Vec<Reading>)> {
+pub(crate) fn by_type(states: Vec<TypedState>, n: i64, as_of: DateTime<Utc>) -> Vec<(String, Vec<Reading>)> {
     let mut grouped: Vec<(String, Vec<Reading>)> = Vec::new();
     for TypedState { resource_type, state } in states {
         let reading = Reading { state, n, as_of };

@@ -20,16 +20,28 @@ async fn read(
     position: Option<proto::Position>,
     window: Option<Duration>,
 ) -> anyhow::Result<(Vec<proto::ResourceState>, proto::TypeReading)> {
-    let request = proto::ReadChangesRequest {
+    let window = window.map(|w| prost_types::Duration {
+        seconds: i64::try_from(w.as_secs()).unwrap_or(i64::MAX),
+        nanos: 0,
+    });
+    let request = request(position);
+    ask(client, proto::ReadChangesRequest { window, ..request }).await
+}
+
+fn request(position: Option<proto::Position>) -> proto::ReadChangesRequest {
+    proto::ReadChangesRequest {
         since: vec![proto::TypePosition {
             resource_type: "Patient".into(),
             position,
         }],
-        window: window.map(|w| prost_types::Duration {
-            seconds: i64::try_from(w.as_secs()).unwrap_or(i64::MAX),
-            nanos: 0,
-        }),
-    };
+        ..proto::ReadChangesRequest::default()
+    }
+}
+
+async fn ask(
+    client: &mut Client,
+    request: proto::ReadChangesRequest,
+) -> anyhow::Result<(Vec<proto::ResourceState>, proto::TypeReading)> {
     let mut stream = client.read_changes(request).await?.into_inner();
     let (mut states, mut footer) = (Vec::new(), None);
     let mut header = false;
@@ -87,6 +99,7 @@ async fn the_service_keeps_views_reads_changes_and_runs_views() -> anyhow::Resul
     views_run_over_hapi(&mut client, &played).await?;
     resources_are_read(&mut client).await?;
     verify_finds_what_is_wrong(&mut client, &played).await?;
+    what_is_covered_is_read_again_where_that_is_asked_for(&mut client, &played).await?;
 
     let text = metrics.encode()?;
     for metric in [
@@ -149,6 +162,33 @@ async fn readings_go_on_from_positions(client: &mut Client, played: &Played) -> 
     foreign.timeline = "elsewhere".into();
     let (nothing, foreign) = read(client, Some(foreign), None).await?;
     assert!(foreign.full_refresh_needed && foreign.position.is_none() && nothing.is_empty());
+    Ok(())
+}
+
+/// after a restore of the speed layer
+async fn what_is_covered_is_read_again_where_that_is_asked_for(
+    client: &mut Client,
+    played: &Played,
+) -> anyhow::Result<()> {
+    let (_, before) = read(client, None, None).await?;
+    let before = before.position.context("a position")?;
+    played.write("b", Some(&patient("Covered"))).await?;
+    let is_there = |states: &[proto::ResourceState]| states.iter().any(|state| state.id == "b");
+    e2e::deadline::until("the batch to cover it", LIMIT, async || {
+        refresh(&mut client.clone(), proto::RefreshKind::Incremental)
+            .await
+            .ok()?;
+        let (states, reading) = read(&mut client.clone(), Some(before.clone()), None).await.ok()?;
+        (reading.published_n > before.n && !is_there(&states)).then_some(())
+    })
+    .await?;
+    let from_here = proto::ReadChangesRequest {
+        from_here: true,
+        ..request(Some(before.clone()))
+    };
+    let (states, reading) = ask(client, from_here).await?;
+    assert!(is_there(&states), "{states:?}");
+    assert!(reading.published_n > before.n && reading.position.is_some());
     Ok(())
 }
 

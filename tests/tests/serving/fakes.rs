@@ -223,6 +223,27 @@ impl SpeedService for FakeSpeed {
         Err(Status::unimplemented("not needed"))
     }
 
+    async fn backup(
+        &self,
+        _: Request<speed::BackupRequest>,
+    ) -> Result<Response<speed::BackupResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn list_backups(
+        &self,
+        _: Request<speed::ListBackupsRequest>,
+    ) -> Result<Response<speed::ListBackupsResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn restore(
+        &self,
+        _: Request<speed::RestoreRequest>,
+    ) -> Result<Response<speed::RestoreResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn get_status(
         &self,
         _: Request<speed::GetStatusRequest>,

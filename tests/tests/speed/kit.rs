@@ -30,7 +30,7 @@ use speed_ingestor::{
     put::Taking,
     rounds::{RoundSettings, Rounds, TailState},
     store::{Recent, SpeedStore},
-    tail::{ChangesReader, OpenedReading, ReadingPart},
+    tail::{ChangesReader, OpenedReading, ReadingPart, RereadsFrom},
     webhook::Webhook,
 };
 
@@ -125,6 +125,8 @@ struct Told {
     full_refresh_needed: bool,
     published_n: i64,
     asked: Vec<Vec<(String, Option<Position>)>>,
+    since_then: Vec<State>,
+    reread: Vec<Vec<(String, Position)>>,
 }
 
 impl FakeHapi {
@@ -160,6 +162,14 @@ impl FakeHapi {
     /// From where the last reading was to go on.
     pub(crate) fn asked(&self) -> Vec<(String, Option<Position>)> {
         self.0.lock().unwrap().asked.last().cloned().unwrap()
+    }
+    /// What readings from an earlier position find.
+    pub(crate) fn finds_when_read_again(&self, states: &[State]) {
+        self.0.lock().unwrap().since_then = states.to_vec();
+    }
+    /// From where it was read again, each time.
+    pub(crate) fn reread(&self) -> Vec<Vec<(String, Position)>> {
+        self.0.lock().unwrap().reread.clone()
     }
     /// How many readings were opened.
     pub(crate) fn readings(&self) -> usize {
@@ -212,6 +222,20 @@ impl ChangesReader for FakeHapi {
             states: told.states.iter().rev().cloned().collect(),
             end,
         }))
+    }
+}
+
+impl RereadsFrom for FakeHapi {
+    async fn open_from(
+        &self,
+        begun: (),
+        since: Vec<(String, Position)>,
+    ) -> Result<Option<FakeReading>, ServiceError> {
+        self.0.lock().unwrap().reread.push(since.clone());
+        let since = since.into_iter().map(|(of, position)| (of, Some(position)));
+        let opened = self.open(begun, since.collect(), None).await?;
+        let states = self.0.lock().unwrap().since_then.clone();
+        Ok(opened.map(|opened| FakeReading { states, ..opened }))
     }
 }
 

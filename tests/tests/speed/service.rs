@@ -11,7 +11,8 @@ use api::{
 };
 use chrono::TimeDelta;
 use daemon::SystemClock;
-use speed_ingestor::service::Speed;
+use futures::StreamExt;
+use speed_ingestor::{backup::Backups, service::Speed};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Code, transport::Channel};
@@ -19,6 +20,10 @@ use tonic::{Code, transport::Channel};
 use crate::kit::{Ingestor, at, position, reading, state};
 
 pub(crate) async fn serve(ingestor: &Ingestor) -> SpeedServiceClient<Channel> {
+    serve_with(ingestor, None).await
+}
+
+pub(crate) async fn serve_with(ingestor: &Ingestor, backups: Option<Backups>) -> SpeedServiceClient<Channel> {
     let speed = Speed {
         store: ingestor.store.clone(),
         tail: ingestor.tail.clone(),
@@ -27,6 +32,7 @@ pub(crate) async fn serve(ingestor: &Ingestor) -> SpeedServiceClient<Channel> {
         silent_after: TimeDelta::seconds(120),
         taking: ingestor.taking.clone(),
         subscriptions: None,
+        backups,
         shutdown: ingestor.shutdown.clone(),
         clock: Arc::new(SystemClock),
     };

@@ -33,6 +33,11 @@ pub(super) fn reading(id: String, fields: &mut Fields) -> Result<Reading, StoreE
     })
 }
 
+/// Microseconds since 1970.
+pub(super) fn time(bytes: Option<&[u8]>) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_micros(number(bytes)?)
+}
+
 /// `id version last_updated received kind`, a line feed, and the body. Where it has a time to live, `put_preview.lua` puts its end behind the kind.
 pub(super) fn encode_preview(state: &State, received: DateTime<Utc>) -> Vec<u8> {
     let (kind, body) = match &state.content {
@@ -128,10 +133,6 @@ pub(super) fn decode_position(text: &str) -> Result<Position, StoreError> {
 
 fn number(bytes: Option<&[u8]>) -> Option<i64> {
     std::str::from_utf8(bytes?).ok()?.parse().ok()
-}
-
-fn time(bytes: Option<&[u8]>) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp_micros(number(bytes)?)
 }
 
 #[cfg(test)]

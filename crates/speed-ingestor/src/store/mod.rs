@@ -15,6 +15,7 @@
 //! | `life` | string | a token that is gone when the data are gone; with Redis' `run_id` it tells one life of the store from another |
 //! | `seen:{type}:{id}`, `seen-delete:{type}:{id}` | string | version of a webhook, or that a DELETE came, for ten minutes: to count what the tail saw first |
 //! | `webhooks` | hash | type → when its last webhook was accepted, by whichever ingestor |
+//! | `backup-lock` | string | who backs up or restores: a token, for a minute unless it is kept |
 //! | `types` | set | resource types that views need, as last heard from the batch layer |
 //! | `dead` | stream | what could not be accepted: reason, SHA-256 and size, never the body |
 //!
@@ -28,8 +29,10 @@ mod error;
 mod grouped;
 mod health;
 mod leaving;
+mod lock;
 mod offer;
 mod recent;
+mod saved;
 mod scripts;
 
 use std::time::Duration;
@@ -45,8 +48,10 @@ pub use changes::ChangesRead;
 pub use error::StoreError;
 pub use health::{RedisHealth, TypeCounts};
 pub use leaving::{Flushed, Released};
+pub use lock::Lock;
 pub use offer::Offered;
 pub use recent::{Recent, RecentWalk};
+pub use saved::{PutBack, SavedReading, Saving};
 
 /// Key: the token of the store's life.
 const LIFE: &str = "life";
@@ -56,6 +61,8 @@ const MARK: &str = "mark";
 const TYPES: &str = "types";
 /// Key: when the last webhook of each type came.
 const WEBHOOKS: &str = "webhooks";
+/// Key: who backs up or restores.
+const BACKUP_LOCK: &str = "backup-lock";
 /// Key: what could not be accepted.
 const DEAD: &str = "dead";
 

@@ -231,14 +231,17 @@ impl SpeedStore {
 }
 
 /// How many of these readings go into one script: at least one.
-fn fits(readings: &[Reading]) -> usize {
+pub(super) fn fits<'a>(readings: impl IntoIterator<Item = &'a Reading>) -> usize {
     let mut bytes = 0;
-    let fit = readings.iter().take(READINGS_A_SCRIPT).take_while(|reading| {
-        if let Content::Body(body) = &reading.state.content {
-            bytes += body.len();
-        }
-        bytes <= BYTES_A_SCRIPT
-    });
+    let fit = readings
+        .into_iter()
+        .take(READINGS_A_SCRIPT)
+        .take_while(|reading| {
+            if let Content::Body(body) = &reading.state.content {
+                bytes += body.len();
+            }
+            bytes <= BYTES_A_SCRIPT
+        });
     fit.count().max(1)
 }
 

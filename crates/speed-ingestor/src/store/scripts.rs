@@ -18,6 +18,19 @@ macro_rules! with_the_queue {
     };
 }
 
+/// One that holds readings, too: `hold.lua` stands before it.
+macro_rules! holds_in_a_life {
+    ($file:literal) => {
+        LazyLock::new(|| {
+            Script::new(concat!(
+                include_str!("lua/life.lua"),
+                include_str!("lua/hold.lua"),
+                include_str!($file)
+            ))
+        })
+    };
+}
+
 macro_rules! script {
     ($file:literal) => {
         LazyLock::new(|| Script::new(include_str!($file)))
@@ -25,7 +38,7 @@ macro_rules! script {
 }
 
 pub(super) static BEGIN: LazyLock<Script> = in_a_life!("lua/begin.lua");
-pub(super) static OFFER_READINGS: LazyLock<Script> = in_a_life!("lua/offer_readings.lua");
+pub(super) static OFFER_READINGS: LazyLock<Script> = holds_in_a_life!("lua/offer_readings.lua");
 pub(super) static OFFER_PREVIEWS: LazyLock<Script> = with_the_queue!("lua/offer_previews.lua");
 pub(super) static PUT_PREVIEW: LazyLock<Script> = with_the_queue!("lua/put_preview.lua");
 pub(super) static NOTE_DELETE: LazyLock<Script> = script!("lua/note_delete.lua");
@@ -38,3 +51,7 @@ pub(super) static RELEASE: LazyLock<Script> = script!("lua/release.lua");
 pub(super) static SHED: LazyLock<Script> = script!("lua/shed.lua");
 pub(super) static UNCOVERED: LazyLock<Script> = script!("lua/uncovered.lua");
 pub(super) static FLUSH: LazyLock<Script> = in_a_life!("lua/flush.lua");
+pub(super) static READ_SAVED: LazyLock<Script> = in_a_life!("lua/read_saved.lua");
+pub(super) static PUT_BACK: LazyLock<Script> = holds_in_a_life!("lua/put_back.lua");
+pub(super) static LOCK: LazyLock<Script> = script!("lua/lock.lua");
+pub(super) static UNLOCK: LazyLock<Script> = script!("lua/unlock.lua");

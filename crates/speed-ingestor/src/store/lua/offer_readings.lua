@@ -12,12 +12,7 @@ for i = 6, #ARGV, 8 do
     local key = ARGV[2] .. id
     local before = redis.call('HMGET', key, 'n', 'version')
     if not before[1] or tonumber(before[1]) < tonumber(n) then
-        redis.call('HSET', key, 'n', n, 'as_of', ARGV[i + 2], 'version', ARGV[i + 3], 'last_updated', ARGV[i + 4],
-            'deleted', deleted, 'body', ARGV[i + 6], 'unreadable', ARGV[i + 7], 'received_at', ARGV[5])
-        redis.call('PERSIST', key)
-        redis.call('ZADD', KEYS[2], n, id)
-        redis.call('ZADD', KEYS[3], ARGV[i + 4], id)
-        redis.call('ZREM', KEYS[4], id)
+        hold(key, KEYS[2], KEYS[3], KEYS[4], id, n, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], deleted, ARGV[i + 6], ARGV[i + 7], ARGV[5])
         held = held + 1
         if version > 0 and not (before[2] and tonumber(before[2]) >= version) then
             local seen
