@@ -108,13 +108,8 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         measures: measures.clone(),
         clock: clock.clone(),
     };
-    let serving = connections::serve(
-        listener,
-        routes::router(webhook),
-        config.webhook.connection_limits(),
-        measures,
-        shutdown.clone(),
-    );
+    let (routes, limits) = (routes::router(webhook), config.webhook.connection_limits());
+    let serving = connections::serve(listener, routes, limits, measures, shutdown.clone());
     shutdown.spawn_essential("webhook", serving);
 
     let speed = Speed {

@@ -11,7 +11,6 @@ use api::{
 };
 use chrono::TimeDelta;
 use daemon::SystemClock;
-use futures::StreamExt;
 use speed_ingestor::{backup::Backups, service::Speed};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};

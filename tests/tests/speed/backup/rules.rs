@@ -97,11 +97,7 @@ async fn what_was_committed_since_and_covered_by_the_batch_is_read_again() {
     assert_eq!(restored.types.last().unwrap().caught_up, 1);
     let since = ["Condition", "Observation", "Patient"].map(|of| (of.to_owned(), position(MARK)));
     assert_eq!(ingestor.hapi.reread(), [since.to_vec()]);
-    let recent = ingestor
-        .store
-        .scan_recent("Patient", chrono::DateTime::UNIX_EPOCH, 10)
-        .await
-        .unwrap();
+    let recent = recent(&ingestor.store, "Patient", chrono::DateTime::UNIX_EPOCH).await;
     let recent: Vec<_> = recent
         .iter()
         .map(|r| (r.state.id.as_str(), r.state.version))
