@@ -12,7 +12,7 @@ use api::{
     speed::Reading,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use daemon::{Clock, Secret, Shutdown, SystemClock};
+use daemon::{Clock, ManualClock, Secret, Shutdown, SystemClock};
 use e2e::redis::Redis;
 use fhir_core::{
     merge::{Mark, Position},
@@ -256,6 +256,56 @@ pub(crate) fn rounds(
 
 pub(crate) const SECRET: &str = "s3cret";
 
+/// A webhook over this store, with an open gate.
+pub(crate) fn webhook(
+    store: &SpeedStore,
+    tail: &TailState,
+    needed: &Needed,
+    clock: Arc<dyn Clock>,
+) -> Webhook {
+    let gate = Gate::closed("not checked");
+    gate.set(None);
+    Webhook {
+        store: store.clone(),
+        tail: tail.clone(),
+        needed: needed.clone(),
+        gate,
+        secret: SharedSecret::new(reqwest::header::AUTHORIZATION, &Secret::new(SECRET), None),
+        limits: Limits {
+            body_bytes: 16 << 20,
+            depth: 200,
+            body_time: Duration::from_secs(10),
+        },
+        in_flight: Arc::new(tokio::sync::Semaphore::new(64)),
+        accepted: Accepted::default(),
+        measures: Measures::default(),
+        clock,
+    }
+}
+
+/// Serves it until the stop; its base.
+pub(crate) async fn serve(webhook: Webhook, shutdown: &Shutdown) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let serving = speed_ingestor::routes::serve(listener, webhook, shutdown.clone());
+    shutdown.spawn(async move { serving.await.unwrap() });
+    base
+}
+
+/// A tail that is well up to `until` by the webhook's clock, and does nothing: a test takes the steps of its own one.
+pub(crate) async fn well(store: &SpeedStore, until: DateTime<Utc>) -> TailState {
+    let (tail, nothing, stop) = (TailState::default(), Needed::default(), Shutdown::new());
+    nothing.set(Vec::new());
+    let rounds = Rounds {
+        clock: Arc::new(ManualClock::new(until)),
+        ..rounds(&FakeHapi::default(), store, &nothing, &tail)
+    };
+    stop.spawn(rounds.run(stop.clone()));
+    tail.finish_one().await;
+    stop.stop();
+    tail
+}
+
 impl Ingestor {
     pub(crate) async fn start() -> Self {
         Self::start_with(Limits {
@@ -271,30 +321,18 @@ impl Ingestor {
         let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
         needed.set(vec!["Patient".into(), "Condition".into(), "Observation".into()]);
         let (hapi, shutdown, measures) = (FakeHapi::default(), Shutdown::new(), Measures::default());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let rounds = Rounds {
             measures: measures.clone(),
             ..rounds(&hapi, &store, &needed, &tail)
         };
         shutdown.spawn(rounds.run(shutdown.clone()));
-        let gate = Gate::closed("not checked");
-        gate.set(None);
         let webhook = Webhook {
-            store: store.clone(),
-            tail: tail.clone(),
-            needed: needed.clone(),
-            gate,
-            secret: SharedSecret::new(reqwest::header::AUTHORIZATION, &Secret::new(SECRET), None),
             limits,
-            in_flight: Arc::new(tokio::sync::Semaphore::new(64)),
             accepted: accepted.clone(),
             measures,
-            clock,
+            ..webhook(&store, &tail, &needed, Arc::new(SystemClock))
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let serving = speed_ingestor::routes::serve(listener, webhook, shutdown.clone());
-        shutdown.spawn(async move { serving.await.unwrap() });
+        let base = serve(webhook, &shutdown).await;
         tail.finish_one().await;
         Self {
             redis,

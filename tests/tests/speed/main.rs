@@ -5,7 +5,9 @@
     reason = "what a test takes for granted ends it where it does not hold"
 )]
 
+mod house;
 mod kit;
+mod replay;
 mod service;
 mod store;
 mod tail;
