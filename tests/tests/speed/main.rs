@@ -6,9 +6,12 @@
 )]
 
 mod house;
+mod kills;
 mod kit;
+mod load;
 mod replay;
 mod service;
 mod store;
 mod tail;
+mod watch;
 mod webhook;
