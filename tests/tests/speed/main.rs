@@ -9,6 +9,7 @@ mod house;
 mod kills;
 mod kit;
 mod load;
+mod races;
 mod replay;
 mod service;
 mod store;
