@@ -5,6 +5,7 @@
     reason = "what a test takes for granted ends it where it does not hold"
 )]
 
+mod expiry;
 mod house;
 mod kills;
 mod kit;
