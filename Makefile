@@ -1,11 +1,14 @@
 # The commands of this project; those that build, test or check install what they need first. What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint fmt bench-core bench-batch bench-speed conformance oracle fuzz types
+.PHONY: help demo up down test faults lint fmt bench-core bench-batch bench-speed conformance oracle fuzz types
 
 # Folder of .ndjson.gz to load in place of generated patients.
 DATA ?=
 # 1: demo leaves the stack running.
 KEEP ?=
+# How often `make faults` kills, and ten times as often shuffles; how many races it runs.
+ROUNDS ?= 100
+CASES ?= 3000
 # How long each fuzz target runs.
 MINUTES ?= 10
 DEV = "$${CARGO_TARGET_DIR:-target}"/debug/dev
@@ -25,6 +28,10 @@ down: ## ends what `make up` or `make demo KEEP=1` left running
 # Most tests wait for servers most of the time: four at once, whatever the number of cores.
 test: build ## all tests
 	RUST_TEST_THREADS="$${RUST_TEST_THREADS:-4}" cargo test --locked --workspace -- --show-output
+
+faults: build ## the speed layer under faults, at length: kill -9, an emptied Redis, late and doubled webhooks: ROUNDS=, CASES=
+	ROUNDS=$$(($(ROUNDS) * 10)) cargo test --locked --package e2e --test speed -- --show-output replay::
+	ROUNDS=$(ROUNDS) CASES=$(CASES) cargo test --locked --package e2e --test speed -- --show-output --test-threads 1 kills:: races:: expiry::
 
 lint: ## all checks: format, clippy, licences, contracts
 	@scripts/setup.sh lint

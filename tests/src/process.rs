@@ -134,6 +134,11 @@ impl Daemon {
         self.server.kill9();
     }
 
+    /// Sends a signal by name: `STOP` and `CONT` let it stand still for a while.
+    pub fn signal(&self, signal: &str) {
+        self.server.signal(signal);
+    }
+
     /// Starts it again on the same addresses, after [`Self::kill9`] or while it runs, with further or other variables; ready when this returns.
     pub async fn restart_with(&mut self, environment: &[(&str, &str)]) -> anyhow::Result<()> {
         self.server.kill9();

@@ -370,12 +370,22 @@ impl Speed {
 
     /// What is known; of a Redis that cannot be reached, a warning.
     async fn status(&self) -> proto::GetStatusResponse {
-        let tail = self.tail.health(self.clock.now());
         let mut types = Vec::new();
         for resource_type in self.needed.types().unwrap_or_default().iter() {
             types.push(self.type_status(resource_type).await);
         }
-        let store = match self.store.health(&*self.clock).await {
+        let health = self.store.health(&*self.clock).await;
+        let mut tail = self.tail.health(self.clock.now());
+        if let Some(unmarked) = types.iter().find(|known| self.is_to_be_filled(known))
+            && tail.is_ok()
+            && health.is_ok()
+        {
+            let resource_type = &unmarked.resource_type;
+            tail = Err(format!(
+                "redis has no mark of {resource_type}: it was emptied, or is new, and is filled from the batch's watermark on"
+            ));
+        }
+        let store = match health {
             Ok(health) => proto::StoreStatus {
                 redis_version: health.version,
                 appendonly: health.appendonly,
@@ -405,6 +415,12 @@ impl Speed {
             tail_reason: tail.err().unwrap_or_default(),
             backups: self.backups.as_ref().map(Backups::status),
         }
+    }
+
+    /// Whether Redis has no mark of a type that there is something to read of.
+    fn is_to_be_filled(&self, known: &proto::TypeStatus) -> bool {
+        let round = self.tail.of_type(&known.resource_type).unwrap_or_default();
+        known.mark.is_none() && !round.full_refresh_needed
     }
 
     async fn type_status(&self, resource_type: &str) -> proto::TypeStatus {

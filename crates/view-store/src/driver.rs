@@ -3,6 +3,7 @@
 use std::str::FromStr as _;
 
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgPool, Postgres, Transaction};
 
 /// Lock not to be had within `lock_timeout`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -50,6 +51,24 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
 /// about the row.
 pub(crate) fn is_of_the_data(error: &sqlx::Error) -> bool {
     sqlstate(error).is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+}
+
+/// A transaction on a connection of the pool, which is begun to its end even if whoever asks for it goes meanwhile.
+///
+/// The driver would give the connection back within the transaction that has just begun, without knowing of it: whoever gets it next would go on in
+/// that transaction, with a snapshot that is as old as its first statement.
+pub async fn begin(
+    pool: &PgPool,
+    statement: &'static str,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let pool = pool.clone();
+    // Nobody waits for it any more: then it is dropped as a whole, and rolled back.
+    match tokio::spawn(async move { pool.begin_with(statement).await }).await {
+        Ok(begun) => begun,
+        Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
+        // The runtime ends.
+        Err(_) => Err(sqlx::Error::PoolClosed),
+    }
 }
 
 /// Whether a text is a URL by which the driver can try to connect.

@@ -8,9 +8,9 @@ use chrono::TimeDelta;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction};
 
-use crate::StoreError;
 use crate::error::during;
 use crate::registry::ViewCache;
+use crate::{StoreError, driver};
 
 /// Connections of runs that are kept: as many as a run and its workers use by default.
 const MAX_IDLE: usize = 4;
@@ -113,6 +113,8 @@ impl ViewStore {
 
     /// A transaction on a pooled connection.
     pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        self.pool.begin().await.map_err(during("beginning a transaction"))
+        driver::begin(&self.pool, "BEGIN")
+            .await
+            .map_err(during("beginning a transaction"))
     }
 }

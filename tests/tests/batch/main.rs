@@ -1,6 +1,7 @@
 //! batch-refresher against a real PostgreSQL with HAPI's tables, written by SQL as HAPI writes them.
 
 mod bodies;
+mod cancelled;
 mod crashes;
 mod errors;
 mod joins;

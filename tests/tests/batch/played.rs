@@ -1,17 +1,20 @@
 //! A database with HAPI's tables, a writer that does as HAPI does, and the views' database beside it.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-
 use anyhow::Context as _;
 use batch_refresher::{
     hapi::{Hapi, HapiSettings, Partition, Zone},
     run::{Ranges, RefreshRun, RunSettings, Step},
 };
 use chrono::{NaiveDateTime, TimeDelta};
-use e2e::postgres::Postgres;
+use e2e::{
+    postgres::Postgres,
+    tables::{self, Version},
+};
 use fhir_core::view::CompiledView;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
 use view_store::{RunKind, SlicePlan, StoreSettings, ViewStore};
+
+pub(crate) use e2e::tables::now;
 
 pub(crate) const PATIENT_VIEW: &str = r#"{
     "resourceType": "ViewDefinition", "name": "patient_names", "status": "active", "resource": "Patient",
@@ -24,9 +27,6 @@ pub(crate) const ANOTHER_VIEW: &str = r#"{
     "resourceType": "ViewDefinition", "name": "patient_gender", "status": "active", "resource": "Patient",
     "select": [{"column": [{"name": "gender", "path": "gender", "type": "code"}]}]}"#;
 
-/// HAPI's row numbers and times: as HAPI, the writer takes both before it begins to write.
-static NEXT: AtomicI64 = AtomicI64::new(1);
-
 pub(crate) struct Played {
     pub(crate) server: Postgres,
     pub(crate) writer: PgPool,
@@ -37,13 +37,7 @@ pub(crate) struct Played {
 impl Played {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let server = Postgres::start().await?;
-        let hapi = server.create_database("hapi").await?;
-        server
-            .execute("hapi", include_str!("../../fixtures/hapi-8.8.0.sql"))
-            .await?;
-        server
-            .execute("hapi", "CREATE ROLE source LOGIN; GRANT pg_read_all_stats TO source; GRANT SELECT ON ALL TABLES IN SCHEMA public TO source")
-            .await?;
+        let hapi = tables::create(&server).await?;
         let views_url = server.create_database("views").await?;
         let store = ViewStore::connect(StoreSettings {
             url: views_url.clone(),
@@ -130,15 +124,6 @@ pub(crate) fn hapi_settings(url: String) -> HapiSettings {
     }
 }
 
-/// The clock of HAPI's JVM.
-pub(crate) async fn now(connection: &mut PgConnection) -> anyhow::Result<NaiveDateTime> {
-    Ok(
-        sqlx::query_scalar("SELECT date_trunc('milliseconds', clock_timestamp() AT TIME ZONE 'UTC')")
-            .fetch_one(connection)
-            .await?,
-    )
-}
-
 /// Writes the next version of a patient as HAPI does; `None` deletes.
 pub(crate) async fn write(
     connection: &mut PgConnection,
@@ -146,47 +131,16 @@ pub(crate) async fn write(
     updated: NaiveDateTime,
     stored: Option<&str>,
 ) -> anyhow::Result<i64> {
-    let found: Option<(i64, i64)> =
-        sqlx::query_as("SELECT res_id, res_ver FROM hfj_resource WHERE fhir_id = $1")
-            .bind(id)
-            .fetch_optional(&mut *connection)
-            .await?;
-    let (res_id, version) = if let Some((res_id, version)) = found {
-        sqlx::query("UPDATE hfj_resource SET res_ver = $2, res_updated = $3, res_deleted_at = CASE WHEN $4 THEN $3 END WHERE res_id = $1")
-                .bind(res_id)
-                .bind(version + 1)
-                .bind(updated)
-                .bind(stored.is_none())
-                .execute(&mut *connection)
-                .await?;
-        (res_id, version + 1)
-    } else {
-        let res_id = NEXT.fetch_add(1, Ordering::Relaxed);
-        sqlx::query(
-                "INSERT INTO hfj_resource (res_id, fhir_id, res_type, res_ver, res_published, res_updated, res_version, has_tags, sp_has_links, \
-                 sp_coords_present, sp_date_present, sp_number_present, sp_quantity_nrml_present, sp_quantity_present, sp_string_present, \
-                 sp_token_present, sp_uri_present) \
-                 VALUES ($1, $2, 'Patient', 1, $3, $3, 'R4', false, false, false, false, false, false, false, false, false, false)",
-            )
-            .bind(res_id)
-            .bind(id)
-            .bind(updated)
-            .execute(&mut *connection)
-            .await?;
-        (res_id, 1)
+    let (res_id, before) = tables::find(connection, id).await?.unzip();
+    let version = before.unwrap_or(0) + 1;
+    let written = Version {
+        resource_type: "Patient",
+        id,
+        version,
+        updated,
+        stored,
     };
-    sqlx::query(
-        "INSERT INTO hfj_res_ver (pid, res_id, res_type, res_ver, res_published, res_updated, res_version, has_tags, res_encoding, res_text_vc, \
-         res_deleted_at, request_id) VALUES ($1, $2, 'Patient', $3, $4, $4, 'R4', false, $5, $6, CASE WHEN $6 IS NULL THEN $4 END, 'Rq1')",
-    )
-    .bind(NEXT.fetch_add(1, Ordering::Relaxed))
-    .bind(res_id)
-    .bind(version)
-    .bind(updated)
-    .bind(if stored.is_some() { "JSON" } else { "DEL" })
-    .bind(stored)
-    .execute(&mut *connection)
-    .await?;
+    tables::write(connection, res_id, &written).await?;
     Ok(version)
 }
 

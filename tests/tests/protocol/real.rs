@@ -4,7 +4,6 @@ use anyhow::{Context as _, ensure};
 use api::{
     Code, ServiceError,
     batch::{TypeReading, TypedState},
-    speed::TypeChanges,
 };
 use batch_refresher::{
     changes::plan,
@@ -13,14 +12,14 @@ use batch_refresher::{
     run::{Ranges, RefreshRun, RunError, RunSettings, Step},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use e2e::{postgres::Postgres, redis::Redis};
+use e2e::{merging::Direct, postgres::Postgres, redis::Redis};
 use fhir_core::{
     merge::{self, Mark, Position},
     resource::{Content, State},
     view::CompiledView,
 };
 use futures::TryStreamExt as _;
-use serving_gateway::merge::{ChangesSource, MergeError, Merger};
+use serving_gateway::merge::Merger;
 use speed_ingestor::{
     store::{SpeedStore, StoreSettings as SpeedSettings},
     tail::{ChangesReader, OpenedReading, ReadingPart, Tail},
@@ -180,7 +179,7 @@ impl Real {
                 Ok(())
             }
             Deed::Merge { which, size } => {
-                self.mergers[*which].step(&mut Source(&self.speed), *size).await?;
+                self.mergers[*which].step(&mut Direct(&self.speed), *size).await?;
                 Ok(())
             }
             Deed::MergerForget { which } => {
@@ -308,29 +307,6 @@ fn run_settings() -> RunSettings {
             resources: 1,
             unchanged_too: true,
         },
-    }
-}
-
-/// The speed store itself, without the gRPC in between.
-struct Source<'a>(&'a SpeedStore);
-
-impl ChangesSource for Source<'_> {
-    async fn changes(&mut self, resource_type: &str, after: i64) -> Result<TypeChanges, MergeError> {
-        let source = |error: speed_ingestor::store::StoreError| MergeError::Source(error.to_string());
-        let mut read = self.0.read_changes(resource_type, after).await.map_err(source)?;
-        let mut readings = Vec::new();
-        while let Some(page) = self.0.next_readings(&mut read).await.map_err(source)? {
-            readings.extend(page);
-        }
-        let mark = read.mark.as_ref().map(|p| Mark {
-            n: p.n,
-            as_of: p.as_of,
-        });
-        Ok(TypeChanges {
-            mark,
-            readings,
-            previews: std::mem::take(&mut read.previews),
-        })
     }
 }
 

@@ -17,7 +17,7 @@ use speed_ingestor::{
     rounds::Rounds,
 };
 
-use crate::kit::{Ingestor, deleted, position, reading, rounds, state};
+use crate::kit::{Ingestor, deleted, position, reading, recent, rounds, state};
 
 /// The number of the tail's newest reading.
 const NOW: i64 = 1_000;

@@ -12,7 +12,7 @@ use api::{
     speed::Reading,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use daemon::{Clock, Secret, Shutdown, SystemClock};
+use daemon::{Clock, ManualClock, Secret, Shutdown, SystemClock};
 use e2e::redis::Redis;
 use fhir_core::{
     merge::{Mark, Position},
@@ -306,6 +306,59 @@ pub(crate) const LIMITS: Limits = Limits {
 
 pub(crate) const SECRET: &str = "s3cret";
 
+/// A webhook over this store, with an open gate.
+pub(crate) fn webhook(
+    store: &SpeedStore,
+    tail: &TailState,
+    needed: &Needed,
+    clock: Arc<dyn Clock>,
+) -> Webhook {
+    let gate = Gate::closed("not checked");
+    gate.open();
+    Webhook {
+        store: store.clone(),
+        tail: tail.clone(),
+        needed: needed.clone(),
+        gate,
+        secret: SharedSecret::new(reqwest::header::AUTHORIZATION, &Secret::new(SECRET), &[]),
+        bodies: Bodies::new(LIMITS),
+        hapi: None,
+        accepted: Accepted::default(),
+        measures: Measures::default(),
+        clock,
+    }
+}
+
+/// Serves it until the stop; its base.
+pub(crate) async fn serve(webhook: Webhook, shutdown: &Shutdown) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let limits = ConnectionLimits {
+        most: 1024,
+        head_time: Duration::from_secs(10),
+        allowed: Vec::new(),
+    };
+    let routes = speed_ingestor::router(webhook);
+    let serving =
+        speed_ingestor::connections::serve(listener, routes, limits, Measures::default(), shutdown.clone());
+    shutdown.spawn(async move { serving.await.unwrap() });
+    base
+}
+
+/// A tail that is well up to `until` by the webhook's clock, and does nothing: a test takes the steps of its own one.
+pub(crate) async fn well(store: &SpeedStore, until: DateTime<Utc>) -> TailState {
+    let (tail, nothing, stop) = (TailState::default(), Needed::default(), Shutdown::new());
+    nothing.set(Vec::new());
+    let rounds = Rounds {
+        clock: Arc::new(ManualClock::new(until)),
+        ..rounds(&FakeHapi::default(), store, &nothing, &tail)
+    };
+    stop.spawn(rounds.run(stop.clone()));
+    tail.finish_one().await;
+    stop.stop();
+    tail
+}
+
 impl Ingestor {
     pub(crate) async fn start() -> Self {
         Self::start_with(LIMITS).await
@@ -324,46 +377,25 @@ impl Ingestor {
         let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
         needed.set(vec!["Patient".into(), "Condition".into(), "Observation".into()]);
         let (hapi, shutdown, measures) = (FakeHapi::default(), Shutdown::new(), Measures::default());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let rounds = Rounds {
             measures: measures.clone(),
             accepted: accepted.clone(),
             ..rounds(&hapi, &store, &needed, &tail)
         };
         shutdown.spawn(rounds.run(shutdown.clone()));
-        let gate = Gate::closed("not checked");
-        gate.open();
-        let taking = Taking {
-            gate: gate.clone(),
-            limits,
-            measures: measures.clone(),
-        };
         let webhook = Webhook {
-            store: store.clone(),
-            tail: tail.clone(),
-            needed: needed.clone(),
-            gate,
-            secret: SharedSecret::new(reqwest::header::AUTHORIZATION, &Secret::new(SECRET), &[]),
             bodies: Bodies::new(limits),
             hapi: rest,
             accepted: accepted.clone(),
             measures,
-            clock,
+            ..webhook(&store, &tail, &needed, Arc::new(SystemClock))
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let serving = speed_ingestor::connections::serve(
-            listener,
-            speed_ingestor::router(webhook),
-            ConnectionLimits {
-                most: 1024,
-                head_time: Duration::from_secs(10),
-                allowed: Vec::new(),
-            },
-            Measures::default(),
-            shutdown.clone(),
-        );
-        shutdown.spawn(async move { serving.await.unwrap() });
+        let taking = Taking {
+            gate: webhook.gate.clone(),
+            limits,
+            measures: webhook.measures.clone(),
+        };
+        let base = serve(webhook, &shutdown).await;
         tail.finish_one().await;
         Self {
             redis,

@@ -7,13 +7,20 @@
 
 mod backup;
 mod conditions;
+mod expiry;
 mod hostile;
+mod house;
+mod kills;
 mod kit;
+mod load;
 mod notices;
 mod pressure;
 mod put;
+mod races;
+mod replay;
 mod scan;
 mod service;
 mod store;
 mod tail;
+mod watch;
 mod webhook;

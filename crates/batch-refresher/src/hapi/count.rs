@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
+use view_store::driver::begin;
 
 use super::{Hapi, HapiError};
 
@@ -24,7 +25,9 @@ impl Hapi {
     pub async fn counted(&self, resource_type: &str, limit: Duration) -> Result<Option<u64>, HapiError> {
         let doing = "counting resources";
         let sql = self.of_type("count(*)");
-        let mut transaction = self.inner.pool.begin().await.map_err(HapiError::of(doing))?;
+        let mut transaction = begin(&self.inner.pool, "BEGIN")
+            .await
+            .map_err(HapiError::of(doing))?;
         let limit = format!("SET LOCAL statement_timeout = {}", limit.as_millis().max(1));
         sqlx::raw_sql(AssertSqlSafe(limit))
             .execute(&mut *transaction)

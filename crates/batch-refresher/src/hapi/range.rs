@@ -16,11 +16,12 @@ use async_stream::try_stream;
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _, stream::BoxStream};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction, pool::PoolConnection};
+use view_store::driver::begin;
 
 use super::{
     Hapi, HapiError,
     heads::{Heads, Text},
-    snapshot::{FIRST_CHUNK, next_chunk_after},
+    snapshot::{FIRST_CHUNK, READ_ONLY, next_chunk_after},
     states::{Current, Fetched, MetaRead},
     tuples::{Malformed, Tuples},
 };
@@ -250,11 +251,7 @@ impl Drop for RangeSnapshot {
 
 impl Beside {
     async fn transaction(&self, hapi: &Hapi) -> Result<Transaction<'static, Postgres>, HapiError> {
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        let mut transaction = hapi
-            .inner
-            .pool
-            .begin_with(begin)
+        let mut transaction = begin(&hapi.inner.pool, READ_ONLY)
             .await
             .map_err(HapiError::of(DOING))?;
         sqlx::raw_sql(AssertSqlSafe(format!("SET TRANSACTION SNAPSHOT '{}'", self.0)))

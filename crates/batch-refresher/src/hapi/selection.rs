@@ -7,11 +7,12 @@ use chrono::{DateTime, Utc};
 use fhir_core::resource::State;
 use futures::{Stream, TryStreamExt as _, stream};
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
+use view_store::driver::begin;
 
 use super::{
     Hapi, HapiError, Schema,
     schema::literal,
-    snapshot::{FIRST_CHUNK, next_chunk},
+    snapshot::{FIRST_CHUNK, READ_ONLY, next_chunk},
 };
 
 impl Hapi {
@@ -129,11 +130,7 @@ impl Selecting {
                 chunk,
             } => (hapi, transaction, chunk),
             Self::Begin { hapi, declare } => {
-                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                let mut transaction = hapi
-                    .inner
-                    .pool
-                    .begin_with(begin)
+                let mut transaction = begin(&hapi.inner.pool, READ_ONLY)
                     .await
                     .map_err(HapiError::of("reading a selection"))?;
                 // All of it will be fetched: plan for the end, not for the first rows.

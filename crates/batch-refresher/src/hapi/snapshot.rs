@@ -8,9 +8,12 @@ use fhir_core::{
     resource::{Content, State},
 };
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row as _, Transaction};
+use view_store::driver::begin;
 
 use super::{Hapi, HapiError, TIMELINE, states::Current};
 
+/// How a snapshot begins: it is that of the transaction's first query.
+pub(super) const READ_ONLY: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// Resources whose states are read by one statement, at most.
 pub(crate) const CHUNK: usize = 500;
 /// Bodies that one statement should bring, about.
@@ -76,11 +79,7 @@ impl Hapi {
     /// Opens a snapshot.
     pub async fn snapshot(&self) -> Result<HapiSnapshot, HapiError> {
         let doing = "opening a snapshot";
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        let mut transaction = self
-            .inner
-            .pool
-            .begin_with(begin)
+        let mut transaction = begin(&self.inner.pool, READ_ONLY)
             .await
             .map_err(HapiError::of(doing))?;
         let sql = format!(

@@ -150,12 +150,14 @@ impl ViewStore {
         let mut snapshot = Snapshot {
             store: self.clone(),
             connection,
-            streaming: false,
+            // Not to be used again if whoever asks goes while the transaction begins: the driver does not know of it before it has begun.
+            streaming: true,
         };
         let sql = if view.is_some() { READ_ONLY } else { BEGIN };
         transaction::begin(&mut snapshot.connection, Some(sql.into_sql_str()))
             .await
             .map_err(doing)?;
+        snapshot.streaming = false;
         let Some(name) = view else { return Ok(snapshot) };
         // The lock before the first query: a table that is replaced or dropped in between would look empty in an older snapshot.
         let tables = Table::ALL.map(|table| table.of(name)).join(", ");
