@@ -52,6 +52,8 @@ impl Play<'_> {
 
     /// A round of the tail begins and ends, and all of it is merged.
     async fn settle(&mut self) -> anyhow::Result<()> {
+        // What waits is shown before: a preview of what HAPI took back may stay until the next round (excuse-preview).
+        self.merge_all().await?;
         self.tails.iter_mut().for_each(Tail::restart);
         self.pass(3).await?;
         // A window may have been capped: then the next round is to give the mark.
