@@ -143,7 +143,7 @@ impl Bodies {
     }
 
     async fn collect(&self, body: &mut Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refused> {
-        let (mut first, mut whole, mut size) = (None::<Bytes>, Vec::new(), 0);
+        let (mut first, mut whole, mut size) = (None::<Bytes>, Vec::<u8>::new(), 0);
         let mut memory = None::<OwnedSemaphorePermit>;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Refused::unread(broken(), size as u64))?;
@@ -172,6 +172,10 @@ impl Bodies {
                 // Most bodies come in one part, which is not copied.
                 None if whole.is_empty() => first = Some(part),
                 earlier => {
+                    if whole.capacity() == 0 {
+                        // At once what it may come to: growing would copy it, and hold it twice. What is not written takes no memory.
+                        whole.reserve_exact(self.limits.body_bytes);
+                    }
                     whole.extend_from_slice(&earlier.unwrap_or_default());
                     whole.extend_from_slice(&part);
                 }
