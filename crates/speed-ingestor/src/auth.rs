@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
 /// How often a file of secrets is looked at.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a delivery must show. Cheap to clone.
 #[derive(Clone)]
@@ -107,11 +107,15 @@ impl SharedSecret {
 
     /// Keeps to what a file says, until the stop. While it cannot be used, what it said before holds.
     pub async fn follow(self, file: PathBuf, shutdown: Shutdown) {
-        let mut said = None;
+        let (mut said, mut seen) = (None, Vec::new());
         while shutdown.sleep(LOOK).await {
             let (state, usable) = match secrets_of(&file) {
                 Ok(secrets) => {
-                    self.change(&secrets[0], &secrets[1..]);
+                    // Seen twice: it is not being written just now.
+                    if secrets == seen {
+                        self.change(&secrets[0], &secrets[1..]);
+                    }
+                    seen = secrets;
                     (None, true)
                 }
                 Err(error) => (Some(error.to_string()), false),

@@ -49,8 +49,21 @@ pub struct Bodies {
 pub struct Received {
     /// The bytes.
     pub bytes: Bytes,
+    held: Held,
+}
+
+/// What a body holds of the common bounds: to be kept as long as it, or what was made of it, is in memory.
+#[derive(Debug)]
+pub struct Held {
     _memory: Option<OwnedSemaphorePermit>,
     _in_flight: OwnedSemaphorePermit,
+}
+
+impl Received {
+    /// Lets the bytes go.
+    pub fn into_held(self) -> Held {
+        self.held
+    }
 }
 
 /// A request that is refused, with what is known of its body.
@@ -122,14 +135,19 @@ impl Bodies {
             discard(body).await;
             return Err(Refused::unread(error, bytes));
         }
-        match tokio::time::timeout(self.limits.body_time, self.collect(&mut body)).await {
+        let most = match declared_length(headers) {
+            Some(length) => usize::try_from(length).unwrap_or(usize::MAX),
+            None => self.limits.body_bytes,
+        };
+        let collecting = self.collect(&mut body, most.min(self.limits.body_bytes));
+        match tokio::time::timeout(self.limits.body_time, collecting).await {
             Ok(Ok((bytes, memory))) => {
                 let in_flight = self.in_flight.clone().try_acquire_owned().map_err(|_| busy())?;
-                Ok(Received {
-                    bytes,
+                let held = Held {
                     _memory: memory,
                     _in_flight: in_flight,
-                })
+                };
+                Ok(Received { bytes, held })
             }
             Ok(Err(refused)) => {
                 discard(body).await;
@@ -142,7 +160,11 @@ impl Bodies {
         }
     }
 
-    async fn collect(&self, body: &mut Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refused> {
+    async fn collect(
+        &self,
+        body: &mut Body,
+        most: usize,
+    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refused> {
         let (mut first, mut whole, mut size) = (None::<Bytes>, Vec::<u8>::new(), 0);
         let mut memory = None::<OwnedSemaphorePermit>;
         while let Some(frame) = body.frame().await {
@@ -174,7 +196,7 @@ impl Bodies {
                 earlier => {
                     if whole.capacity() == 0 {
                         // At once what it may come to: growing would copy it, and hold it twice. What is not written takes no memory.
-                        whole.reserve_exact(self.limits.body_bytes);
+                        whole.try_reserve_exact(most).map_err(|_| busy())?;
                     }
                     whole.extend_from_slice(&earlier.unwrap_or_default());
                     whole.extend_from_slice(&part);

@@ -11,7 +11,7 @@ use fhir_core::resource::is_id;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::delivery::{Delivered, checked_text, delivered, invalid, not_fhir, resource_type_of};
+use crate::delivery::{Delivered, checked_text, delivered, invalid, object, resource_type_of};
 
 /// What one entry of a Bundle says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub fn entries(body: &[u8], max_depth: usize) -> Result<Vec<BundleEntry>, Servic
             "a POST must hold a Bundle; a resource is PUT to {type}/{id}",
         ));
     }
-    let bundle: Bundle<'_> = serde_json::from_str(text).map_err(|error| not_fhir(&error))?;
+    let bundle: Bundle<'_> = object(text)?;
     let mut entries = Vec::new();
     for entry in &bundle.entry {
         understand(entry, &mut entries)?;
@@ -120,12 +120,12 @@ fn understand(entry: &Entry<'_>, entries: &mut Vec<BundleEntry>) -> Result<(), S
     // What tells about the subscription itself is no resource of HAPI's.
     let focuses: Vec<Option<Cow<'_, str>>> = match resource_type_of(text)?.as_ref() {
         "SubscriptionStatus" => {
-            let status: StatusOf<'_> = serde_json::from_str(text).map_err(|error| not_fhir(&error))?;
+            let status: StatusOf<'_> = object(text)?;
             let events = status.events.into_iter();
             events.map(|event| event.focus?.reference).collect()
         }
         "Parameters" => {
-            let parameters: Parameters<'_> = serde_json::from_str(text).map_err(|error| not_fhir(&error))?;
+            let parameters: Parameters<'_> = object(text)?;
             let is = |parameter: &Parameter<'_>, name| parameter.name.as_deref() == Some(name);
             let events = parameters
                 .parameter

@@ -112,6 +112,7 @@ async fn until_closed(
 ) {
     tokio::pin!(connection);
     let result = tokio::select! {
+        biased;
         result = connection.as_mut() => result,
         () = shutdown.stopping() => {
             connection.as_mut().graceful_shutdown();

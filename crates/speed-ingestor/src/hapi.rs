@@ -10,6 +10,7 @@ use daemon::Secret;
 use reqwest::{
     Client, Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    redirect::Policy,
 };
 
 /// What is sent and taken.
@@ -50,7 +51,10 @@ pub(crate) struct Answer {
 impl Hapi {
     /// `base` without a slash at its end. Needs a default crypto provider of rustls.
     pub fn new(base: String, authorization: Authorization) -> Result<Self, ServiceError> {
+        // What is sent holds secrets: it goes to HAPI itself and nowhere else.
         let http = Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             .build()

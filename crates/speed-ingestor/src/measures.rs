@@ -8,6 +8,8 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 
+use crate::store::Queued;
+
 /// Labels of a webhook event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct EventLabels {
@@ -24,6 +26,22 @@ pub struct EventLabels {
 pub struct ConnectionLabel {
     /// `accepted`, `no_place`, `not_allowed`.
     pub outcome: &'static str,
+}
+
+/// Why a preview told nothing new.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct UselessLabels {
+    /// Resource type.
+    pub r#type: String,
+    /// `repeated` (its version was told before), `late` (a higher one was), `useless` (a reading of it, or of a higher one, was held).
+    pub why: &'static str,
+}
+
+/// Which installation on a HAPI.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct InstallationLabel {
+    /// `hapi.installation`.
+    pub installation: String,
 }
 
 /// A resource type.
@@ -62,6 +80,8 @@ pub struct Measures {
     pub healed: Family<TypeLabel, Counter>,
     /// Previews that went to keep the bounds of the queue.
     pub previews_dropped: Family<TypeLabel, Counter>,
+    /// Previews that told nothing new.
+    pub previews_of_no_use: Family<UselessLabels, Counter>,
     /// Age of the oldest mark.
     pub tail_lag_seconds: Gauge<f64, AtomicU64>,
     /// Readings kept past their time to live because the batch has not covered them.
@@ -74,8 +94,8 @@ pub struct Measures {
     pub webhook_last: Family<TypeLabel, Gauge<f64, AtomicU64>>,
     /// 1 if the tail sees changes of a type for long without a webhook.
     pub subscription_silent: Family<TypeLabel, Gauge>,
-    /// 1 if HAPI has our Subscription as it should be, and active.
-    pub subscription_active: Gauge,
+    /// 1 if HAPI has our Subscription as it should be, and active; none where none is kept.
+    pub subscription_active: Family<InstallationLabel, Gauge>,
     /// Backups.
     pub backups: Family<BackupLabel, Counter>,
     /// When the newest complete backup was begun, as a Unix time, by whichever ingestor.
@@ -109,6 +129,11 @@ impl Measures {
                 "previews_dropped",
                 "previews dropped to keep the bounds of the queue",
                 m.previews_dropped,
+            );
+            registry.register(
+                "previews_of_no_use",
+                "previews that told nothing new",
+                m.previews_of_no_use,
             );
             registry.register("tail_lag_seconds", "age of the oldest mark", m.tail_lag_seconds);
             registry.register(
@@ -155,6 +180,26 @@ impl Measures {
             );
         });
         all
+    }
+}
+
+impl Measures {
+    /// Counts what became of previews; `label` is of the bounded set of types.
+    pub fn count_queued(&self, label: &str, queued: &Queued) {
+        self.previews_dropped
+            .get_or_create(&TypeLabel::of(label))
+            .inc_by(queued.dropped);
+        for (why, count) in [
+            ("repeated", queued.repeated),
+            ("late", queued.late),
+            ("useless", queued.useless),
+        ] {
+            let labels = UselessLabels {
+                r#type: label.to_owned(),
+                why,
+            };
+            self.previews_of_no_use.get_or_create(&labels).inc_by(count);
+        }
     }
 }
 

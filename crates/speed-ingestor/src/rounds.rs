@@ -320,7 +320,7 @@ impl<R: ChangesReader> Rounds<R> {
         }
         for resource_type in types {
             match self.store.shed(resource_type).await {
-                Ok(0) => {}
+                Ok(0) => self.drop_previews(resource_type).await,
                 Ok(shed) => {
                     self.measures.shed.inc_by(shed);
                     tracing::warn!(
@@ -330,6 +330,25 @@ impl<R: ChangesReader> Rounds<R> {
                 }
                 Err(error) => tracing::warn!(%error, "covered readings cannot be let go"),
             }
+        }
+    }
+
+    /// Nothing is covered that could go: previews do, as the readings that find no room now stand in for them.
+    async fn drop_previews(&self, resource_type: &str) {
+        match self.store.drop_previews(resource_type).await {
+            Ok(0) => {}
+            Ok(dropped) => {
+                let label = TypeLabel::of(resource_type);
+                self.measures
+                    .previews_dropped
+                    .get_or_create(&label)
+                    .inc_by(dropped);
+                tracing::warn!(
+                    previews = dropped,
+                    "redis is out of memory: previews left for readings"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "previews cannot be let go"),
         }
     }
 

@@ -1,8 +1,9 @@
 //! `ScanRecentResources`: what was written lately, as far as it meets the search parameters, and a summary of all of it.
 
-use api::{InvalidField, ServiceError, proto::speed as proto, time};
+use api::{Code, InvalidField, ServiceError, proto::speed as proto, time};
 use chrono::DateTime;
 use proto::scan_recent_resources_response::Part;
+use tokio::sync::Semaphore;
 
 use crate::{
     search::{Gathered, Search, Summary},
@@ -10,6 +11,8 @@ use crate::{
     store::Recent,
 };
 
+/// Scans at the same time: each holds up to a hundred megabytes.
+static SCANS: Semaphore = Semaphore::const_new(4);
 /// Resources of one scan at most.
 const SCAN_LIMIT: usize = 10_000;
 
@@ -33,11 +36,19 @@ impl Speed {
         let parameters = parameters.map(|asked| (asked.name.as_str(), asked.value.as_str()));
         let mut gathered = Gathered::new(Search::new(&resource_type, parameters)?, limit);
 
+        let Ok(_place) = SCANS.try_acquire() else {
+            return Err(ServiceError::new(
+                Code::Unavailable,
+                "too many scans at once: try again",
+            ));
+        };
         let mut walk = self.store.walk_recent(&resource_type, since).await?;
         while let Some(page) = self.store.next_recent(&mut walk).await? {
             for recent in page {
                 gathered.take(recent);
             }
+            // Webhooks are answered by the same threads.
+            tokio::task::yield_now().await;
         }
         let (newest, summary) = gathered.end();
         Ok(newest.map(resource).chain([ending(summary)]))

@@ -38,6 +38,8 @@ use crate::{
 
 /// What a flush must say, so that none is sent by mistake.
 const FLUSH_WORD: &str = "flush";
+/// How long a part of an answer may wait to be read: a reader that stands still must not keep previews from others.
+const READER_TIME: Duration = Duration::from_secs(10);
 /// How long a pull may wait for a round.
 const PULL_TIME: Duration = Duration::from_secs(30);
 /// Parts of an answer that wait for a slow reader.
@@ -99,7 +101,7 @@ impl SpeedService for Speed {
                 result = this.shutdown.unless_stopped(serve) => {
                     let end = result.unwrap_or_else(|| Err(ServiceError::stopping().into()));
                     if let Err(status) = end {
-                        let _gone = parts.send(Err(status)).await;
+                        let _gone = tokio::time::timeout(READER_TIME, parts.send(Err(status))).await;
                     }
                 }
             }
@@ -170,7 +172,15 @@ impl SpeedService for Speed {
             );
             return Err(invalid("confirm", &rule).into());
         }
-        let types = self.types(request.resource_types)?;
+        // Also of types that no view needs (any more): that is what one may want to be rid of.
+        let types = match request.resource_types {
+            none if none.is_empty() => self.types(none)?,
+            asked => asked
+                .into_iter()
+                .map(|of| api::batch::resource_type("resource_types", of))
+                .collect::<Result<_, _>>()
+                .map_err(ServiceError::from)?,
+        };
         let flushed = self.store.flush(&types).await.map_err(ServiceError::from)?;
         tracing::warn!(
             readings = flushed.readings,
@@ -483,5 +493,10 @@ async fn send(
     part: ChangesPart,
 ) -> Result<(), Status> {
     let gone = |_| Status::from(ServiceError::new(Code::Cancelled, "whoever asked is gone"));
-    parts.send(Ok(part.into())).await.map_err(gone)
+    let sent = tokio::time::timeout(READER_TIME, parts.send(Ok(part.into()))).await;
+    let slow = |_| {
+        let message = "the answer is not read: previews that it has taken are not kept for it";
+        Status::from(ServiceError::new(Code::Unavailable, message))
+    };
+    sent.map_err(slow)?.map_err(gone)
 }

@@ -18,7 +18,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use crate::{
     auth::SharedSecret,
     hapi::{Answer, FHIR_JSON, Hapi},
-    measures::Measures,
+    measures::{InstallationLabel, Measures},
     needed::Needed,
 };
 
@@ -127,6 +127,9 @@ impl Subscriptions {
         self.0
             .measures
             .subscription_active
+            .get_or_create(&InstallationLabel {
+                installation: self.0.wanted.installation.clone(),
+            })
             .set(i64::from(status.status == "active" && status.reason.is_empty()));
         *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
         result

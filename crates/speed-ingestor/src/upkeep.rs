@@ -12,11 +12,11 @@ use crate::{
     measures::{Measures, TypeLabel},
     needed::Needed,
     rounds::TailState,
-    store::{SpeedStore, StoreError},
+    store::{Flushed, SpeedStore, StoreError},
 };
 
 /// How often Redis is looked at.
-const REDIS_INTERVAL: Duration = Duration::from_secs(5);
+const REDIS_INTERVAL: Duration = Duration::from_secs(1);
 /// The same while it is nearly full.
 const NEARLY_FULL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long to wait before the batch layer, or a Redis that is away, is asked again.
@@ -48,6 +48,15 @@ pub async fn watch_views(
                 if needed.set(types.clone()) {
                     tracing::info!(types = types.join(","), "views need these resource types");
                     tail.wake();
+                    match store.forget_others(&types).await {
+                        Ok(forgotten) if forgotten == Flushed::default() => {}
+                        Ok(Flushed { readings, previews }) => {
+                            tracing::info!(readings, previews, "types that no view needs were forgotten");
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "types that no view needs cannot be forgotten");
+                        }
+                    }
                     if let Err(error) = store.keep_types(&types).await {
                         tracing::warn!(%error, "the types cannot be kept in redis");
                     }
@@ -171,6 +180,11 @@ impl RedisUpkeep {
     async fn listen(&self) -> Result<(), StoreError> {
         for (resource_type, at) in self.store.last_webhooks().await? {
             self.accepted.came(&resource_type, at);
+            let label = TypeLabel {
+                r#type: self.needed.label(&resource_type),
+            };
+            let gauge = self.measures.webhook_last.get_or_create(&label).clone();
+            gauge.set((at - DateTime::UNIX_EPOCH).as_seconds_f64());
         }
         let Some(patience) = self.silent_after else {
             return Ok(());
@@ -179,10 +193,6 @@ impl RedisUpkeep {
         for resource_type in self.needed.types().unwrap_or_default().iter() {
             let known = self.accepted.of_type(resource_type);
             let label = TypeLabel::of(resource_type);
-            if let Some(last) = known.last {
-                let gauge = self.measures.webhook_last.get_or_create(&label).clone();
-                gauge.set((last - DateTime::UNIX_EPOCH).as_seconds_f64());
-            }
             let silent = known.silent_since(now, patience).is_some();
             let gauge = self.measures.subscription_silent.get_or_create(&label).clone();
             if gauge.set(i64::from(silent)) == 0 && silent {

@@ -5,7 +5,7 @@
 //!
 //! A PUT lies beside the readings as a preview. A DELETE carries no version and may be late: it only wakes the tail.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use api::{Code, ServiceError};
 use axum::{
@@ -15,21 +15,25 @@ use axum::{
 };
 use daemon::Clock;
 use fhir_core::resource::{State as ResourceState, is_id};
+use futures::future::try_join_all;
 
 use crate::{
     accepted::Accepted,
     answer,
     auth::SharedSecret,
-    body::{Bodies, Letter, Refused, content_type, discard},
+    body::{Bodies, Held, Letter, Refused, content_type, discard},
     bundle::{self, BundleEntry, Reference},
     delivery::{self, Delivered},
     gate::Gate,
     hapi::Hapi,
-    measures::{EventLabels, Measures, TypeLabel},
+    measures::{EventLabels, Measures},
     needed::Needed,
     rounds::TailState,
-    store::{SpeedStore, StoreError},
+    store::{Hold, Queued, SpeedStore, StoreError},
 };
+
+/// Resources that HAPI is asked for on account of one notification; one that tells more ids is refused while the tail does not come by.
+const ASKED_AT_ONCE: usize = 20;
 
 /// What the webhook needs. Shared by all requests.
 pub struct Webhook {
@@ -92,7 +96,7 @@ pub async fn post(State(webhook): State<Arc<Webhook>>, request: Request) -> Resp
 impl Webhook {
     async fn put(&self, (resource_type, id): &(String, String), request: Request) -> Result<Done, Refused> {
         self.authenticate(request.headers())?;
-        check_path(resource_type, id)?;
+        check_path(resource_type, id).map_err(|error| Refused::of(error, &[]))?;
         let (parts, body) = request.into_parts();
         if !self.needed.includes(resource_type) {
             discard(body).await;
@@ -105,7 +109,9 @@ impl Webhook {
             Ok(delivered)
         });
         let delivered = delivered.map_err(|error| Refused::of(error, &body.bytes))?;
-        self.offer(resource_type, &delivered.state).await?;
+        // The bytes go; what they hold of the common bounds stays until Redis has what was made of them.
+        let held = body.into_held();
+        self.offer(resource_type, delivered.state, Box::new(held)).await?;
         self.tail.wake();
         Ok(Done::Accepted)
     }
@@ -150,24 +156,28 @@ impl Webhook {
         if entries.is_empty() {
             entries.push(BundleEntry::Notice);
         }
+        let held = Arc::new(body.into_held());
+        let (mut offers, mut changed, mut noticed) = (Vec::new(), Vec::new(), false);
         for entry in entries {
             match entry {
-                BundleEntry::Resource(Delivered { resource_type, state }) => {
-                    if self.needed.includes(&resource_type) {
-                        self.offer(&resource_type, &state).await?;
+                BundleEntry::Resource(delivered) => {
+                    if self.needed.includes(&delivered.resource_type) {
+                        offers.push(self.offer_of(delivered, held.clone()));
                     }
                 }
                 BundleEntry::Changed(reference) => {
                     if self.needed.includes(&reference.resource_type) {
-                        self.changed(&reference).await?;
+                        changed.push(reference);
                     }
                 }
-                BundleEntry::Notice => {
-                    for resource_type in self.needed.types().unwrap_or_default().iter() {
-                        self.tail_reads(resource_type).await?;
-                    }
-                }
+                BundleEntry::Notice => noticed = true,
             }
+        }
+        // In their order, and all in a few groups.
+        try_join_all(offers).await?;
+        self.changed(changed).await?;
+        if noticed {
+            self.noticed().await?;
         }
         self.tail.wake();
         Ok(Done::Accepted)
@@ -186,29 +196,29 @@ impl Webhook {
         ))
     }
 
+    async fn offer_of(&self, delivered: Delivered, held: Arc<Held>) -> Result<(), ServiceError> {
+        let Delivered { resource_type, state } = delivered;
+        self.offer(&resource_type, state, Box::new(held)).await
+    }
+
     /// Stores a preview; where there is no room for it, it is as if only the id had come (law 5).
-    async fn offer(&self, resource_type: &str, state: &ResourceState) -> Result<(), ServiceError> {
+    async fn offer(&self, resource_type: &str, state: ResourceState, hold: Hold) -> Result<(), ServiceError> {
         if !self.gate.has_room() {
             return self.tail_stands_in(resource_type, "redis is nearly full").await;
         }
-        let dropped = match self
+        let offered = self
             .store
-            .offer_preview(resource_type, state, self.clock.now())
-            .await
-        {
+            .offer_preview_holding(resource_type, state, self.clock.now(), hold)
+            .await;
+        let queued = match offered {
             Err(error @ StoreError::OutOfMemory(_)) => {
                 return self.tail_stands_in(resource_type, &error.to_string()).await;
             }
-            dropped => dropped?,
+            queued => queued?,
         };
-        if dropped > 0 {
-            let label = TypeLabel {
-                r#type: self.needed.label(resource_type),
-            };
+        if queued != Queued::default() {
             self.measures
-                .previews_dropped
-                .get_or_create(&label)
-                .inc_by(dropped);
+                .count_queued(&self.needed.label(resource_type), &queued);
         }
         Ok(())
     }
@@ -221,27 +231,71 @@ impl Webhook {
         })
     }
 
-    /// Of this resource only the id came. The tail reads it at once; while it does not come by, HAPI is asked.
-    async fn changed(&self, reference: &Reference) -> Result<(), ServiceError> {
+    /// Of these resources only the ids came. The tail reads them at once; while it does not come by, HAPI is asked.
+    async fn changed(&self, changed: Vec<Reference>) -> Result<(), ServiceError> {
+        let (mut unread, mut types) = (Vec::new(), HashMap::new());
+        for reference in changed {
+            let of = &reference.resource_type;
+            if !types.contains_key(of) {
+                self.note(of).await;
+                types.insert(of.clone(), self.tail_reads(of).await.err());
+            }
+            if let Some(Some(error)) = types.get(of) {
+                unread.push((reference, error.clone()));
+            }
+        }
+        if unread.len() > ASKED_AT_ONCE
+            && let Some((_, error)) = unread.pop()
+        {
+            return Err(error);
+        }
+        let asked = unread
+            .into_iter()
+            .map(|(reference, error)| self.read_from_hapi(reference, error));
+        try_join_all(asked).await?;
+        Ok(())
+    }
+
+    /// `error` says why the tail does not come by.
+    async fn read_from_hapi(&self, reference: Reference, error: ServiceError) -> Result<(), ServiceError> {
         let Reference { resource_type, id } = reference;
-        let Err(error) = self.tail_reads(resource_type).await else {
-            return Ok(());
-        };
         let (Some(hapi), limits) = (&self.hapi, self.bodies.limits()) else {
             return Err(error);
         };
         // A deletion has no body to show: the tail is waited for.
-        let Some(body) = hapi.read(resource_type, id, limits.body_bytes).await? else {
+        let Some(body) = hapi.read(&resource_type, &id, limits.body_bytes).await? else {
             return Err(error);
         };
         let delivered = delivery::resource(&body, limits.depth)?;
-        if (&delivered.resource_type, &delivered.state.id) != (resource_type, id) {
+        if (&delivered.resource_type, &delivered.state.id) != (&resource_type, &id) {
             return Err(ServiceError::new(
                 Code::Unavailable,
                 "hapi answers with another resource than was asked for",
             ));
         }
-        self.offer(resource_type, &delivered.state).await
+        self.offer(&resource_type, delivered.state, Box::new(())).await
+    }
+
+    /// Something has changed, of whatever type.
+    async fn noticed(&self) -> Result<(), ServiceError> {
+        let Some(types) = self.needed.types() else {
+            return Err(ServiceError::new(
+                Code::Unavailable,
+                "it is not known yet which resource types views need",
+            ));
+        };
+        for resource_type in types.iter() {
+            self.note(resource_type).await;
+            self.tail_reads(resource_type).await?;
+        }
+        Ok(())
+    }
+
+    /// For the alarm of a silent Subscription only.
+    async fn note(&self, resource_type: &str) {
+        if let Err(error) = self.store.note_webhook(resource_type, self.clock.now()).await {
+            tracing::debug!(%error, "a webhook cannot be noted");
+        }
     }
 
     async fn tail_reads(&self, resource_type: &str) -> Result<(), ServiceError> {

@@ -46,7 +46,9 @@ async fn bound_redis(url: &str) -> anyhow::Result<()> {
         .get_multiplexed_async_connection()
         .await?;
     redis::cmd("CONFIG")
-        .arg(["SET", "maxmemory", "64mb"])
+        .arg("SET")
+        .arg("maxmemory")
+        .arg("64mb")
         .query_async::<()>(&mut connection)
         .await?;
     Ok(())

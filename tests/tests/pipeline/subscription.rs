@@ -20,7 +20,7 @@ const CHECK: &str = "2";
 /// A check, HAPI's answer to it and its activation, on a busy machine.
 const RIGHT_AGAIN: Duration = Duration::from_secs(20);
 /// HAPI sends every 5 s, two at a time.
-const DELIVERED: Duration = Duration::from_secs(60);
+const DELIVERED: Duration = Duration::from_mins(1);
 const ID: &str = "researchflow-default";
 
 /// Counts of one type as the ingestor has them.
@@ -181,16 +181,28 @@ impl Written {
     /// Waits until a webhook of the last version of each has been accepted.
     async fn all_delivered(&self) -> anyhow::Result<()> {
         let client = redis::Client::open(self.redis.as_str())?;
-        let keys: Vec<String> = (0..ROTATING)
-            .map(|patient| format!("fhir:seen:Patient:rotating-{patient}"))
+        let ids: Vec<String> = (0..ROTATING)
+            .map(|patient| format!("rotating-{patient}"))
             .collect();
         deadline::until("all deliveries", DELIVERED, || async {
             let mut connection = client.get_multiplexed_async_connection().await.ok()?;
-            let seen: Vec<Option<i64>> = redis::cmd("MGET")
-                .arg(&keys)
+            let keys: Vec<String> = redis::cmd("KEYS")
+                .arg("fhir:told:Patient:*")
                 .query_async(&mut connection)
                 .await
                 .ok()?;
+            let mut seen = vec![None::<i64>; ROTATING];
+            for key in keys {
+                let told: Vec<Option<i64>> = redis::cmd("HMGET")
+                    .arg(key)
+                    .arg(&ids)
+                    .query_async(&mut connection)
+                    .await
+                    .ok()?;
+                for (seen, told) in seen.iter_mut().zip(told) {
+                    *seen = (*seen).max(told);
+                }
+            }
             let all = seen
                 .iter()
                 .zip(self.versions)

@@ -16,6 +16,7 @@ mod load;
 mod notices;
 mod pressure;
 mod put;
+mod queue;
 mod races;
 mod replay;
 mod scan;

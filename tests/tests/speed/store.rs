@@ -1,11 +1,10 @@
 //! The speed store keeps the laws: the later reading, one life, nothing uncovered leaves.
 
-use api::speed::Preview;
 use chrono::TimeDelta;
 use e2e::redis::{Redis, Settings};
 use fhir_core::resource::Content;
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
-use speed_ingestor::store::{Offered, SpeedStore, StoreError, StoreSettings};
+use speed_ingestor::store::{Offered, SpeedStore, StoreError};
 
 use crate::kit::{at, deleted, held, position, reading, recent, redis, state, store};
 
@@ -87,103 +86,6 @@ async fn bodies_deletions_and_what_cannot_be_read_come_back_as_they_were() {
     let mut read = store.read_changes(PATIENT, 0).await.unwrap();
     assert_eq!(store.next_readings(&mut read).await.unwrap().unwrap(), readings);
     assert_eq!(store.next_readings(&mut read).await.unwrap(), None);
-}
-
-#[tokio::test]
-async fn previews_are_taken_once_and_lie_beside_the_readings() {
-    let (_redis, store) = redis().await;
-    offer(&store, state("a", 1), 1).await;
-    store
-        .offer_preview(PATIENT, &state("a", 2), at(50))
-        .await
-        .unwrap();
-    assert!(store.has_changes(PATIENT, 1).await.unwrap());
-    let first = store.read_changes(PATIENT, 0).await.unwrap();
-    assert_eq!(
-        first.previews,
-        [Preview {
-            state: state("a", 2),
-            received: at(50)
-        }]
-    );
-    assert_eq!(held(&store, 0).await, [("a".into(), 1, 1)]);
-    assert!(store.read_changes(PATIENT, 0).await.unwrap().previews.is_empty());
-    assert!(!store.has_changes(PATIENT, 1).await.unwrap());
-}
-
-#[tokio::test]
-async fn a_preview_whose_time_is_over_is_handed_to_no_one_and_the_others_are() {
-    let (_redis, store) = redis().await;
-    let put = async |id: &str, time_to_live| {
-        let found = state(id, 1);
-        let put = store.put_preview(PATIENT, &found, at(0), time_to_live);
-        assert_eq!(put.await.unwrap(), Some(0));
-    };
-    put("short", Some(TimeDelta::milliseconds(1))).await;
-    put("long", Some(TimeDelta::minutes(1))).await;
-    put("none", None).await;
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    let ids = |states: &mut dyn Iterator<Item = fhir_core::resource::State>| {
-        states.map(|state| state.id).collect::<Vec<_>>()
-    };
-    let scanned = recent(&store, PATIENT, at(0)).await;
-    assert_eq!(ids(&mut scanned.into_iter().map(|r| r.state)), ["long", "none"]);
-    let taken = store.read_changes(PATIENT, 0).await.unwrap().previews;
-    assert_eq!(ids(&mut taken.into_iter().map(|p| p.state)), ["long", "none"]);
-    assert!(!store.has_changes(PATIENT, 0).await.unwrap());
-}
-
-#[tokio::test]
-async fn a_preview_of_the_version_before_is_still_read() {
-    let (redis, store) = redis().await;
-    let client = redis::Client::open(redis.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    redis::cmd("RPUSH")
-        .arg("fhir:previews:Patient")
-        .arg("a 3 1800000003000000 1800000000000000 body\n{}")
-        .query_async::<()>(&mut connection)
-        .await
-        .unwrap();
-    let taken = store.read_changes(PATIENT, 0).await.unwrap().previews;
-    assert_eq!((taken[0].state.version, taken[0].received), (3, at(0)));
-    assert_eq!(taken[0].state.content, Content::Body(b"{}".to_vec()));
-}
-
-#[tokio::test]
-async fn previews_are_bounded_in_number_and_bytes_and_the_oldest_go() {
-    let redis = Redis::start().await.unwrap();
-    let settings = StoreSettings {
-        max_previews: 3,
-        max_preview_bytes: 1000,
-        ..redis.store_settings()
-    };
-    let store = SpeedStore::open(settings).unwrap();
-    let mut dropped = 0;
-    for version in 1..=5 {
-        dropped += store
-            .offer_preview(PATIENT, &state("a", version), at(0))
-            .await
-            .unwrap();
-    }
-    assert_eq!(dropped, 2);
-    let large = fhir_core::resource::State {
-        content: Content::Body(vec![b' '; 5000]),
-        ..state("b", 1)
-    };
-    assert_eq!(
-        store.offer_preview(PATIENT, &large, at(0)).await.unwrap(),
-        3,
-        "one is always taken"
-    );
-    let versions: Vec<i64> = store
-        .read_changes(PATIENT, 0)
-        .await
-        .unwrap()
-        .previews
-        .iter()
-        .map(|p| p.state.version)
-        .collect();
-    assert_eq!(versions, [1]);
 }
 
 #[tokio::test]

@@ -84,7 +84,8 @@ impl Parts {
         let (wanted, left_out): (Vec<&TypeSaved>, Vec<&TypeSaved>) = manifest
             .types
             .iter()
-            .partition(|saved| needed.contains(&saved.resource_type));
+            // Of a type without a mark it is not known from where on to read again.
+            .partition(|saved| needed.contains(&saved.resource_type) && saved.mark.is_some());
         let mut objects = Vec::with_capacity(wanted.len());
         for saved in wanted {
             objects.push((saved, verify(held, target, &name, saved).await?));

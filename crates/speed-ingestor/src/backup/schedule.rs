@@ -118,12 +118,16 @@ impl Backups {
         let newest = self.list_newest().await.inspect_err(|error| {
             parts.last().error = Some(error.to_string());
         })?;
-        let last = newest.as_ref().map(|manifest| manifest.created_at);
+        // One of a clock that was ahead says nothing of when the next one is due.
+        let now = parts.clock.now();
+        let last = newest
+            .as_ref()
+            .map(|manifest| manifest.created_at)
+            .filter(|at| *at <= now);
         parts.note_newest(newest);
         let Some(due) = parts.settings.schedule.due(last) else {
             return Ok(LOOK_AGAIN);
         };
-        let now = parts.clock.now();
         if due > now {
             return Ok((due - now).to_std().unwrap_or_default().min(LOOK_AGAIN));
         }

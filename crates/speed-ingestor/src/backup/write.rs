@@ -6,7 +6,7 @@ use object_store::buffered::BufWriter;
 use tokio::{io::AsyncWriteExt as _, time::Instant};
 
 use super::{
-    BackupError, BackupName, Backups, Held, Last, Parts, Schedule, Target,
+    BackupError, BackupName, Backups, Held, Parts, Schedule, Target,
     format::{FORMAT, Manifest, Packer, TypeSaved},
 };
 use crate::{
@@ -76,7 +76,8 @@ impl Parts {
         let target = self.target().await?;
         let now = self.clock.now();
         if let Some(schedule) = schedule {
-            let last = target.complete().await?.first().map(BackupName::at);
+            let complete = target.complete().await?;
+            let last = complete.iter().map(BackupName::at).find(|at| *at <= now);
             if schedule.due(last).is_none_or(|due| due > now) {
                 return Err(BackupError::NotDue);
             }
@@ -211,7 +212,7 @@ impl Parts {
                 .backup_bytes
                 .set(i64::try_from(manifest.bytes()).unwrap_or(i64::MAX));
         }
-        let mut last: std::sync::MutexGuard<'_, Last> = self.last();
+        let mut last = self.last();
         last.next = self
             .settings
             .schedule

@@ -32,7 +32,7 @@ pub enum StoreError {
     #[error("redis.url is not an address such as redis://127.0.0.1:6379/0")]
     Address,
     /// `redis.wait_for_disk` is set, and this Redis has no `WAITAOF`.
-    #[error("redis.wait_for_disk needs Redis 7.2 or newer, this is {0}")]
+    #[error("redis.wait_for_disk needs Redis 7.2 or newer with appendonly yes, this is {0}")]
     CannotWait(String),
     /// Settings of Redis that can lose what was acknowledged.
     #[error("redis can lose acknowledged data: {}; or allow it with redis.allow_volatile = true", .0.join("; "))]

@@ -13,14 +13,25 @@ use super::{Connection, Keys, StoreError, StoreSettings, TypeKey, WEBHOOKS, scri
 const PREVIEWS_A_GROUP: usize = 256;
 /// Bytes in one script, if there is more than one preview in it: it holds up Redis for a millisecond or two.
 const BYTES_A_SCRIPT: usize = 4 * 1024 * 1024;
-/// How long a webhook's version is remembered: much longer than a tail round, and than HAPI goes on trying (57 s).
-pub(super) const SEEN_SECONDS: u32 = 600;
+/// Whatever must not be let go before a preview is stored.
+pub type Hold = Box<dyn Send + Sync>;
 
-/// How many older previews had to go for one.
-type Stored = Result<u64, StoreError>;
+/// What became of previews.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Queued {
+    /// Older ones that had to go to keep the bounds of the queue.
+    pub dropped: u64,
+    /// Of a version that a webhook had told before.
+    pub repeated: u64,
+    /// Of an earlier version than a webhook had told.
+    pub late: u64,
+    /// Of a version that a reading was held of already, or of an earlier one.
+    pub useless: u64,
+}
+
+type Stored = Result<Queued, StoreError>;
 
 /// A preview that is to be stored.
-#[derive(Debug)]
 pub(super) struct Waiting {
     resource_type: String,
     id: String,
@@ -29,6 +40,7 @@ pub(super) struct Waiting {
     /// As it will lie in Redis.
     entry: Vec<u8>,
     told: oneshot::Sender<Stored>,
+    hold: Option<Hold>,
 }
 
 /// Where previews are handed in. Cheap to clone; with the last clone the work ends.
@@ -57,7 +69,7 @@ impl Grouped {
         Self(sender)
     }
 
-    /// Waits until Redis has it; tells how many older previews had to go.
+    /// Waits until Redis has it. If whoever waits goes meanwhile, `hold` stays until then all the same.
     pub(super) async fn store(
         &self,
         resource_type: &str,
@@ -65,6 +77,7 @@ impl Grouped {
         version: i64,
         received: DateTime<Utc>,
         entry: Vec<u8>,
+        hold: Option<Hold>,
     ) -> Stored {
         let (told, answer) = oneshot::channel();
         let waiting = Waiting {
@@ -74,6 +87,7 @@ impl Grouped {
             received,
             entry,
             told,
+            hold,
         };
         self.0.send(waiting).await.map_err(|_| StoreError::Stopping)?;
         answer.await.map_err(|_| StoreError::Stopping)?
@@ -103,7 +117,7 @@ impl Writer {
             for (script, stored) in scripts.into_iter().zip(stored) {
                 tell(
                     script,
-                    &stored.and_then(|dropped| on_disk.clone().map(|()| dropped)),
+                    &stored.and_then(|queued| on_disk.clone().map(|()| queued)),
                 );
             }
             self.changed.send_modify(|count| *count += 1);
@@ -113,7 +127,7 @@ impl Writer {
     /// Previews of one type, in the order in which they came.
     async fn store(&self, previews: &[Waiting]) -> Stored {
         let Some(last) = previews.last() else {
-            return Ok(0);
+            return Ok(Queued::default());
         };
         let of_type = |kind| self.keys.of_type(kind, &last.resource_type);
         let mut offer = scripts::OFFER_PREVIEWS.prepare_invoke();
@@ -121,25 +135,32 @@ impl Writer {
             .key(of_type(TypeKey::Previews))
             .key(of_type(TypeKey::PreviewBytes))
             .key(self.keys.named(WEBHOOKS))
+            .arg(of_type(TypeKey::Told) + ":")
+            .arg(self.keys.of_readings(&last.resource_type))
             .arg(&last.resource_type)
             .arg(last.received.timestamp_micros())
-            .arg(of_type(TypeKey::Seen) + ":")
             .arg(self.max_previews)
-            .arg(self.max_preview_bytes)
-            .arg(SEEN_SECONDS);
+            .arg(self.max_preview_bytes);
         for preview in previews {
             offer.arg(&preview.id).arg(preview.version).arg(&preview.entry);
         }
-        Ok(offer.invoke_async(&mut self.writes.clone()).await?)
+        let (dropped, repeated, late, useless) = offer.invoke_async(&mut self.writes.clone()).await?;
+        Ok(Queued {
+            dropped,
+            repeated,
+            late,
+            useless,
+        })
     }
 
-    /// Waits until the append-only file is on the disk. The connection waits too, so it is nobody else's.
+    /// Waits until the append-only file is on the disk. The connection waits too, so it is nobody else's; and it is not asked again over another one, which
+    /// has written nothing to wait for.
     async fn sync(&self, most: Duration) -> Result<(), StoreError> {
         let (own, _replicas): (u64, u64) = redis::cmd("WAITAOF")
             .arg(1)
             .arg(0)
             .arg(u64::try_from(most.as_millis()).unwrap_or(u64::MAX))
-            .query_async(&mut self.writes.clone())
+            .query_async(&mut self.writes.0.clone())
             .await?;
         if own == 1 {
             Ok(())
@@ -151,10 +172,11 @@ impl Writer {
 
 /// Tells whoever waits for these; whoever no longer does is not told.
 fn tell(previews: Vec<Waiting>, stored: &Stored) {
-    let mut dropped = stored.as_ref().copied().unwrap_or_default();
+    let mut queued = stored.as_ref().copied().unwrap_or_default();
     for preview in previews {
         // Counted once.
-        let told = stored.clone().map(|_| std::mem::take(&mut dropped));
+        let told = stored.clone().map(|_| std::mem::take(&mut queued));
+        drop(preview.hold);
         let _gone = preview.told.send(told);
     }
 }
@@ -191,6 +213,7 @@ mod tests {
             received: DateTime::UNIX_EPOCH,
             entry: vec![b' '; bytes],
             told: oneshot::channel().0,
+            hold: None,
         }
     }
 

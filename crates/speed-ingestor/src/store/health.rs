@@ -91,7 +91,7 @@ impl SpeedStore {
     /// Refuses settings, and a clock, that can lose what was acknowledged, unless `allow_volatile`; and a Redis that cannot do what it is asked to.
     pub async fn check(&self, allow_volatile: bool, clock: &dyn Clock) -> Result<RedisHealth, StoreError> {
         let health = self.health(clock).await?;
-        if self.settings.wait_for_disk && !health.can_wait_for_disk() {
+        if self.settings.wait_for_disk && !(health.can_wait_for_disk() && health.appendonly) {
             return Err(StoreError::CannotWait(health.version));
         }
         health.unless_volatile(allow_volatile)

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{LIFE, MARK, SpeedStore, StoreError, TypeKey, scripts};
+use super::{LIFE, MARK, SpeedStore, StoreError, TypeKey, WEBHOOKS, scripts};
 
 /// Readings that one script lets go: it holds up Redis for a few milliseconds.
 const READINGS_A_SCRIPT: usize = 1_000;
@@ -72,6 +72,37 @@ impl SpeedStore {
                 return Ok(shed);
             }
         }
+    }
+
+    /// Memory is short, and nothing is covered: previews go, as readings stand in for them. Returns how many went.
+    pub async fn drop_previews(&self, resource_type: &str) -> Result<u64, StoreError> {
+        let queue = self.type_key(TypeKey::Previews, resource_type);
+        let mut pipe = redis::pipe();
+        pipe.atomic()
+            .llen(&queue)
+            .del(&[&queue, &self.type_key(TypeKey::PreviewBytes, resource_type)])
+            .ignore();
+        let (dropped,) = pipe.query_async(&mut self.writes.clone()).await?;
+        Ok(dropped)
+    }
+
+    /// Forgets what is held of types that no view needs any more, or that were taken before it was known which are needed.
+    pub async fn forget_others(&self, needed: &[String]) -> Result<Flushed, StoreError> {
+        let mut others = self.kept_types().await?;
+        others.extend(self.last_webhooks().await?.into_iter().map(|(of, _)| of));
+        others.sort();
+        others.dedup();
+        others.retain(|known| !needed.contains(known));
+        if others.is_empty() {
+            return Ok(Flushed::default());
+        }
+        let flushed = self.flush(&others).await?;
+        redis::cmd("HDEL")
+            .arg(self.key(WEBHOOKS))
+            .arg(&others)
+            .query_async::<()>(&mut self.writes.clone())
+            .await?;
+        Ok(flushed)
     }
 
     /// How many readings are kept past their time to live because the batch has not covered them; 10,000 stands for that many or more.

@@ -13,7 +13,8 @@
 //! | `preview-bytes:{type}` | number | bytes in that list |
 //! | `mark` | hash | type → the tail's last finished reading: n, `as_of`, bound, xmin, timeline |
 //! | `life` | string | a token that is gone when the data are gone; with Redis' `run_id` it tells one life of the store from another |
-//! | `seen:{type}:{id}`, `seen-delete:{type}:{id}` | string | version of a webhook, or that a DELETE came, for ten minutes: to count what the tail saw first |
+//! | `told:{type}:{period}` | hash | id → version that a webhook has told, of five minutes, for ten: to count what the tail saw first, and previews of no use |
+//! | `told-delete:{type}:{id}` | string | that a DELETE came, for ten minutes |
 //! | `webhooks` | hash | type → when its last webhook was accepted, by whichever ingestor |
 //! | `backup-lock` | string | who backs up or restores: a token, for a minute unless it is kept |
 //! | `types` | set | resource types that views need, as last heard from the batch layer |
@@ -46,6 +47,7 @@ use grouped::Grouped;
 
 pub use changes::ChangesRead;
 pub use error::StoreError;
+pub use grouped::{Hold, Queued};
 pub use health::{RedisHealth, TypeCounts};
 pub use leaving::{Flushed, Released};
 pub use lock::Lock;
@@ -74,8 +76,8 @@ enum TypeKey {
     Recent,
     Previews,
     PreviewBytes,
-    Seen,
-    SeenDelete,
+    Told,
+    ToldDelete,
 }
 
 impl TypeKey {
@@ -86,8 +88,8 @@ impl TypeKey {
             Self::Recent => "recent",
             Self::Previews => "previews",
             Self::PreviewBytes => "preview-bytes",
-            Self::Seen => "seen",
-            Self::SeenDelete => "seen-delete",
+            Self::Told => "told",
+            Self::ToldDelete => "told-delete",
         }
     }
 }

@@ -8,14 +8,15 @@ use fhir_core::{
 };
 
 use super::{
-    DEAD, LIFE, Life, MARK, SpeedStore, StoreError, TYPES, TypeKey, WEBHOOKS, codec, grouped::SEEN_SECONDS,
-    scripts,
+    DEAD, Hold, LIFE, Life, MARK, Queued, SpeedStore, StoreError, TYPES, TypeKey, WEBHOOKS, codec, scripts,
 };
 
 /// Readings in one script: it holds up Redis for less than a millisecond or two.
 const READINGS_A_SCRIPT: usize = 200;
 /// Bytes in one script, if there is more than one reading in it.
 const BYTES_A_SCRIPT: usize = 4 * 1024 * 1024;
+/// How long a DELETE is remembered: much longer than a tail round, and than HAPI goes on trying (57 s).
+const TOLD_SECONDS: u32 = 600;
 /// Dead letters kept, about: the newest.
 const DEAD_LETTERS: usize = 10_000;
 
@@ -50,8 +51,8 @@ impl SpeedStore {
                 .key(self.type_key(TypeKey::Covered, resource_type))
                 .arg(life.map_or("", |life| &life.0))
                 .arg(self.reading_prefix(resource_type))
-                .arg(self.type_key(TypeKey::Seen, resource_type) + ":")
-                .arg(self.type_key(TypeKey::SeenDelete, resource_type) + ":")
+                .arg(self.type_key(TypeKey::Told, resource_type) + ":")
+                .arg(self.type_key(TypeKey::ToldDelete, resource_type) + ":")
                 .arg(received.timestamp_micros());
             for Reading { state, n, as_of } in now {
                 let (deleted, body, unreadable) = state.content.parts();
@@ -76,16 +77,31 @@ impl SpeedStore {
         Ok(Some(offered))
     }
 
-    /// Puts a webhook's body beside the readings (rule 4). Returns how many older previews had to go to keep the bounds.
+    /// Puts a webhook's body beside the readings (rule 4).
     pub async fn offer_preview(
         &self,
         resource_type: &str,
         state: &State,
         received: DateTime<Utc>,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Queued, StoreError> {
         let entry = codec::encode_preview(state, received);
         self.previews
-            .store(resource_type, &state.id, state.version, received, entry)
+            .store(resource_type, &state.id, state.version, received, entry, None)
+            .await
+    }
+
+    /// The same. The state is let go at once; `hold` once Redis has answered, also where whoever asked is gone by then.
+    pub async fn offer_preview_holding(
+        &self,
+        resource_type: &str,
+        state: State,
+        received: DateTime<Utc>,
+        hold: Hold,
+    ) -> Result<Queued, StoreError> {
+        let entry = codec::encode_preview(&state, received);
+        let State { id, version, .. } = state;
+        self.previews
+            .store(resource_type, &id, version, received, entry, Some(hold))
             .await
     }
 
@@ -125,13 +141,23 @@ impl SpeedStore {
             .key(self.key(WEBHOOKS))
             .key(format!(
                 "{}:{id}",
-                self.type_key(TypeKey::SeenDelete, resource_type)
+                self.type_key(TypeKey::ToldDelete, resource_type)
             ))
             .arg(resource_type)
-            .arg(SEEN_SECONDS)
+            .arg(TOLD_SECONDS)
             .arg(received.timestamp_micros());
         let mark: Option<String> = note.invoke_async(&mut self.writes.clone()).await?;
         mark.as_deref().map(codec::decode_position).transpose()
+    }
+
+    /// Notes that a webhook of a type has come that brought no body.
+    pub async fn note_webhook(&self, resource_type: &str, received: DateTime<Utc>) -> Result<(), StoreError> {
+        Ok(redis::cmd("HSET")
+            .arg(self.key(WEBHOOKS))
+            .arg(resource_type)
+            .arg(received.timestamp_micros())
+            .query_async(&mut self.writes.clone())
+            .await?)
     }
 
     /// When the last webhook of each type came, to whichever ingestor.

@@ -11,20 +11,27 @@ macro_rules! in_a_life {
     };
 }
 
-/// A script that puts previews into their queue: `queue.lua` stands before it.
+/// A script that puts previews into their queue: `queue.lua` stands before it, and what webhooks have told, `told.lua`.
 macro_rules! with_the_queue {
     ($file:literal) => {
-        LazyLock::new(|| Script::new(concat!(include_str!("lua/queue.lua"), include_str!($file))))
+        LazyLock::new(|| {
+            Script::new(concat!(
+                include_str!("lua/queue.lua"),
+                include_str!("lua/told.lua"),
+                include_str!($file)
+            ))
+        })
     };
 }
 
-/// One that holds readings, too: `hold.lua` stands before it.
+/// One that holds readings, too: `hold.lua` and `told.lua` stand before it.
 macro_rules! holds_in_a_life {
     ($file:literal) => {
         LazyLock::new(|| {
             Script::new(concat!(
                 include_str!("lua/life.lua"),
                 include_str!("lua/hold.lua"),
+                include_str!("lua/told.lua"),
                 include_str!($file)
             ))
         })

@@ -1,23 +1,35 @@
 -- Webhooks' bodies, a group of one type.
 -- KEYS: previews, bytes of previews, last webhooks.
--- ARGV: type, received (us), prefix of versions seen, most previews, most bytes, seconds to remember a version,
---       then for each preview: id, version, preview.
--- Returns how many older previews were dropped.
-local previews, keys, versions = {}, {}, {}
+-- ARGV: prefix of versions told, prefix of readings, type, received (us), most previews, most bytes, then for each preview: id, version, preview.
+-- Returns {older previews that were dropped, and of these ones: repeated, late, useless}.
+local previews, ids = {}, {}
 for i = 7, #ARGV, 3 do
-    local key, version = ARGV[3] .. ARGV[i], tonumber(ARGV[i + 1])
+    ids[#ids + 1] = ARGV[i]
     previews[#previews + 1] = ARGV[i + 2]
-    if not versions[key] then
-        keys[#keys + 1] = key
-    end
-    versions[key] = math.max(versions[key] or 0, version)
 end
-local dropped = enqueue(previews, KEYS[1], KEYS[2], ARGV[4], ARGV[5])
-for i, known in ipairs(redis.call('MGET', unpack(keys))) do
-    local key = keys[i]
-    if (tonumber(known or 0) or 0) < versions[key] then
-        redis.call('SET', key, string.format('%.0f', versions[key]), 'EX', ARGV[6])
+local dropped, repeated, late, useless = enqueue(previews, KEYS[1], KEYS[2], ARGV[5], ARGV[6]), 0, 0, 0
+local now, before = told_keys(ARGV[1])
+local versions, earlier = redis.call('HMGET', now, unpack(ids)), redis.call('HMGET', before, unpack(ids))
+local known, told = {}, {}
+for i, id in ipairs(ids) do
+    local version = ARGV[5 + 3 * i]
+    local seen = known[id] or tonumber(versions[i] or earlier[i] or 0)
+    if seen == tonumber(version) then
+        repeated = repeated + 1
+    elseif seen > tonumber(version) then
+        late = late + 1
+    else
+        known[id] = tonumber(version)
+        told[#told + 1] = id
+        told[#told + 1] = version
+    end
+    local held = redis.call('HGET', ARGV[2] .. id, 'version')
+    if held and tonumber(held) >= tonumber(version) then
+        useless = useless + 1
     end
 end
-redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
-return dropped
+if #told > 0 then
+    note_told(now, unpack(told))
+end
+redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
+return { dropped, repeated, late, useless }

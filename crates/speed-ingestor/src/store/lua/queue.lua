@@ -3,10 +3,9 @@
 local function enqueue(previews, queue, size, most, most_bytes)
     local added = 0
     for _, preview in ipairs(previews) do
-        redis.call('RPUSH', queue, preview)
         added = added + #preview
     end
-    local count = redis.call('LLEN', queue)
+    local count = redis.call('RPUSH', queue, unpack(previews))
     local bytes = redis.call('INCRBY', size, added)
     local dropped, gone = 0, 0
     while count > tonumber(most) or (count > 1 and bytes - gone > tonumber(most_bytes)) do
