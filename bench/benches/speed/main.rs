@@ -74,22 +74,24 @@ fn main() -> anyhow::Result<()> {
 async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     for fsync in &arguments.fsync {
         let servers = Servers::start(fsync).await?;
-        let reader = reader::Reader::start(&servers.speed_grpc()?).await?;
+        let seconds = Duration::from_secs(arguments.seconds);
         // Connections, pages and branches warm up.
         servers.load(arguments, Duration::from_secs(1), None).await?;
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            let loaded = servers
-                .load(arguments, Duration::from_secs(arguments.seconds), None)
-                .await?;
-            ours.push(loaded);
+            ours.push(servers.load(arguments, seconds, None).await?);
             theirs.push(peer::sets_per_second(&servers, arguments).await?);
         }
-        print_throughput(fsync, arguments, ours, theirs);
+        // What SET writes nobody reads either.
+        print_throughput("", fsync, arguments, ours, &mut theirs);
+        let reader = reader::Reader::start(&servers.speed_grpc()?).await?;
+        let mut read = Vec::new();
+        for _ in 0..ROUNDS {
+            read.push(servers.load(arguments, seconds, None).await?);
+        }
+        print_throughput("_beside_a_reader", fsync, arguments, read, &mut theirs);
         reader.forget();
-        let alone = servers
-            .load(arguments, Duration::from_secs(arguments.seconds), Some(STEADY))
-            .await?;
+        let alone = servers.load(arguments, seconds, Some(STEADY)).await?;
         let times = reader.times().await?;
         println!(
             "-- appendfsync {fsync}: accepted -> handed to a reader of Changes, at {STEADY} webhooks/s: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms of {}",
@@ -100,9 +102,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         );
         if fsync == "everysec" {
             let slow = servers.slow().await?;
-            let beside = servers
-                .load(arguments, Duration::from_secs(arguments.seconds), Some(STEADY))
-                .await?;
+            let beside = servers.load(arguments, seconds, Some(STEADY)).await?;
             println!(
                 "RATIO slow_connections_p99 {:.2} ({:.2} ms beside {} slow connections / {:.2} ms without)",
                 beside.p99_ms / alone.p99_ms,
@@ -115,7 +115,13 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_throughput(fsync: &str, arguments: &Arguments, mut ours: Vec<Loaded>, mut theirs: Vec<f64>) {
+fn print_throughput(
+    how: &str,
+    fsync: &str,
+    arguments: &Arguments,
+    mut ours: Vec<Loaded>,
+    theirs: &mut [f64],
+) {
     ours.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
     theirs.sort_by(f64::total_cmp);
     let (one, sets) = (&ours[ours.len() / 2], theirs[theirs.len() / 2]);
@@ -131,9 +137,9 @@ fn print_throughput(fsync: &str, arguments: &Arguments, mut ours: Vec<Loaded>, m
         100.0 * one.redis_cpu_seconds / one.seconds,
     );
     let name = if fsync == "everysec" {
-        "webhooks_vs_redis_set".to_owned()
+        format!("webhooks{how}_vs_redis_set")
     } else {
-        format!("webhooks_vs_redis_set_{fsync}")
+        format!("webhooks{how}_vs_redis_set_{fsync}")
     };
     println!(
         "RATIO {name} {:.2} ({:.0} webhooks/s / {sets:.0} SET/s)",

@@ -1,6 +1,9 @@
 //! Connections of the webhook: who may open one, how many there are, how long a request's head may take. What a request may do is said in
 //! [`webhook`](crate::webhook).
 //!
+//! They have a thread of their own, with what brings previews to Redis: a webhook is little work, and to hand it from thread to thread would be as much again.
+//! While all that has come is read, the next group of previews gathers.
+//!
 //! A connection that sends nothing costs a place and little else, and loses it when the time for a head is over: so thousands of slow ones
 //! hold up nobody who sends.
 
@@ -11,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use api::{Code, ServiceError};
 use axum::Router;
 use daemon::Shutdown;
 use hyper::server::conn::http1;
@@ -22,7 +26,7 @@ use ipnet::IpNet;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
 };
 
 use crate::measures::{ConnectionLabel, Measures};
@@ -44,7 +48,43 @@ pub struct ConnectionLimits {
     pub allowed: Vec<IpNet>,
 }
 
-/// Serves the routes over this socket until the stop; requests under way are then finished.
+/// Serves over this socket, on a thread of its own, until the stop; requests under way are then finished. `router` is called on that thread.
+pub async fn serve_apart(
+    listener: TcpListener,
+    router: impl FnOnce() -> Result<Router, ServiceError> + Send + 'static,
+    limits: ConnectionLimits,
+    measures: Measures,
+    shutdown: Shutdown,
+) -> Result<(), ServiceError> {
+    let internal = |error: io::Error| ServiceError::internal(&error);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(internal)?;
+    let (told, ended) = oneshot::channel();
+    let listener = listener.into_std().map_err(internal)?;
+    let serving = move || {
+        let result = runtime.block_on(async {
+            let listener = TcpListener::from_std(listener).map_err(internal)?;
+            serve(listener, router()?, limits, measures, shutdown)
+                .await
+                .map_err(internal)
+        });
+        let _nobody_waits = told.send(result);
+    };
+    std::thread::Builder::new()
+        .name("webhook".to_owned())
+        .spawn(serving)
+        .map_err(internal)?;
+    ended.await.unwrap_or_else(|_| {
+        Err(ServiceError::new(
+            Code::Internal,
+            "the webhook's thread has fallen",
+        ))
+    })
+}
+
+/// The same on the runtime of whoever calls.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -86,6 +126,9 @@ pub async fn serve(
         let connection = http.serve_connection(TokioIo::new(without_delay(stream)), service.clone());
         shutdown.spawn(until_closed(connection, place, shutdown.clone()));
     }
+    // All places are free again once all connections are closed.
+    let all = u32::try_from(limits.most).unwrap_or(u32::MAX);
+    let _closed = places.acquire_many(all).await;
     Ok(())
 }
 

@@ -108,8 +108,12 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         measures: measures.clone(),
         clock: clock.clone(),
     };
-    let (routes, limits) = (routes::router(webhook), config.webhook.connection_limits());
-    let serving = connections::serve(listener, routes, limits, measures, shutdown.clone());
+    let router = move || {
+        let store = webhook.store.on_this_runtime()?;
+        Ok(routes::router(Webhook { store, ..webhook }))
+    };
+    let limits = config.webhook.connection_limits();
+    let serving = connections::serve_apart(listener, router, limits, measures, shutdown.clone());
     shutdown.spawn_essential("webhook", serving);
 
     let speed = Speed {

@@ -1,14 +1,16 @@
-//! Previews on their way into Redis, in groups: while one group is under way the next one gathers, and each type of a group takes one script. So a flood of
+//! Previews on their way into Redis, in groups: while groups are under way the next one gathers, and each type of a group takes one script. So a flood of
 //! webhooks costs Redis a few hundred scripts a second, and with `appendfsync always` as few writes to the disk; a single one waits for nobody.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Connection, Keys, StoreError, StoreSettings, TypeKey, WEBHOOKS, scripts};
 
+/// Groups that are on their way at the same time: while Redis works on one, the next one travels.
+const GROUPS_UNDER_WAY: usize = 3;
 /// Previews of a group, of all types.
 const PREVIEWS_A_GROUP: usize = 256;
 /// Bytes in one script, if there is more than one preview in it: it holds up Redis for a millisecond or two.
@@ -105,23 +107,39 @@ struct Writer {
 
 impl Writer {
     async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
-        let mut group = Vec::with_capacity(PREVIEWS_A_GROUP);
-        while waiting.recv_many(&mut group, PREVIEWS_A_GROUP).await > 0 {
-            // One after the other: what comes meanwhile is the next group.
-            let scripts = scripts_of(&mut group);
-            let stored = join_all(scripts.iter().map(|script| self.store(script))).await;
-            let on_disk = match self.sync_time {
-                Some(most) if stored.iter().any(Result::is_ok) => self.sync(most).await,
-                _ => Ok(()),
-            };
-            for (script, stored) in scripts.into_iter().zip(stored) {
-                tell(
-                    script,
-                    &stored.and_then(|queued| on_disk.clone().map(|()| queued)),
-                );
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            let mut group = Vec::new();
+            tokio::select! {
+                // What is under way comes first: whoever waits for it sends the next ones.
+                biased;
+                Some(()) = under_way.next() => {}
+                count = waiting.recv_many(&mut group, PREVIEWS_A_GROUP), if under_way.len() < GROUPS_UNDER_WAY => {
+                    if count == 0 {
+                        break;
+                    }
+                    under_way.push(self.store_group(group));
+                }
             }
-            self.changed.send_modify(|count| *count += 1);
         }
+        while under_way.next().await.is_some() {}
+    }
+
+    /// Groups are sent in their order, and Redis takes them so.
+    async fn store_group(&self, group: Vec<Waiting>) {
+        let scripts = scripts_of(group);
+        let stored = join_all(scripts.iter().map(|script| self.store(script))).await;
+        let on_disk = match self.sync_time {
+            Some(most) if stored.iter().any(Result::is_ok) => self.sync(most).await,
+            _ => Ok(()),
+        };
+        for (script, stored) in scripts.into_iter().zip(stored) {
+            tell(
+                script,
+                &stored.and_then(|queued| on_disk.clone().map(|()| queued)),
+            );
+        }
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// Previews of one type, in the order in which they came.
@@ -182,9 +200,9 @@ fn tell(previews: Vec<Waiting>, stored: &Stored) {
 }
 
 /// Takes a group apart: one script for each type, and one more for each four megabytes.
-fn scripts_of(group: &mut Vec<Waiting>) -> Vec<Vec<Waiting>> {
+fn scripts_of(group: Vec<Waiting>) -> Vec<Vec<Waiting>> {
     let mut types: BTreeMap<String, Vec<Vec<Waiting>>> = BTreeMap::new();
-    for preview in group.drain(..) {
+    for preview in group {
         let scripts = types.entry(preview.resource_type.clone()).or_default();
         let fits = scripts
             .last()
@@ -217,8 +235,8 @@ mod tests {
         }
     }
 
-    fn taken_apart(mut group: Vec<Waiting>) -> Vec<Vec<i64>> {
-        let scripts = scripts_of(&mut group);
+    fn taken_apart(group: Vec<Waiting>) -> Vec<Vec<i64>> {
+        let scripts = scripts_of(group);
         scripts
             .iter()
             .map(|script| script.iter().map(|preview| preview.version).collect())

@@ -8,9 +8,9 @@ for i = 7, #ARGV, 3 do
     previews[#previews + 1] = ARGV[i + 2]
 end
 local dropped, repeated, late, useless = enqueue(previews, KEYS[1], KEYS[2], ARGV[5], ARGV[6]), 0, 0, 0
-local now, before = told_keys(ARGV[1])
+local now, before = told_keys(ARGV[1], math.floor(tonumber(ARGV[4]) / 300000000))
 local versions, earlier = redis.call('HMGET', now, unpack(ids)), redis.call('HMGET', before, unpack(ids))
-local known, told = {}, {}
+local known, latest, told = {}, {}, {}
 for i, id in ipairs(ids) do
     local version = ARGV[5 + 3 * i]
     local seen = known[id] or tonumber(versions[i] or earlier[i] or 0)
@@ -20,13 +20,16 @@ for i, id in ipairs(ids) do
         late = late + 1
     else
         known[id] = tonumber(version)
-        told[#told + 1] = id
-        told[#told + 1] = version
+        latest[id] = version
     end
     local held = redis.call('HGET', ARGV[2] .. id, 'version')
     if held and tonumber(held) >= tonumber(version) then
         useless = useless + 1
     end
+end
+for id, version in pairs(latest) do
+    told[#told + 1] = id
+    told[#told + 1] = version
 end
 if #told > 0 then
     note_told(now, unpack(told))

@@ -7,7 +7,7 @@ if ARGV[1] ~= '' and life(KEYS[1]) ~= ARGV[1] then
     return { 0, 0, 0 }
 end
 local held, healed = 0, 0
-local now, before_now = told_keys(ARGV[3])
+local now, before_now = told_keys(ARGV[3], math.floor(tonumber(ARGV[5]) / 300000000))
 for i = 6, #ARGV, 8 do
     local id, n, version, deleted = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 3]), ARGV[i + 5]
     local key = ARGV[2] .. id

@@ -1,11 +1,11 @@
 -- What webhooks have told of a type, for the counts of what the tail saw first and of previews that told nothing new: versions by id, in a hash for each
 -- five minutes. The hash of now and the one before are looked at; each is gone ten minutes after it was begun.
-local function told_keys(prefix)
-    local period = math.floor(redis.call('TIME')[1] / 300)
+-- `period` is the number of these five minutes, by the ingestor's clock.
+local function told_keys(prefix, period)
     return prefix .. string.format('%.0f', period), prefix .. string.format('%.0f', period - 1)
 end
 local function note_told(key, ...)
-    if redis.call('HSET', key, ...) > 0 and redis.call('TTL', key) < 0 then
+    if redis.call('HSET', key, ...) == select('#', ...) / 2 and redis.call('TTL', key) < 0 then
         redis.call('EXPIRE', key, 600)
     end
 end
