@@ -52,7 +52,7 @@ impl Loaded {
 pub(crate) async fn obey(order: &Order) -> anyhow::Result<()> {
     let start = Instant::now();
     let end = start + Duration::from_millis(order.milliseconds);
-    let seed = std::time::UNIX_EPOCH.elapsed()?.as_millis() as u64;
+    let seed = std::time::UNIX_EPOCH.elapsed()?.as_secs() * 1000;
     let tasks: Vec<_> = (0..order.connections)
         .map(|number| {
             let connection = Connection::new(order, number as u64, seed);
@@ -68,8 +68,8 @@ pub(crate) async fn obey(order: &Order) -> anyhow::Result<()> {
     }
     let seconds = start.elapsed().as_secs_f64();
     times.sort_unstable();
-    let percentile = |share: f64| {
-        let index = (times.len() as f64 * share) as usize;
+    let percentile = |hundredths: usize| {
+        let index = times.len() * hundredths / 100;
         times
             .get(index.min(times.len().saturating_sub(1)))
             .map_or(0.0, |micros| f64::from(*micros) / 1e3)
@@ -77,8 +77,8 @@ pub(crate) async fn obey(order: &Order) -> anyhow::Result<()> {
     let loaded = Loaded {
         accepted: times.len() as u64,
         seconds,
-        p50_ms: percentile(0.5),
-        p99_ms: percentile(0.99),
+        p50_ms: percentile(50),
+        p99_ms: percentile(99),
         cpu_seconds: crate::servers::cpu_seconds(std::process::id())?,
         ..Loaded::default()
     };

@@ -92,12 +92,12 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         print_throughput("_beside_a_reader", fsync, arguments, read, &mut theirs);
         reader.forget();
         let alone = servers.load(arguments, seconds, Some(STEADY)).await?;
-        let times = reader.times().await?;
+        let times = reader.times()?;
         println!(
             "-- appendfsync {fsync}: accepted -> handed to a reader of Changes, at {STEADY} webhooks/s: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms of {}",
-            times.percentile(0.5),
-            times.percentile(0.99),
-            times.percentile(1.0),
+            times.percentile(50),
+            times.percentile(99),
+            times.percentile(100),
             times.count()
         );
         if fsync == "everysec" {

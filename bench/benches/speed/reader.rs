@@ -9,7 +9,8 @@ use api::{
     speed::{Changes, speed_service_client::SpeedServiceClient},
     time,
 };
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
+use daemon::{Clock as _, SystemClock};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -41,7 +42,7 @@ impl Reader {
         self.times.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    pub(crate) async fn times(self) -> anyhow::Result<Times> {
+    pub(crate) fn times(self) -> anyhow::Result<Times> {
         ensure!(!self.reading.is_finished(), "the reader has ended");
         self.reading.abort();
         let mut times = std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner));
@@ -53,8 +54,8 @@ impl Reader {
 
 impl Times {
     /// In milliseconds.
-    pub(crate) fn percentile(&self, share: f64) -> f64 {
-        let index = (self.0.len() as f64 * share) as usize;
+    pub(crate) fn percentile(&self, hundredths: usize) -> f64 {
+        let index = self.0.len() * hundredths / 100;
         self.0[index.min(self.0.len() - 1)] as f64 / 1e3
     }
 
@@ -74,7 +75,7 @@ async fn read(client: &mut SpeedServiceClient<Channel>, times: &Mutex<Vec<i64>>)
         requests.send(proto::ChangesRequest::from(&request)).await?;
         loop {
             let message = parts.message().await?;
-            let now = Utc::now();
+            let now = SystemClock.now();
             match message.and_then(|message| message.part) {
                 Some(proto::changes_response::Part::Previews(previews)) => {
                     let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! What runs while the webhook is measured: the speed layer with all that it needs, as processes.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use e2e::{
@@ -41,7 +41,7 @@ impl Servers {
         let batch = Daemon::start(plan(
             "batch-refresher",
             &folder,
-            format!(
+            &format!(
                 "[hapi]\nurl = \"{hapi}\"\n[views]\nurl = \"{views}\"\nfolder = \"{definitions}\"\n[refresh]\ninterval_seconds = 3600\n"
             ),
         ))
@@ -49,7 +49,7 @@ impl Servers {
         let speed = Daemon::start(plan(
             "speed-ingestor",
             &folder,
-            format!(
+            &format!(
                 "[webhook]\nlisten = \"{{http}}\"\nsecret = \"{SECRET}\"\n[redis]\nurl = \"{}\"\n[batch]\nurl = \"http://{}\"\n",
                 redis.url(),
                 batch.address("grpc")?
@@ -103,14 +103,14 @@ impl Servers {
     }
 }
 
-fn plan(name: &'static str, folder: &PathBuf, config: String) -> Plan {
+fn plan(name: &'static str, folder: &Path, config: &str) -> Plan {
     Plan {
         name,
         config: format!(
             "[daemon]\ngrpc_listen = \"{{grpc}}\"\nadmin_listen = \"{{admin}}\"\nlog = \"warn\"\n{config}"
         ),
         environment: Vec::new(),
-        folder: folder.clone(),
+        folder: folder.to_owned(),
         lifetime: Lifetime::Program,
     }
 }
