@@ -33,6 +33,7 @@ pub mod routes;
 mod scan;
 pub mod search;
 pub mod service;
+mod status;
 pub mod store;
 pub mod subscriptions;
 pub mod tail;
