@@ -71,7 +71,8 @@ pub(crate) fn condition(
     State {
         id: id.into(),
         version,
-        last_updated: now(),
+        // Two that are made within a microsecond are in the order of their versions, too.
+        last_updated: now() + TimeDelta::microseconds(version * 10),
         content: Content::Body(body.into_bytes()),
     }
 }
