@@ -124,9 +124,11 @@ async fn a_run_that_takes_long_says_so_in_the_log_and_in_the_metrics() -> anyhow
         // A test on another thread, which has no log, may have been the first to come by a line.
         tracing::callsite::rebuild_interest_cache();
         let text = lines.text();
-        let line = text
-            .lines()
-            .find(|line| line.contains("refreshing") && line.contains("total=2"))?;
+        let line = text.lines().find(|line| {
+            ["refreshing", "kind=Full", "total=2"]
+                .iter()
+                .all(|said| line.contains(said))
+        })?;
         Some(line.to_owned())
     })
     .await
