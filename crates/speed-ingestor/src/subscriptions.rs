@@ -138,9 +138,11 @@ impl Subscriptions {
 
 impl Inner {
     async fn reconcile(&self) -> Result<SubscriptionStatus, ServiceError> {
-        let types = self.types();
+        // Looked at once: what becomes known while HAPI answers is the next check's.
+        let known = self.needed.types();
+        let types = known.as_deref().unwrap_or_default().to_vec();
+        let known = known.is_some();
         let found = self.get().await?;
-        let known = self.needed.types().is_some();
         if types.is_empty() {
             // Not known yet: what is there stays. Known to be none: ours goes.
             let action = if known && found.is_some() {
@@ -383,6 +385,24 @@ mod tests {
         needed.set(Vec::new());
         assert_eq!(check().await.action, "removed");
         assert_eq!(ours.last().unwrap().action, "removed");
+    }
+
+    #[tokio::test]
+    async fn types_that_become_known_while_hapi_answers_are_no_reason_to_remove_it() {
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let (fake, needed) = (FakeHapi::default(), Needed::default());
+        let rest = Hapi::new(fake.serve().await, Authorization::None).unwrap();
+        let ours = Subscriptions::new(rest, wanted_of(&secret()), needed.clone(), Measures::default());
+        needed.set(vec!["Patient".into()]);
+        ours.check().await.unwrap();
+        // As after a restart: nothing is known when the check begins.
+        let unknown = Needed::default();
+        let rest = Hapi::new(fake.serve().await, Authorization::None).unwrap();
+        let later = Subscriptions::new(rest, wanted_of(&secret()), unknown.clone(), Measures::default());
+        let told = async { unknown.set(vec!["Patient".into()]) };
+        let (checked, _) = tokio::join!(later.check(), told);
+        assert_eq!(checked.unwrap().action, "nothing");
+        assert!(fake.0.lock().unwrap().0.is_some(), "it was removed");
     }
 
     #[tokio::test]
