@@ -21,3 +21,4 @@ pub mod server;
 pub mod stack;
 pub mod staged;
 pub mod tables;
+pub mod whole;

@@ -1,6 +1,6 @@
 //! The body of a request, read within bounds: its kind, its bytes, its time, and the memory of all bodies together.
 //!
-//! A body takes of the common memory what has come of it, so that many slow ones hold up nobody; it gives it back once its request is answered.
+//! A body takes of the common memory what has come of it, so that many slow ones hold up nobody; it gives it back once Redis has what was made of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,6 +13,8 @@ use futures::StreamExt;
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::hex::hex;
 
 /// How much of a refused body is read and thrown away: whoever is still sending does not read the answer.
 const DISCARDED_BYTES: usize = 64 * 1024 * 1024;
@@ -93,7 +95,7 @@ impl From<ServiceError> for Refused {
 impl Refused {
     /// The body is wrong in itself.
     pub fn of(error: ServiceError, body: &[u8]) -> Self {
-        let sha256 = format!("{:x}", Bytes::copy_from_slice(&Sha256::digest(body)));
+        let sha256 = hex(&Sha256::digest(body));
         Self {
             error,
             letter: Some(Letter {

@@ -151,3 +151,65 @@ fn unreachable(error: &reqwest::Error) -> ServiceError {
     };
     ServiceError::new(Code::Unavailable, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        Router,
+        http::{HeaderMap, StatusCode as Status, header},
+        response::{IntoResponse, Redirect},
+        routing::get,
+    };
+
+    use super::*;
+
+    /// A HAPI that answers with the `Authorization` header that it was shown, and sends whoever asks for `Patient/moved` elsewhere.
+    async fn echo() -> String {
+        let shown = |headers: HeaderMap| async move {
+            let value = headers.get(header::AUTHORIZATION).cloned();
+            value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+        };
+        let routes = Router::new()
+            .route("/fhir/Patient/a", get(shown))
+            .route("/fhir/Patient/gone", get(|| async { Status::GONE }))
+            .route(
+                "/fhir/Patient/moved",
+                get(|| async { Redirect::temporary("/fhir/Patient/a").into_response() }),
+            );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/fhir", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, routes).into_future());
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        base
+    }
+
+    #[tokio::test]
+    async fn hapi_is_shown_what_it_asks_for_and_a_file_is_read_each_time() {
+        let base = echo().await;
+        let shown = async |authorization| {
+            let hapi = Hapi::new(base.clone(), authorization).unwrap();
+            hapi.read("Patient", "a", 1000).await.map(Option::unwrap)
+        };
+        assert_eq!(shown(Authorization::None).await.unwrap(), "");
+        let fixed = Authorization::Fixed(Secret::new("Basic dTpw"));
+        assert_eq!(shown(fixed).await.unwrap(), "Basic dTpw");
+        let file = std::env::temp_dir().join(format!("hapi-authorization-{}", std::process::id()));
+        for token in ["Bearer one", "Bearer two"] {
+            std::fs::write(&file, format!("{token}\n")).unwrap();
+            assert_eq!(shown(Authorization::File(file.clone())).await.unwrap(), token);
+        }
+        std::fs::remove_file(&file).unwrap();
+        let error = shown(Authorization::File(file)).await.unwrap_err();
+        assert!(error.message.contains("hapi.authorization_file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_is_none_and_nobody_else_is_shown_the_secret() {
+        let hapi = Hapi::new(echo().await, Authorization::Fixed(Secret::new("Bearer s"))).unwrap();
+        assert_eq!(hapi.read("Patient", "gone", 1000).await.unwrap(), None);
+        let error = hapi.read("Patient", "moved", 1000).await.unwrap_err();
+        assert_eq!(error.code, Code::Unavailable, "a redirect is not followed");
+        let error = hapi.read("Patient", "a", 3).await.unwrap_err();
+        assert!(error.message.contains("more than 3 bytes"), "{error}");
+    }
+}

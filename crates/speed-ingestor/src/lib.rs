@@ -24,6 +24,7 @@ pub mod connections;
 pub mod delivery;
 pub mod gate;
 pub mod hapi;
+mod hex;
 mod ingest;
 pub mod measures;
 pub mod needed;

@@ -37,6 +37,8 @@ use crate::{
 
 /// What a flush must say, so that none is sent by mistake.
 const FLUSH_WORD: &str = "flush";
+/// And a restore.
+const RESTORE_WORD: &str = "restore";
 /// How long a part of an answer may wait to be read: a reader that stands still must not keep previews from others.
 const READER_TIME: Duration = Duration::from_secs(10);
 /// How long a pull may wait for a round.
@@ -235,8 +237,9 @@ impl SpeedService for Speed {
     ) -> Result<Response<proto::RestoreResponse>, Status> {
         let proto::RestoreRequest { name, confirm } = request.into_inner();
         let backups = self.backups()?;
-        if confirm != "restore" {
-            return Err(invalid("confirm", "must be the word \"restore\"").into());
+        if confirm != RESTORE_WORD {
+            let rule = format!("must be the word {RESTORE_WORD}");
+            return Err(invalid("confirm", &rule).into());
         }
         let restored = self
             .to_the_end(async move {

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use api::{Code, ServiceError};
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
@@ -66,22 +66,16 @@ enum Done {
 }
 
 /// `PUT {type}/{id}`
-pub async fn put(
-    State(webhook): State<Arc<Webhook>>,
-    Path(path): Path<(String, String)>,
-    request: Request,
-) -> Response {
+pub async fn put(State(webhook): State<Arc<Webhook>>, path: TypeAndId, request: Request) -> Response {
+    let path = named(path);
     let result = webhook.put(&path, request).await;
     webhook.answer("put", &path.0, result, answer::empty).await
 }
 
 /// `DELETE {type}/{id}`
-pub async fn delete(
-    State(webhook): State<Arc<Webhook>>,
-    Path(path): Path<(String, String)>,
-    headers: HeaderMap,
-) -> Response {
-    let result = webhook.delete(&path, &headers).await.map_err(Refused::from);
+pub async fn delete(State(webhook): State<Arc<Webhook>>, path: TypeAndId, headers: HeaderMap) -> Response {
+    let path = named(path);
+    let result = webhook.delete(&path, &headers).await;
     webhook.answer("delete", &path.0, result, answer::empty).await
 }
 
@@ -96,7 +90,7 @@ pub async fn post(State(webhook): State<Arc<Webhook>>, request: Request) -> Resp
 impl Webhook {
     async fn put(&self, (resource_type, id): &(String, String), request: Request) -> Result<Done, Refused> {
         self.authenticate(request.headers())?;
-        check_path(resource_type, id).map_err(|error| Refused::of(error, &[]))?;
+        check_path(resource_type, id)?;
         let (parts, body) = request.into_parts();
         if !self.needed.includes(resource_type) {
             discard(body).await;
@@ -120,7 +114,7 @@ impl Webhook {
         &self,
         (resource_type, id): &(String, String),
         headers: &HeaderMap,
-    ) -> Result<Done, ServiceError> {
+    ) -> Result<Done, Refused> {
         self.authenticate(headers)?;
         check_path(resource_type, id)?;
         if !self.needed.includes(resource_type) {
@@ -129,9 +123,10 @@ impl Webhook {
         self.gate.pass()?;
         let marked = match self.store.note_delete(resource_type, id, self.clock.now()).await {
             // The note is for a count only.
-            Err(StoreError::OutOfMemory(_)) => self.store.mark(resource_type).await?,
-            noted => noted?,
+            Err(StoreError::OutOfMemory(_)) => self.store.mark(resource_type).await,
+            noted => noted,
         };
+        let marked = marked.map_err(ServiceError::from)?;
         self.tail.wake();
         self.tail_comes_by(resource_type, marked.is_some())?;
         Ok(Done::Accepted)
@@ -368,15 +363,25 @@ impl Webhook {
     }
 }
 
-fn check_path(resource_type: &str, id: &str) -> Result<(), ServiceError> {
-    api::batch::resource_type("path", resource_type.to_owned())?;
+/// What stands in the path, if it can be read.
+type TypeAndId = Result<Path<(String, String)>, PathRejection>;
+
+/// A path that cannot be read names nothing, which the check of it refuses.
+fn named(path: TypeAndId) -> (String, String) {
+    path.map(|Path(named)| named).unwrap_or_default()
+}
+
+fn check_path(resource_type: &str, id: &str) -> Result<(), Refused> {
+    let refused = |error| Refused::of(error, &[]);
+    api::batch::resource_type("path", resource_type.to_owned())
+        .map_err(|error| refused(ServiceError::from(error)))?;
     if is_id(id) {
         return Ok(());
     }
-    Err(ServiceError::new(
+    Err(refused(ServiceError::new(
         Code::Invalid,
         "the path must end with an id of 1 to 64 letters, digits, '-' and '.'",
-    ))
+    )))
 }
 
 fn agrees(

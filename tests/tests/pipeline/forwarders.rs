@@ -17,12 +17,7 @@ async fn law_1_what_a_forwarder_puts_is_shown_and_leaves_again_as_hapi_does_not_
     let stack = shared().await?;
     let mut clients = Clients::of(&stack).await?;
     clients.catch_up().await?;
-    // A preview that may be older than what the batch has just read, as far as two clocks can tell, is not shown.
-    let settled = "SELECT clock_timestamp() > max(batch_as_of) + interval '2 s' FROM sqlonfhir.freshness";
-    clients
-        .reader
-        .until(settled, Duration::from_secs(10), |value| value == Some("true"))
-        .await?;
+    clients.settled().await?;
     let updated = SystemClock.now().to_rfc3339();
     let patient = json!({
         "resourceType": "Patient", "id": "forwarded", "meta": {"versionId": "1", "lastUpdated": updated}, "gender": "other",

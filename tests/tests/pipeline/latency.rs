@@ -182,12 +182,7 @@ async fn from_an_accepted_webhook_to_visible_and_a_state_that_hapi_never_had_goe
     let stack = shared().await?;
     let mut clients = Clients::of(&stack).await?;
     clients.catch_up().await?;
-    // A preview that may be older than what the batch has just read, as far as two clocks can tell, is not shown: its reading is.
-    let settled = "SELECT clock_timestamp() > max(batch_as_of) + interval '2 s' FROM sqlonfhir.freshness";
-    clients
-        .reader
-        .until(settled, Duration::from_secs(10), |value| value == Some("true"))
-        .await?;
+    clients.settled().await?;
     let budget = Duration::from_millis(50);
     measure("webhook accepted to visible in SQL", budget, |series| {
         deliver_all(&stack, series)

@@ -109,6 +109,16 @@ impl Clients {
         Ok(())
     }
 
+    /// Waits until a preview of now is shown: one that may be older than what the batch has just read, as far as two clocks can tell, is not (its reading is).
+    pub(crate) async fn settled(&mut self) -> anyhow::Result<()> {
+        let settled = "SELECT clock_timestamp() > max(batch_as_of) + interval '2 s' FROM sqlonfhir.freshness";
+        let limit = Duration::from_secs(10);
+        self.reader
+            .until(settled, limit, |value| value == Some("true"))
+            .await?;
+        Ok(())
+    }
+
     /// The whole answer of each view.
     pub(crate) async fn answers(&self) -> anyhow::Result<Vec<(String, Answer)>> {
         let mut answers = Vec::new();

@@ -1,10 +1,7 @@
 //! The real parts: what a deed of the model is in terms of the three daemons' code.
 
 use anyhow::{Context as _, ensure};
-use api::{
-    Code, ServiceError,
-    batch::{TypeReading, TypedState},
-};
+use api::{Code, ServiceError};
 use batch_refresher::{
     changes::plan,
     hapi::{Hapi, HapiSettings, Partition, Zone},
@@ -12,7 +9,7 @@ use batch_refresher::{
     run::{Ranges, RefreshRun, RunError, RunSettings, Step},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use e2e::{merging::Direct, postgres::Postgres, redis::Redis};
+use e2e::{merging::Direct, postgres::Postgres, redis::Redis, whole::Whole};
 use fhir_core::{
     merge::{self, Mark, Position},
     resource::{Content, State},
@@ -22,7 +19,7 @@ use futures::TryStreamExt as _;
 use serving_gateway::merge::Merger;
 use speed_ingestor::{
     store::{SpeedStore, StoreSettings as SpeedSettings},
-    tail::{ChangesReader, OpenedReading, ReadingPart, Tail},
+    tail::{ChangesReader, Tail},
 };
 use view_store::{RunKind, SlicePlan, StoreError, StoreSettings, ViewStore};
 
@@ -318,15 +315,9 @@ struct Reader {
     now: DateTime<Utc>,
 }
 
-struct Opened {
-    mark: Mark,
-    states: std::vec::IntoIter<State>,
-    end: Option<TypeReading>,
-}
-
 impl ChangesReader for Reader {
     type Begun = Reading;
-    type Opened = Opened;
+    type Opened = Whole;
 
     async fn begin(&self) -> Result<Reading, ServiceError> {
         Reading::begin(&self.hapi)
@@ -339,7 +330,7 @@ impl ChangesReader for Reader {
         begun: Reading,
         since: Vec<(String, Option<Position>)>,
         window: Option<TimeDelta>,
-    ) -> Result<Option<Opened>, ServiceError> {
+    ) -> Result<Option<Whole>, ServiceError> {
         let floor = window.map(|window| self.now - window);
         let mut open = begun
             .open(&self.views, &[PATIENT])
@@ -367,26 +358,11 @@ impl ChangesReader for Reader {
             .await
             .map_err(|e| ServiceError::internal(&e))?;
         let states: Vec<State> = states.concat();
-        Ok(Some(Opened {
+        Ok(Some(Whole {
+            resource_type: PATIENT,
             mark,
             states: states.into_iter(),
-            end: Some(plan.reading),
+            end: vec![plan.reading],
         }))
-    }
-}
-
-impl OpenedReading for Opened {
-    fn mark(&self) -> Mark {
-        self.mark
-    }
-
-    async fn next(&mut self) -> Result<ReadingPart, ServiceError> {
-        Ok(match self.states.next() {
-            Some(state) => ReadingPart::States(vec![TypedState {
-                resource_type: PATIENT.into(),
-                state,
-            }]),
-            None => ReadingPart::End(self.end.take().into_iter().collect()),
-        })
     }
 }

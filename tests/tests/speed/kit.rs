@@ -6,14 +6,10 @@ use std::{
     time::Duration,
 };
 
-use api::{
-    ServiceError,
-    batch::{TypeReading, TypedState},
-    speed::Reading,
-};
+use api::{ServiceError, batch::TypeReading, speed::Reading};
 use chrono::{DateTime, TimeDelta, Utc};
 use daemon::{Clock, ManualClock, Secret, Shutdown, SystemClock};
-use e2e::redis::Redis;
+use e2e::{redis::Redis, whole::Whole};
 use fhir_core::{
     merge::{Mark, Position},
     resource::{Content, State},
@@ -30,7 +26,7 @@ use speed_ingestor::{
     put::Taking,
     rounds::{RoundSettings, Rounds, TailState},
     store::{Recent, SpeedStore},
-    tail::{ChangesReader, OpenedReading, ReadingPart, RereadsFrom},
+    tail::{ChangesReader, RereadsFrom},
     webhook::Webhook,
 };
 
@@ -177,15 +173,9 @@ impl FakeHapi {
     }
 }
 
-pub(crate) struct FakeReading {
-    n: i64,
-    states: Vec<State>,
-    end: Vec<TypeReading>,
-}
-
 impl ChangesReader for FakeHapi {
     type Begun = ();
-    type Opened = FakeReading;
+    type Opened = Whole;
 
     async fn begin(&self) -> Result<(), ServiceError> {
         Ok(())
@@ -196,7 +186,7 @@ impl ChangesReader for FakeHapi {
         (): (),
         since: Vec<(String, Option<Position>)>,
         window: Option<TimeDelta>,
-    ) -> Result<Option<FakeReading>, ServiceError> {
+    ) -> Result<Option<Whole>, ServiceError> {
         let mut told = self.0.lock().unwrap();
         told.windows.push(window);
         if told.failing || (told.failing_sweeps && window.is_none()) {
@@ -217,9 +207,10 @@ impl ChangesReader for FakeHapi {
         });
         let end = end.collect();
         told.asked.push(since);
-        Ok(Some(FakeReading {
-            n,
-            states: told.states.iter().rev().cloned().collect(),
+        Ok(Some(Whole {
+            mark: Mark { n, as_of: at(n) },
+            resource_type: "Patient",
+            states: told.states.clone().into_iter(),
             end,
         }))
     }
@@ -230,31 +221,15 @@ impl RereadsFrom for FakeHapi {
         &self,
         begun: (),
         since: Vec<(String, Position)>,
-    ) -> Result<Option<FakeReading>, ServiceError> {
+    ) -> Result<Option<Whole>, ServiceError> {
         self.0.lock().unwrap().reread.push(since.clone());
         let since = since.into_iter().map(|(of, position)| (of, Some(position)));
         let opened = self.open(begun, since.collect(), None).await?;
         let states = self.0.lock().unwrap().since_then.clone();
-        Ok(opened.map(|opened| FakeReading { states, ..opened }))
-    }
-}
-
-impl OpenedReading for FakeReading {
-    fn mark(&self) -> Mark {
-        Mark {
-            n: self.n,
-            as_of: at(self.n),
-        }
-    }
-
-    async fn next(&mut self) -> Result<ReadingPart, ServiceError> {
-        Ok(match self.states.pop() {
-            Some(state) => ReadingPart::States(vec![TypedState {
-                resource_type: "Patient".into(),
-                state,
-            }]),
-            None => ReadingPart::End(std::mem::take(&mut self.end)),
-        })
+        Ok(opened.map(|opened| Whole {
+            states: states.into_iter(),
+            ..opened
+        }))
     }
 }
 

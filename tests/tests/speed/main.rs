@@ -5,6 +5,7 @@
     reason = "what a test takes for granted ends it where it does not hold"
 )]
 
+mod acknowledged;
 mod backup;
 mod conditions;
 mod expiry;
@@ -18,6 +19,7 @@ mod pressure;
 mod put;
 mod queue;
 mod races;
+mod recorded;
 mod replay;
 mod scan;
 mod service;

@@ -10,6 +10,12 @@ use crate::kit::{at, held, reading, recent, redis, state};
 
 const PATIENT: &str = "Patient";
 
+/// Of the previews, which are taken by it.
+async fn versions(store: &SpeedStore) -> Vec<i64> {
+    let taken = store.read_changes(PATIENT, 0).await.unwrap().previews;
+    taken.iter().map(|preview| preview.state.version).collect()
+}
+
 #[tokio::test]
 async fn previews_are_taken_once_and_lie_beside_the_readings() {
     let (_redis, store) = redis().await;
@@ -101,15 +107,7 @@ async fn previews_are_bounded_in_number_and_bytes_and_the_oldest_go() {
         3,
         "one is always taken"
     );
-    let versions: Vec<i64> = store
-        .read_changes(PATIENT, 0)
-        .await
-        .unwrap()
-        .previews
-        .iter()
-        .map(|p| p.state.version)
-        .collect();
-    assert_eq!(versions, [1]);
+    assert_eq!(versions(&store).await, [1]);
 }
 
 #[tokio::test]
@@ -148,15 +146,11 @@ async fn a_group_is_counted_as_its_previews_are_one_by_one() {
         (repeated, late) = (repeated + r, late + l);
     }
     assert_eq!((repeated, late), (1, 1));
-    let versions: Vec<i64> = store
-        .read_changes(PATIENT, 0)
-        .await
-        .unwrap()
-        .previews
-        .iter()
-        .map(|preview| preview.state.version)
-        .collect();
-    assert_eq!(versions, [2, 1, 2, 3], "in the order in which they came");
+    assert_eq!(
+        versions(&store).await,
+        [2, 1, 2, 3],
+        "in the order in which they came"
+    );
 }
 
 #[tokio::test]

@@ -11,17 +11,18 @@ use serde_json::Value;
 use speed_ingestor::body::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::kit::{Ingestor, LIMITS, SECRET, http, state};
+use crate::{
+    kit::{Ingestor, LIMITS, SECRET, http, state},
+    recorded,
+};
 
-const RECORDED: &str = include_str!("../../fixtures/hapi-requests.ndjson");
-
-fn good(id: &str, version: i64) -> String {
+pub(crate) fn good(id: &str, version: i64) -> String {
     format!(
         r#"{{"resourceType":"Patient","id":"{id}","meta":{{"versionId":"{version}","lastUpdated":"2026-01-31T10:09:44.706+00:00"}},"active":true}}"#
     )
 }
 
-async fn put(ingestor: &Ingestor, path: &str, body: impl Into<reqwest::Body>) -> Response {
+pub(crate) async fn put(ingestor: &Ingestor, path: &str, body: impl Into<reqwest::Body>) -> Response {
     let url = format!("{}{path}", ingestor.base);
     http()
         .put(url)
@@ -66,37 +67,17 @@ async fn previews(ingestor: &Ingestor, resource_type: &str) -> Vec<(String, i64)
         .collect()
 }
 
-/// Sends a request as it was recorded.
-async fn replay(ingestor: &Ingestor, recorded: &Value) -> Response {
-    let method: Method = recorded["method"].as_str().unwrap().parse().unwrap();
-    // The one without a payload was recorded at an endpoint of another name.
-    let path = recorded["path"].as_str().unwrap().replace("/empty", "/fhir");
-    let mut request = http().request(method, format!("{}{path}", ingestor.base));
-    for pair in recorded["headers"].as_array().unwrap() {
-        let (name, value) = (pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
-        if !matches!(name, "Host" | "Connection" | "Content-Length") {
-            request = request.header(name, value);
-        }
-    }
-    request
-        .body(recorded["body"].as_str().unwrap().to_owned())
-        .send()
-        .await
-        .unwrap()
-}
-
 #[tokio::test]
 async fn every_request_that_hapi_was_recorded_to_send_is_taken() {
     let ingestor = Ingestor::start().await;
-    for line in RECORDED.lines() {
-        let recorded: Value = serde_json::from_str(line).unwrap();
-        let response = replay(&ingestor, &recorded).await;
-        let expected = if recorded["method"] == "POST" {
+    for request in recorded::all() {
+        let status = request.send(&http(), &ingestor.base).await;
+        let expected = if request.method == Method::POST {
             StatusCode::UNPROCESSABLE_ENTITY
         } else {
             StatusCode::OK
         };
-        assert_eq!(response.status(), expected, "{}", recorded["case"]);
+        assert_eq!(status, expected, "{}", request.case);
     }
     let patients = previews(&ingestor, "Patient").await;
     assert_eq!(
@@ -252,7 +233,7 @@ async fn bad_input_gets_a_clear_error_and_changes_nothing() {
     );
 }
 
-async fn expect_outcome(response: Response, status: u16, said: &str) {
+pub(crate) async fn expect_outcome(response: Response, status: u16, said: &str) {
     assert_eq!(response.status(), status, "{said}");
     assert_eq!(
         response.headers()[header::CONTENT_TYPE],
@@ -263,6 +244,18 @@ async fn expect_outcome(response: Response, status: u16, said: &str) {
     let diagnostics = outcome["issue"][0]["diagnostics"].as_str().unwrap();
     assert!(diagnostics.contains(said), "{said}: {diagnostics}");
     assert!(!diagnostics.contains("Zaphod"), "{diagnostics}");
+}
+
+#[tokio::test]
+async fn a_path_that_cannot_be_read_gets_an_outcome_and_a_letter() {
+    let ingestor = Ingestor::start().await;
+    for method in [Method::PUT, Method::DELETE] {
+        let url = format!("{}/fhir/Patient/%ff", ingestor.base);
+        let request = http().request(method, url).bearer_auth(SECRET).body(good("a", 1));
+        expect_outcome(request.send().await.unwrap(), 400, "path").await;
+    }
+    let health = ingestor.store.health(&daemon::SystemClock).await.unwrap();
+    assert_eq!(health.dead_letters, 2);
 }
 
 #[tokio::test]
@@ -388,60 +381,6 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
         answer.starts_with("HTTP/1.1 408") && answer.contains("in time"),
         "{answer}"
     );
-}
-
-#[tokio::test]
-async fn law_5_while_redis_is_away_nothing_is_acknowledged() {
-    let mut ingestor = Ingestor::start().await;
-    ingestor.redis.kill9();
-    let url = format!("{}/fhir/Patient/a", ingestor.base);
-    for request in [http().put(&url).body(good("a", 1)), http().delete(&url)] {
-        let response = request.bearer_auth(SECRET).send().await.unwrap();
-        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
-        expect_outcome(response, 503, "redis").await;
-    }
-    ingestor.redis.restart().await.unwrap();
-    assert_eq!(
-        put(&ingestor, "/fhir/Patient/a", good("a", 1)).await.status(),
-        200
-    );
-}
-
-#[tokio::test]
-async fn law_5_a_delete_is_acknowledged_while_the_tail_is_known_to_come_by() {
-    let ingestor = Ingestor::start().await;
-    let delete = async || {
-        http()
-            .delete(format!("{}/fhir/Patient/a", ingestor.base))
-            .bearer_auth(SECRET)
-            .send()
-            .await
-            .unwrap()
-    };
-    assert_eq!(delete().await.status(), 200);
-    ingestor.hapi.fails(true);
-    e2e::deadline::until("an unhealthy tail", Duration::from_secs(5), async || {
-        ingestor
-            .tail
-            .health(daemon::Clock::now(&daemon::SystemClock))
-            .err()
-    })
-    .await
-    .unwrap();
-    expect_outcome(delete().await, 503, "tail").await;
-    assert_eq!(
-        put(&ingestor, "/fhir/Patient/a", good("a", 1)).await.status(),
-        200,
-        "a body is safe in redis"
-    );
-    ingestor.hapi.fails(false);
-    ingestor.tail.finish_one().await;
-    assert_eq!(delete().await.status(), 200);
-    // Where nothing was ever read, the full refresh that must come reads it.
-    ingestor.hapi.needs_full_refresh();
-    ingestor.store.flush(&["Patient".into()]).await.unwrap();
-    ingestor.tail.finish_one().await;
-    assert_eq!(delete().await.status(), 200);
 }
 
 #[tokio::test]

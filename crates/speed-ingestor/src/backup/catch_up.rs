@@ -12,12 +12,8 @@ use crate::{
     tail::{OpenedReading, ReadingPart, RereadsFrom, TailError, by_type},
 };
 
-/// What a reading since the marks of a backup has brought.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct CaughtUp {
-    /// Later readings, by type.
-    pub(super) readings: BTreeMap<String, u64>,
-}
+/// How many later readings a reading since the marks of a backup has brought, by type.
+pub(super) type CaughtUp = BTreeMap<String, u64>;
 
 /// Reads HAPI after a restore.
 pub(super) trait CatchUp: Send + Sync {
@@ -74,7 +70,7 @@ impl<R: RereadsFrom> Reread<R> {
                             .offer_readings(Some(life), &resource_type, &readings, self.clock.now())
                             .await?
                             .ok_or(crate::store::StoreError::Restarted)?;
-                        *caught_up.readings.entry(resource_type).or_default() += offered.held;
+                        *caught_up.entry(resource_type).or_default() += offered.held;
                     }
                 }
                 ReadingPart::End(types) => {

@@ -16,7 +16,7 @@ use flate2::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::store::SavedReading;
+use crate::{hex::hex, store::SavedReading};
 
 /// The longest line: the largest body that a message of the batch layer carries, in base64, and what else it holds.
 const LONGEST_LINE: usize = 2 * api::MAX_MESSAGE_BYTES;
@@ -174,10 +174,6 @@ impl Unpacker {
         self.readings += readings.len() as u64;
         Ok(readings)
     }
-}
-
-fn hex(digest: &[u8]) -> String {
-    format!("{:x}", bytes::Bytes::copy_from_slice(digest))
 }
 
 #[cfg(test)]

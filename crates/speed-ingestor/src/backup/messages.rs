@@ -4,6 +4,7 @@ use api::{proto::speed as proto, time};
 use fhir_core::merge::{Mark, Position};
 
 use super::{Backups, Listed, Restored, RestoredType, format::Manifest};
+use crate::service::count;
 
 impl Backups {
     /// As the status has it.
@@ -80,8 +81,4 @@ impl From<Restored> for proto::RestoreResponse {
             name: restored.name,
         }
     }
-}
-
-fn count(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

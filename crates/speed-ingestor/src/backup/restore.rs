@@ -115,11 +115,7 @@ impl Parts {
             .await
             .map_err(BackupError::NotCaughtUp)?;
         for of in &mut types {
-            of.caught_up = caught_up
-                .readings
-                .get(&of.resource_type)
-                .copied()
-                .unwrap_or_default();
+            of.caught_up = caught_up.get(&of.resource_type).copied().unwrap_or_default();
         }
         types.sort_unstable_by(|a, b| a.resource_type.cmp(&b.resource_type));
         Ok(Restored {

@@ -20,6 +20,9 @@ use crate::{
     connections::ConnectionLimits,
 };
 
+/// How many connections, or requests, may be asked for: more would be a mistake, and more than can be counted.
+const PLACES: std::ops::RangeInclusive<usize> = 1..=1_000_000;
+
 /// The section of the configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,16 +80,16 @@ impl WebhookConfig {
             "webhook.max_depth: must be from 1 to 200, the deepest that views can evaluate",
         );
         demand(
-            self.max_in_flight >= 1,
-            "webhook.max_in_flight: must be at least 1",
+            PLACES.contains(&self.max_in_flight),
+            "webhook.max_in_flight: must be from 1 to 1000000",
         );
         demand(
             self.max_body_memory_bytes >= self.max_body_bytes,
             "webhook.max_body_memory_bytes: must be at least webhook.max_body_bytes",
         );
         demand(
-            self.max_connections >= 1,
-            "webhook.max_connections: must be at least 1",
+            PLACES.contains(&self.max_connections),
+            "webhook.max_connections: must be from 1 to 1000000",
         );
         demand(
             !self.head_timeout_seconds.is_zero(),

@@ -4,7 +4,7 @@ use api::speed::{Preview, Reading};
 use fhir_core::merge::Position;
 use redis::Value;
 
-use super::{LIFE, Life, MARK, SpeedStore, StoreError, TypeKey, codec, scripts};
+use super::{LIFE, Life, MARK, SavedReading, SpeedStore, StoreError, TypeKey, codec, scripts};
 
 /// Ids that are asked for in one script.
 pub(super) const IDS_A_PAGE: usize = 500;
@@ -86,7 +86,7 @@ impl SpeedStore {
             )
             .await?;
         read.next += looked_at;
-        Ok(Some(readings))
+        Ok(Some(readings.into_iter().map(|saved| saved.reading).collect()))
     }
 
     /// The readings of these ids that fit into a page, and how many ids were looked at.
@@ -95,7 +95,7 @@ impl SpeedStore {
         life: Option<&Life>,
         resource_type: &str,
         ids: &[String],
-    ) -> Result<(Vec<Reading>, usize), StoreError> {
+    ) -> Result<(Vec<SavedReading>, usize), StoreError> {
         let mut ask = scripts::READ_BODIES.prepare_invoke();
         ask.key(self.key(LIFE))
             .arg(life.map_or("", |life| &life.0))

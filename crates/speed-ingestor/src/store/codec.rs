@@ -7,13 +7,23 @@ use fhir_core::{
     resource::{Content, State},
 };
 
-use super::StoreError;
+use super::{SavedReading, StoreError};
 
-/// The fields of a reading, as `read_bodies.lua` gives them: n, `as_of`, version, `last_updated`, deleted, body, unreadable.
+/// The fields of a reading, as `read_bodies.lua` gives them: n, `as_of`, version, `last_updated`, deleted, body, unreadable, `received_at`.
 pub(super) type Fields = Vec<Option<Vec<u8>>>;
 
-pub(super) fn reading(id: String, fields: &mut Fields) -> Result<Reading, StoreError> {
-    let [n, as_of, version, last_updated, deleted, body, unreadable] = fields.as_mut_slice() else {
+pub(super) fn reading(id: String, fields: &mut Fields) -> Result<SavedReading, StoreError> {
+    let [
+        n,
+        as_of,
+        version,
+        last_updated,
+        deleted,
+        body,
+        unreadable,
+        received,
+    ] = fields.as_mut_slice()
+    else {
         return Err(StoreError::Corrupt("readings"));
     };
     let corrupt = || StoreError::Corrupt("readings");
@@ -26,15 +36,17 @@ pub(super) fn reading(id: String, fields: &mut Fields) -> Result<Reading, StoreE
         last_updated: time(last_updated.as_deref()).ok_or_else(corrupt)?,
         content,
     };
-    Ok(Reading {
+    let reading = Reading {
         state,
         n: number(n.as_deref()).ok_or_else(corrupt)?,
         as_of: time(as_of.as_deref()).ok_or_else(corrupt)?,
-    })
+    };
+    let received = time(received.as_deref()).ok_or_else(corrupt)?;
+    Ok(SavedReading { reading, received })
 }
 
 /// Microseconds since 1970.
-pub(super) fn time(bytes: Option<&[u8]>) -> Option<DateTime<Utc>> {
+fn time(bytes: Option<&[u8]>) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(number(bytes)?)
 }
 
@@ -209,6 +221,6 @@ mod tests {
             let error = decode_preview(entry.into(), at(0)).unwrap_err();
             assert!(error.to_string().contains("previews"), "{error}");
         }
-        assert!(reading("a".into(), &mut vec![None; 7]).is_err());
+        assert!(reading("a".into(), &mut vec![None; 8]).is_err());
     }
 }

@@ -15,6 +15,7 @@ const GROUPS_UNDER_WAY: usize = 3;
 const PREVIEWS_A_GROUP: usize = 256;
 /// Bytes in one script, if there is more than one preview in it: it holds up Redis for a millisecond or two.
 const BYTES_A_SCRIPT: usize = 4 * 1024 * 1024;
+
 /// Whatever must not be let go before a preview is stored.
 pub type Hold = Box<dyn Send + Sync>;
 
@@ -42,7 +43,7 @@ pub(super) struct Waiting {
     /// As it will lie in Redis.
     entry: Vec<u8>,
     told: oneshot::Sender<Stored>,
-    hold: Option<Hold>,
+    hold: Hold,
 }
 
 /// Where previews are handed in. Cheap to clone; with the last clone the work ends.
@@ -79,7 +80,7 @@ impl Grouped {
         version: i64,
         received: DateTime<Utc>,
         entry: Vec<u8>,
-        hold: Option<Hold>,
+        hold: Hold,
     ) -> Stored {
         let (told, answer) = oneshot::channel();
         let waiting = Waiting {
@@ -231,7 +232,7 @@ mod tests {
             received: DateTime::UNIX_EPOCH,
             entry: vec![b' '; bytes],
             told: oneshot::channel().0,
-            hold: None,
+            hold: Box::new(()),
         }
     }
 

@@ -13,6 +13,11 @@ const CLOCKS_APART: TimeDelta = TimeDelta::seconds(5);
 /// How far before nothing is taken: what should stay for a day might then be gone before anyone has seen it.
 const CLOCKS_TOO_FAR_APART: TimeDelta = TimeDelta::minutes(10);
 
+/// Of a hundred bytes allowed, so many may be used before covered readings go ...
+const SHORT_PERCENT: u64 = 90;
+/// ... and before previews are no longer taken.
+const NEARLY_FULL_PERCENT: u64 = 95;
+
 /// What Redis says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RedisHealth {
@@ -50,7 +55,7 @@ pub struct TypeCounts {
 impl RedisHealth {
     /// Whether more than nine tenths of the memory allowed are used.
     pub fn is_short(&self) -> bool {
-        self.is_above(90)
+        self.is_above(SHORT_PERCENT)
     }
 
     /// Whether it has `WAITAOF`.
@@ -83,9 +88,6 @@ impl RedisHealth {
         }
     }
 }
-
-/// Of a hundred bytes allowed, so many may be used before previews are no longer taken.
-const NEARLY_FULL_PERCENT: u64 = 95;
 
 impl SpeedStore {
     /// Refuses settings, and a clock, that can lose what was acknowledged, unless `allow_volatile`; and a Redis that cannot do what it is asked to.

@@ -6,6 +6,7 @@ use fhir_core::{
     merge::Position,
     resource::{Content, State},
 };
+use redis::ScriptInvocation;
 
 use super::{
     DEAD, Hold, LIFE, Life, MARK, Queued, SpeedStore, StoreError, TYPES, TypeKey, WEBHOOKS, codec, scripts,
@@ -54,17 +55,8 @@ impl SpeedStore {
                 .arg(self.type_key(TypeKey::Told, resource_type) + ":")
                 .arg(self.type_key(TypeKey::ToldDelete, resource_type) + ":")
                 .arg(received.timestamp_micros());
-            for Reading { state, n, as_of } in now {
-                let (deleted, body, unreadable) = state.content.parts();
-                offer
-                    .arg(&state.id)
-                    .arg(n)
-                    .arg(as_of.timestamp_micros())
-                    .arg(state.version)
-                    .arg(state.last_updated.timestamp_micros())
-                    .arg(u8::from(deleted))
-                    .arg(body)
-                    .arg(unreadable);
+            for reading in now {
+                put_args(&mut offer, reading);
             }
             let (same_life, held, healed): (u8, u64, u64) =
                 offer.invoke_async(&mut self.writes.clone()).await?;
@@ -84,9 +76,7 @@ impl SpeedStore {
         state: &State,
         received: DateTime<Utc>,
     ) -> Result<Queued, StoreError> {
-        let entry = codec::encode_preview(state, received);
-        self.previews
-            .store(resource_type, &state.id, state.version, received, entry, None)
+        self.offer_preview_holding(resource_type, state.clone(), received, Box::new(()))
             .await
     }
 
@@ -101,7 +91,7 @@ impl SpeedStore {
         let entry = codec::encode_preview(&state, received);
         let State { id, version, .. } = state;
         self.previews
-            .store(resource_type, &id, version, received, entry, Some(hold))
+            .store(resource_type, &id, version, received, entry, hold)
             .await
     }
 
@@ -254,6 +244,21 @@ impl SpeedStore {
         add.arg("at").arg(at.timestamp_micros());
         Ok(add.query_async::<()>(&mut self.writes.clone()).await?)
     }
+}
+
+/// A reading as `hold.lua` takes it, but for the time of its receipt.
+pub(super) fn put_args(offer: &mut ScriptInvocation<'_>, reading: &Reading) {
+    let Reading { state, n, as_of } = reading;
+    let (deleted, body, unreadable) = state.content.parts();
+    offer
+        .arg(&state.id)
+        .arg(n)
+        .arg(as_of.timestamp_micros())
+        .arg(state.version)
+        .arg(state.last_updated.timestamp_micros())
+        .arg(u8::from(deleted))
+        .arg(body)
+        .arg(unreadable);
 }
 
 /// How many of these readings go into one script: at least one.

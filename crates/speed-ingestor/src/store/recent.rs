@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
-use api::speed::{Preview, Reading};
+use api::speed::Preview;
 use chrono::{DateTime, Utc};
 use fhir_core::resource::State;
 
@@ -113,7 +113,7 @@ impl SpeedStore {
         let (readings, looked_at) = self.bodies(None, &walk.resource_type, &walk.ids).await?;
         walk.ids.drain(..looked_at);
         let mut page = Vec::with_capacity(readings.len());
-        for Reading { state, .. } in readings {
+        for state in readings.into_iter().map(|saved| saved.reading.state) {
             // It may have moved back since its id was read: to before `since` too.
             if state.last_updated >= walk.since && walk.given.is_new(&state.id) {
                 page.push(Recent {

@@ -2,14 +2,13 @@
 
 use api::speed::Reading;
 use chrono::{DateTime, Utc};
-use redis::Value;
 
-use super::{LIFE, Life, SpeedStore, StoreError, TypeKey, codec, offer::fits, scripts};
-
-/// Ids that are asked for in one script.
-const IDS_A_PAGE: usize = 500;
-/// About how many bytes of bodies a page holds; a larger body makes a page of its own.
-const BYTES_A_PAGE: usize = 1024 * 1024;
+use super::{
+    LIFE, Life, SpeedStore, StoreError, TypeKey,
+    changes::IDS_A_PAGE,
+    offer::{fits, put_args},
+    scripts,
+};
 
 /// A reading with all that the store knows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,41 +76,10 @@ impl SpeedStore {
         }
         let page = &rest[..rest.len().min(IDS_A_PAGE)];
         let (readings, looked_at) = self
-            .saved_bodies(&saving.life, &saving.resource_type, page)
+            .bodies(Some(&saving.life), &saving.resource_type, page)
             .await?;
         saving.next += looked_at;
         Ok(Some(readings))
-    }
-
-    async fn saved_bodies(
-        &self,
-        life: &Life,
-        resource_type: &str,
-        ids: &[String],
-    ) -> Result<(Vec<SavedReading>, usize), StoreError> {
-        let mut ask = scripts::READ_SAVED.prepare_invoke();
-        ask.key(self.key(LIFE))
-            .arg(&life.0)
-            .arg(self.reading_prefix(resource_type))
-            .arg(BYTES_A_PAGE)
-            .arg(ids);
-        let page: Vec<Value> = ask.invoke_async(&mut self.reads.clone()).await?;
-        let (Some(Value::Int(1)), looked_at) = (page.first(), page.len().saturating_sub(1)) else {
-            return Err(StoreError::Restarted);
-        };
-        let corrupt = || StoreError::Corrupt("readings");
-        let mut readings = Vec::with_capacity(looked_at);
-        for (id, fields) in ids.iter().zip(page.into_iter().skip(1)) {
-            let fields: Option<codec::Fields> = redis::from_redis_value(fields).map_err(|_| corrupt())?;
-            if let Some(mut fields) = fields {
-                let received = fields.pop().flatten();
-                readings.push(SavedReading {
-                    reading: codec::reading(id.clone(), &mut fields)?,
-                    received: codec::time(received.as_deref()).ok_or_else(corrupt)?,
-                });
-            }
-        }
-        Ok((readings, looked_at))
     }
 
     /// Offers readings of a backup (rule 4): each is held unless it, or one of a later number, is. [`StoreError::Restarted`] if the store is in another
@@ -136,18 +104,8 @@ impl SpeedStore {
                 .arg(&life.0)
                 .arg(self.reading_prefix(resource_type));
             for SavedReading { reading, received } in now {
-                let Reading { state, n, as_of } = reading;
-                let (deleted, body, unreadable) = state.content.parts();
-                offer
-                    .arg(&state.id)
-                    .arg(n)
-                    .arg(as_of.timestamp_micros())
-                    .arg(state.version)
-                    .arg(state.last_updated.timestamp_micros())
-                    .arg(u8::from(deleted))
-                    .arg(body)
-                    .arg(unreadable)
-                    .arg(received.timestamp_micros());
+                put_args(&mut offer, reading);
+                offer.arg(received.timestamp_micros());
             }
             let (same_life, put_back, later): (u8, u64, u64) =
                 offer.invoke_async(&mut self.writes.clone()).await?;

@@ -2,16 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use api::{
-    ServiceError,
-    batch::{TypeReading, TypedState},
-};
+use api::{ServiceError, batch::TypeReading};
 use chrono::TimeDelta;
+use e2e::whole::Whole;
 use fhir_core::{
     merge::{Mark, Position},
     resource::State,
 };
-use speed_ingestor::tail::{ChangesReader, OpenedReading, ReadingPart};
+use speed_ingestor::tail::ChangesReader;
 
 use super::{
     PATIENT,
@@ -29,15 +27,9 @@ pub(crate) struct World {
 /// Readings of the world.
 pub(crate) struct Reader(pub(crate) Arc<Mutex<World>>);
 
-pub(crate) struct Opened {
-    mark: Mark,
-    states: std::vec::IntoIter<State>,
-    end: Option<TypeReading>,
-}
-
 impl ChangesReader for Reader {
     type Begun = (i64, i64);
-    type Opened = Opened;
+    type Opened = Whole;
 
     async fn begin(&self) -> Result<(i64, i64), ServiceError> {
         let world = self.0.lock().unwrap();
@@ -49,7 +41,7 @@ impl ChangesReader for Reader {
         clock: (i64, i64),
         since: Vec<(String, Option<Position>)>,
         window: Option<TimeDelta>,
-    ) -> Result<Option<Opened>, ServiceError> {
+    ) -> Result<Option<Whole>, ServiceError> {
         let mut world = self.0.lock().unwrap();
         let World { now, hapi, views } = &mut *world;
         views.number += 1;
@@ -62,35 +54,20 @@ impl ChangesReader for Reader {
         let mut ids = hapi.changed_since(&since, floor);
         ids.extend(views.shown_previews());
         let states: Vec<State> = ids.iter().map(|id| hapi.current(id, clock.0)).collect();
-        Ok(Some(Opened {
+        Ok(Some(Whole {
+            resource_type: PATIENT,
             mark: Mark {
                 n: position.n,
                 as_of: position.as_of,
             },
             states: states.into_iter(),
-            end: Some(TypeReading {
+            end: vec![TypeReading {
                 resource_type: PATIENT.into(),
                 position: floor.is_none_or(|floor| floor <= since.bound).then_some(position),
                 full_refresh_needed: false,
                 published_n: views.published.n,
                 refresh_nudged: false,
-            }),
+            }],
         }))
-    }
-}
-
-impl OpenedReading for Opened {
-    fn mark(&self) -> Mark {
-        self.mark
-    }
-
-    async fn next(&mut self) -> Result<ReadingPart, ServiceError> {
-        Ok(match self.states.next() {
-            Some(state) => ReadingPart::States(vec![TypedState {
-                resource_type: PATIENT.into(),
-                state,
-            }]),
-            None => ReadingPart::End(self.end.take().into_iter().collect()),
-        })
     }
 }

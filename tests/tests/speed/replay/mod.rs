@@ -5,7 +5,6 @@
 //! batch-refresher), the mergers' transactions, a refresh. After each step the public views are looked at.
 
 mod beside;
-mod recorded;
 
 use std::collections::VecDeque;
 
@@ -15,9 +14,11 @@ use reqwest::{Method, StatusCode};
 use serving_gateway::merge::Stepped as Merged;
 use speed_ingestor::tail::Stepped;
 
-use crate::house::times;
+use crate::{
+    house::times,
+    recorded::{self, Recorded},
+};
 use beside::{Beside, TYPES};
-use recorded::Recorded;
 
 impl Beside {
     /// Something may happen between two requests.

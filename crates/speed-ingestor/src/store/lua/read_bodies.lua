@@ -5,7 +5,8 @@ if ARGV[1] ~= '' and life(KEYS[1]) ~= ARGV[1] then
 end
 local page, bytes = { 1 }, 0
 for i = 4, #ARGV do
-    local r = redis.call('HMGET', ARGV[2] .. ARGV[i], 'n', 'as_of', 'version', 'last_updated', 'deleted', 'body', 'unreadable')
+    local r = redis.call('HMGET', ARGV[2] .. ARGV[i], 'n', 'as_of', 'version', 'last_updated', 'deleted', 'body', 'unreadable',
+        'received_at')
     page[#page + 1] = r[1] and r or false
     bytes = bytes + 256 + #(r[6] or '')
     if bytes > tonumber(ARGV[3]) then

@@ -4,6 +4,7 @@
 local function told_keys(prefix, period)
     return prefix .. string.format('%.0f', period), prefix .. string.format('%.0f', period - 1)
 end
+-- Each id once: a hash that is begun with this gains all of them, and is looked at for its expiry.
 local function note_told(key, ...)
     if redis.call('HSET', key, ...) == select('#', ...) / 2 and redis.call('TTL', key) < 0 then
         redis.call('EXPIRE', key, 600)

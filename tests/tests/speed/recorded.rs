@@ -8,11 +8,13 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 use sqlx::PgPool;
 
-const RECORDED: &str = include_str!("../../../fixtures/hapi-requests.ndjson");
+const RECORDED: &str = include_str!("../../fixtures/hapi-requests.ndjson");
 
 /// A request as it was received.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorded {
+    /// What it was recorded for.
+    pub(crate) case: String,
     pub(crate) method: Method,
     path: String,
     headers: Vec<(String, String)>,
@@ -38,6 +40,7 @@ pub(crate) fn all() -> Vec<Recorded> {
             let text = |value: &Value| value.as_str().unwrap().to_owned();
             let headers = line["headers"].as_array().unwrap().iter();
             Recorded {
+                case: text(&line["case"]),
                 method: line["method"].as_str().unwrap().parse().unwrap(),
                 // The one without a payload was recorded at an endpoint of another name.
                 path: text(&line["path"]).replace("/empty", "/fhir"),
