@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 /// Entries of a transaction; more make HAPI slower, not faster.
 const TRANSACTION: usize = 100;
 
+/// HAPI refuses a write now and then (409), though nobody else writes that resource; it tries again by itself if it is asked to.
+const RETRY: (&str, &str) = ("x-retry-on-version-conflict", "retry; max-retries=5");
+
 /// What HAPI answered to a write.
 #[derive(Debug, Clone)]
 pub struct Written {
@@ -75,7 +78,8 @@ impl Fhir {
         let start = Instant::now();
         let mut request = self
             .client
-            .request(method, format!("{}/{resource_type}/{id}", self.base));
+            .request(method, format!("{}/{resource_type}/{id}", self.base))
+            .header(RETRY.0, RETRY.1);
         if let Some(body) = body {
             request = request
                 .header("content-type", "application/fhir+json")
@@ -209,6 +213,7 @@ impl Fhir {
         let answer = self
             .client
             .post(format!("{}{path}", self.base))
+            .header(RETRY.0, RETRY.1)
             .header("content-type", "application/fhir+json")
             .body(serde_json::to_vec(body)?)
             .send()

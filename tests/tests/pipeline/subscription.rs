@@ -86,6 +86,7 @@ async fn law_6_whatever_is_done_to_the_subscription_it_is_right_again_and_nothin
     let clients = Clients::of(&stack).await?;
     let endpoints = stack.endpoints()?;
     let (endpoint, secret) = (endpoints.webhook.as_str(), endpoints.webhook_secret.as_str());
+    clients.catch_up().await?;
     let before = clients.asker.count("patient_simple").await?;
     // A Subscription of somebody else stays as it is.
     let foreign = json!({

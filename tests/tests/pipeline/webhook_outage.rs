@@ -11,6 +11,9 @@ use crate::stack::{Clients, shared};
 
 const MISSED: usize = 50;
 
+/// So many HAPI may be trying to deliver in the moment of the return: then the webhook may tell of them before a reading does.
+const DELIVERED_AFTER_ALL: usize = 10;
+
 /// HAPI tries a webhook 21 times in 57 s and then drops it for ever.
 const OUTAGE: Duration = Duration::from_secs(90);
 
@@ -19,6 +22,7 @@ async fn law_6_what_hapi_gave_up_to_deliver_is_visible_soon_after_the_receivers_
 {
     let mut stack = shared().await?;
     let clients = Clients::of(&stack).await?;
+    clients.catch_up().await?;
     let before = clients.asker.count("patient_simple").await?;
     stack.speed.kill9();
     let down = Instant::now();
@@ -71,7 +75,7 @@ async fn law_6_what_hapi_gave_up_to_deliver_is_visible_soon_after_the_receivers_
                     .into_inner()
                     .types;
                 let healed: i64 = types.iter().map(|one| one.healed).sum();
-                (healed >= i64::try_from(MISSED).ok()?).then_some(())
+                (healed >= i64::try_from(MISSED - DELIVERED_AFTER_ALL).ok()?).then_some(())
             }
         },
     )
