@@ -31,8 +31,9 @@ const STALE_AFTER: TimeDelta = TimeDelta::seconds(10);
 /// Rounds that fail come at most so seldom: soon enough for whoever waits for the batch layer's return (everything is visible within 2 s).
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Between the begin of two rounds, however many webhooks come: at most fifty snapshots a second in HAPI's database.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+/// Between the begin of two rounds, however many webhooks come: at most 25 snapshots a second in HAPI's database.
+/// (A webhook's body is shown before its reading; a DELETE's webhook waits for one.)
+const SHORTEST_PAUSE: Duration = Duration::from_millis(40);
 
 /// When rounds come.
 #[derive(Debug, Clone, Copy)]

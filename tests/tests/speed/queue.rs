@@ -110,6 +110,83 @@ async fn previews_are_bounded_in_number_and_bytes_and_the_oldest_go() {
     assert_eq!(versions(&store).await, [1]);
 }
 
+/// Redis loses its scripts when it is begun anew: then previews are in their queue before they are counted.
+#[tokio::test]
+async fn bounds_are_kept_though_redis_has_lost_its_scripts_or_the_count() {
+    let redis = Redis::start().await.unwrap();
+    let settings = StoreSettings {
+        max_previews: 3,
+        ..redis.store_settings()
+    };
+    let store = SpeedStore::open(settings).unwrap();
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let sizes = async |connection: &mut redis::aio::MultiplexedConnection| {
+        let mut pipe = redis::pipe();
+        pipe.cmd("LRANGE")
+            .arg("fhir:preview-sizes:Patient")
+            .arg(0)
+            .arg(-1);
+        pipe.cmd("GET").arg("fhir:preview-bytes:Patient");
+        pipe.cmd("LRANGE").arg("fhir:previews:Patient").arg(0).arg(-1);
+        let (sizes, total, previews): (Vec<usize>, usize, Vec<Vec<u8>>) =
+            pipe.query_async(connection).await.unwrap();
+        let lengths: Vec<usize> = previews.iter().map(Vec::len).collect();
+        assert_eq!((&sizes, total), (&lengths, lengths.iter().sum()));
+        lengths.len()
+    };
+    for version in 1..=5 {
+        if version % 2 == 0 {
+            redis::cmd("SCRIPT")
+                .arg("FLUSH")
+                .query_async::<()>(&mut connection)
+                .await
+                .unwrap();
+        }
+        let queued = store
+            .offer_preview(PATIENT, &state("a", version), at(0))
+            .await
+            .unwrap();
+        assert_eq!(queued.dropped, u64::from(version > 3));
+        assert_eq!(
+            sizes(&mut connection).await,
+            usize::try_from(version.min(3)).unwrap()
+        );
+    }
+    // What is not counted, and what is counted and not there.
+    redis::cmd("RPUSH")
+        .arg("fhir:previews:Patient")
+        .arg("a 6 1800000003000000 1800000000000000 body\n{}")
+        .query_async::<()>(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(
+        store
+            .offer_preview(PATIENT, &state("a", 7), at(0))
+            .await
+            .unwrap()
+            .dropped,
+        2
+    );
+    assert_eq!(sizes(&mut connection).await, 3);
+    redis::cmd("LPOP")
+        .arg("fhir:previews:Patient")
+        .query_async::<()>(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(
+        store
+            .offer_preview(PATIENT, &state("a", 8), at(0))
+            .await
+            .unwrap()
+            .dropped,
+        0
+    );
+    assert_eq!(sizes(&mut connection).await, 3);
+    assert_eq!(versions(&store).await, [6, 7, 8]);
+    assert!(!store.has_changes(PATIENT, 0).await.unwrap());
+}
+
 #[tokio::test]
 async fn previews_that_tell_nothing_new_are_counted() {
     let (_redis, store) = redis().await;

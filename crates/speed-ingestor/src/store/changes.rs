@@ -48,6 +48,7 @@ impl SpeedStore {
             .key(self.type_key(TypeKey::Held, resource_type))
             .key(self.type_key(TypeKey::Previews, resource_type))
             .key(self.type_key(TypeKey::PreviewBytes, resource_type))
+            .key(self.type_key(TypeKey::PreviewSizes, resource_type))
             .arg(resource_type)
             .arg(cursor);
         let (life, mark, mut ids, previews, time): Answer =

@@ -1,10 +1,11 @@
-//! Previews on their way into Redis, in groups: while groups are under way the next one gathers, and each type of a group takes one script. So a flood of
-//! webhooks costs Redis a few hundred scripts a second, and with `appendfsync always` as few writes to the disk; a single one waits for nobody.
+//! Previews on their way into Redis, in groups: while groups are under way the next one gathers, and each type of a group takes one transaction. So a flood of
+//! webhooks costs Redis a few hundred transactions a second, and with `appendfsync always` as few writes to the disk; a single one waits for nobody.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Connection, Keys, StoreError, StoreSettings, TypeKey, WEBHOOKS, scripts};
@@ -13,8 +14,8 @@ use super::{Connection, Keys, StoreError, StoreSettings, TypeKey, WEBHOOKS, scri
 const GROUPS_UNDER_WAY: usize = 3;
 /// Previews of a group, of all types.
 const PREVIEWS_A_GROUP: usize = 256;
-/// Bytes in one script, if there is more than one preview in it: it holds up Redis for a millisecond or two.
-const BYTES_A_SCRIPT: usize = 4 * 1024 * 1024;
+/// Bytes in one transaction, if there is more than one preview in it: it holds up Redis for a millisecond or two.
+const BYTES_A_TRANSACTION: usize = 4 * 1024 * 1024;
 
 /// Whatever must not be let go before a preview is stored.
 pub type Hold = Box<dyn Send + Sync>;
@@ -128,15 +129,15 @@ impl Writer {
 
     /// Groups are sent in their order, and Redis takes them so.
     async fn store_group(&self, group: Vec<Waiting>) {
-        let scripts = scripts_of(group);
-        let stored = join_all(scripts.iter().map(|script| self.store(script))).await;
+        let transactions = transactions_of(group);
+        let stored = join_all(transactions.iter().map(|previews| self.store(previews))).await;
         let on_disk = match self.sync_time {
             Some(most) if stored.iter().any(Result::is_ok) => self.sync(most).await,
             _ => Ok(()),
         };
-        for (script, stored) in scripts.into_iter().zip(stored) {
+        for (previews, stored) in transactions.into_iter().zip(stored) {
             tell(
-                script,
+                previews,
                 &stored.and_then(|queued| on_disk.clone().map(|()| queued)),
             );
         }
@@ -149,11 +150,16 @@ impl Writer {
             return Ok(Queued::default());
         };
         let of_type = |kind| self.keys.of_type(kind, &last.resource_type);
-        let mut offer = scripts::OFFER_PREVIEWS.prepare_invoke();
-        offer
-            .key(of_type(TypeKey::Previews))
-            .key(of_type(TypeKey::PreviewBytes))
-            .key(self.keys.named(WEBHOOKS))
+        let mut push = Cmd::with_capacity(2 + previews.len(), bytes_of(previews));
+        push.arg("RPUSH").arg(of_type(TypeKey::Previews));
+        let mut count = redis::cmd("EVALSHA");
+        count
+            .arg(scripts::OFFER_PREVIEWS.get_hash())
+            .arg(4)
+            .arg(of_type(TypeKey::Previews))
+            .arg(of_type(TypeKey::PreviewBytes))
+            .arg(of_type(TypeKey::PreviewSizes))
+            .arg(self.keys.named(WEBHOOKS))
             .arg(of_type(TypeKey::Told) + ":")
             .arg(self.keys.of_readings(&last.resource_type))
             .arg(&last.resource_type)
@@ -161,15 +167,39 @@ impl Writer {
             .arg(self.max_previews)
             .arg(self.max_preview_bytes);
         for preview in previews {
-            offer.arg(&preview.id).arg(preview.version).arg(&preview.entry);
+            push.arg(&preview.entry);
+            count
+                .arg(&preview.id)
+                .arg(preview.version)
+                .arg(preview.entry.len());
         }
-        let (dropped, repeated, late, useless) = offer.invoke_async(&mut self.writes.clone()).await?;
+        let (dropped, repeated, late, useless) = self.put(push, count).await?;
         Ok(Queued {
             dropped,
             repeated,
             late,
             useless,
         })
+    }
+
+    /// Puts bodies at the end of the queue, and calls the script that counts them, at once.
+    async fn put(&self, push: Cmd, count: Cmd) -> Result<(u64, u64, u64, u64), RedisError> {
+        let mut writes = self.writes.clone();
+        let mut transaction = redis::pipe();
+        transaction
+            .atomic()
+            .add_command(push)
+            .ignore()
+            .add_command(count.clone());
+        match transaction.query_async(&mut writes).await {
+            Ok((counted,)) => Ok(counted),
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                // This Redis was begun anew. The bodies are in; the script sees that they were not counted yet.
+                scripts::OFFER_PREVIEWS.load_async(&mut writes).await?;
+                count.query_async(&mut writes).await
+            }
+            Err(error) => Err(first_of(error)),
+        }
     }
 
     /// Waits until the append-only file is on the disk. The connection waits too, so it is nobody else's; and it is not asked again over another one, which
@@ -189,6 +219,15 @@ impl Writer {
     }
 }
 
+/// Why a transaction failed: the first of what its commands got, which says more than that it was not done.
+fn first_of(error: RedisError) -> RedisError {
+    let errors = error.clone().into_server_errors();
+    match errors.as_deref().and_then(<[_]>::first) {
+        Some((_, first)) => first.clone().into(),
+        None => error,
+    }
+}
+
 /// Tells whoever waits for these; whoever no longer does is not told.
 fn tell(previews: Vec<Waiting>, stored: &Stored) {
     let mut queued = stored.as_ref().copied().unwrap_or_default();
@@ -200,24 +239,24 @@ fn tell(previews: Vec<Waiting>, stored: &Stored) {
     }
 }
 
-/// Takes a group apart: one script for each type, and one more for each four megabytes.
-fn scripts_of(group: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+/// Takes a group apart: one transaction for each type, and one more for each four megabytes.
+fn transactions_of(group: Vec<Waiting>) -> Vec<Vec<Waiting>> {
     let mut types: BTreeMap<String, Vec<Vec<Waiting>>> = BTreeMap::new();
     for preview in group {
-        let scripts = types.entry(preview.resource_type.clone()).or_default();
-        let fits = scripts
+        let transactions = types.entry(preview.resource_type.clone()).or_default();
+        let fits = transactions
             .last()
-            .is_some_and(|script| bytes_of(script) + preview.entry.len() <= BYTES_A_SCRIPT);
-        match scripts.last_mut() {
-            Some(script) if fits => script.push(preview),
-            _ => scripts.push(vec![preview]),
+            .is_some_and(|previews| bytes_of(previews) + preview.entry.len() <= BYTES_A_TRANSACTION);
+        match transactions.last_mut() {
+            Some(previews) if fits => previews.push(preview),
+            _ => transactions.push(vec![preview]),
         }
     }
     types.into_values().flatten().collect()
 }
 
-fn bytes_of(script: &[Waiting]) -> usize {
-    script.iter().map(|preview| preview.entry.len()).sum()
+fn bytes_of(previews: &[Waiting]) -> usize {
+    previews.iter().map(|preview| preview.entry.len()).sum()
 }
 
 #[cfg(test)]
@@ -237,15 +276,15 @@ mod tests {
     }
 
     fn taken_apart(group: Vec<Waiting>) -> Vec<Vec<i64>> {
-        let scripts = scripts_of(group);
-        scripts
+        let transactions = transactions_of(group);
+        transactions
             .iter()
-            .map(|script| script.iter().map(|preview| preview.version).collect())
+            .map(|previews| previews.iter().map(|preview| preview.version).collect())
             .collect()
     }
 
     #[test]
-    fn a_group_takes_a_script_a_type_in_the_order_in_which_previews_came() {
+    fn a_group_takes_a_transaction_a_type_in_the_order_in_which_previews_came() {
         let group = vec![
             waiting("Patient", 1, 10),
             waiting("Goal", 2, 10),
@@ -255,13 +294,13 @@ mod tests {
     }
 
     #[test]
-    fn a_script_is_bounded_in_bytes_and_takes_one_preview_at_least() {
-        let large = BYTES_A_SCRIPT - 10;
+    fn a_transaction_is_bounded_in_bytes_and_takes_one_preview_at_least() {
+        let large = BYTES_A_TRANSACTION - 10;
         let group = vec![
             waiting("Patient", 1, large),
             waiting("Patient", 2, 10),
             waiting("Patient", 3, 1),
-            waiting("Patient", 4, BYTES_A_SCRIPT * 2),
+            waiting("Patient", 4, BYTES_A_TRANSACTION * 2),
         ];
         assert_eq!(taken_apart(group), [vec![1, 2], vec![3], vec![4]]);
     }

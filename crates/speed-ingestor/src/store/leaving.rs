@@ -76,12 +76,10 @@ impl SpeedStore {
 
     /// Memory is short, and nothing is covered: previews go, as readings stand in for them. Returns how many went.
     pub async fn drop_previews(&self, resource_type: &str) -> Result<u64, StoreError> {
-        let queue = self.type_key(TypeKey::Previews, resource_type);
+        let keys = [TypeKey::Previews, TypeKey::PreviewBytes, TypeKey::PreviewSizes]
+            .map(|kind| self.type_key(kind, resource_type));
         let mut pipe = redis::pipe();
-        pipe.atomic()
-            .llen(&queue)
-            .del(&[&queue, &self.type_key(TypeKey::PreviewBytes, resource_type)])
-            .ignore();
+        pipe.atomic().llen(&keys[0]).del(&keys).ignore();
         let (dropped,) = pipe.query_async(&mut self.writes.clone()).await?;
         Ok(dropped)
     }
@@ -128,6 +126,7 @@ impl SpeedStore {
                 TypeKey::Covered,
                 TypeKey::Previews,
                 TypeKey::PreviewBytes,
+                TypeKey::PreviewSizes,
             ] {
                 flush.key(self.type_key(kind, resource_type));
             }

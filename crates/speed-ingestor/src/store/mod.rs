@@ -11,6 +11,7 @@
 //! | `recent:{type}` | sorted set | id by `last_updated`: what was written lately, without a scan of keys |
 //! | `previews:{type}` | list | webhook bodies not yet merged, bounded: a line of id, version, `last_updated`, received, kind, and the end of its time to live if it has one; then the body |
 //! | `preview-bytes:{type}` | number | bytes in that list |
+//! | `preview-sizes:{type}` | list | bytes of each of that list |
 //! | `mark` | hash | type → the tail's last finished reading: n, `as_of`, bound, xmin, timeline |
 //! | `life` | string | a token that is gone when the data are gone; with Redis' `run_id` it tells one life of the store from another |
 //! | `told:{type}:{period}` | hash | id → version that a webhook has told, of five minutes, for ten: to count what the tail saw first, and previews of no use |
@@ -76,6 +77,7 @@ enum TypeKey {
     Recent,
     Previews,
     PreviewBytes,
+    PreviewSizes,
     Told,
     ToldDelete,
 }
@@ -88,6 +90,7 @@ impl TypeKey {
             Self::Recent => "recent",
             Self::Previews => "previews",
             Self::PreviewBytes => "preview-bytes",
+            Self::PreviewSizes => "preview-sizes",
             Self::Told => "told",
             Self::ToldDelete => "told-delete",
         }

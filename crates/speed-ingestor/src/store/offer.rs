@@ -108,6 +108,7 @@ impl SpeedStore {
         let mut put = scripts::PUT_PREVIEW.prepare_invoke();
         put.key(self.type_key(TypeKey::Previews, resource_type))
             .key(self.type_key(TypeKey::PreviewBytes, resource_type))
+            .key(self.type_key(TypeKey::PreviewSizes, resource_type))
             .key(self.reading_prefix(resource_type) + &state.id)
             .arg(self.settings.max_previews)
             .arg(self.settings.max_preview_bytes)

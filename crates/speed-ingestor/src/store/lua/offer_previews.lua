@@ -1,13 +1,14 @@
--- Webhooks' bodies, a group of one type.
--- KEYS: previews, bytes of previews, last webhooks.
--- ARGV: prefix of versions told, prefix of readings, type, received (us), most previews, most bytes, then for each preview: id, version, preview.
+-- Webhooks' bodies, a group of one type, were put at the end of their queue in this transaction: keeps its bounds, and counts what they tell.
+-- KEYS: previews, bytes of previews, sizes of previews, last webhooks.
+-- ARGV: prefix of versions told, prefix of readings, type, received (us), most previews, most bytes, then for each preview: id, version, bytes.
 -- Returns {older previews that were dropped, and of these ones: repeated, late, useless}.
-local previews, ids = {}, {}
+local ids, sizes = {}, {}
 for i = 7, #ARGV, 3 do
     ids[#ids + 1] = ARGV[i]
-    previews[#previews + 1] = ARGV[i + 2]
+    sizes[#sizes + 1] = ARGV[i + 2]
 end
-local dropped, repeated, late, useless = enqueue(previews, KEYS[1], KEYS[2], ARGV[5], ARGV[6]), 0, 0, 0
+local dropped = keep_bounds(KEYS[1], KEYS[2], KEYS[3], sizes, tonumber(ARGV[5]), tonumber(ARGV[6]))
+local repeated, late, useless = 0, 0, 0
 local now, before = told_keys(ARGV[1], math.floor(tonumber(ARGV[4]) / 300000000))
 local versions, earlier = redis.call('HMGET', now, unpack(ids)), redis.call('HMGET', before, unpack(ids))
 local known, latest, told = {}, {}, {}
@@ -34,5 +35,5 @@ end
 if #told > 0 then
     note_told(now, unpack(told))
 end
-redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
+redis.call('HSET', KEYS[4], ARGV[3], ARGV[4])
 return { dropped, repeated, late, useless }
