@@ -9,6 +9,7 @@ pub mod batch;
 mod cell;
 pub mod error;
 mod field;
+pub mod page;
 pub mod query;
 pub mod serving;
 pub mod speed;

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::{InvalidField, batch::resource_type, proto::serving as proto, required, time};
+use crate::{InvalidField, batch::resource_type, page::Page, proto::serving as proto, required, time};
 
 /// How deep conditions may nest.
 const MAX_DEPTH: usize = 32;
@@ -118,8 +118,8 @@ pub struct Query {
     pub limit: Option<i64>,
     /// Order.
     pub order: Vec<Order>,
-    /// A page is asked for: its size, or the place of the next.
-    pub paged: bool,
+    /// A page of the rows.
+    pub page: Option<Page>,
     /// Freshness.
     pub freshness: FreshnessDemand,
     /// Only the number of rows.
@@ -133,6 +133,7 @@ impl TryFrom<proto::QueryRequest> for Query {
         if request.view.is_empty() {
             return Err(InvalidField::new("view", "must name a view"));
         }
+        let page = Page::of(&request)?;
         let mut terms = MAX_TERMS;
         let filters = request
             .filters
@@ -165,7 +166,7 @@ impl TryFrom<proto::QueryRequest> for Query {
             max_resources: limit("max_resources", request.max_resources)?,
             limit: limit("limit", request.limit)?,
             order,
-            paged: limit("page_size", request.page_size)?.is_some() || !request.page_token.is_empty(),
+            page,
             freshness: request
                 .freshness
                 .map(FreshnessDemand::try_from)

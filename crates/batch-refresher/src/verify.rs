@@ -252,13 +252,10 @@ async fn evaluate(views: Arc<TypeViews>, states: Vec<State>) -> Result<Vec<Evalu
 /// A select that tells the resource of each row.
 fn select(relation: Relation, columns: Vec<String>, condition: Option<Condition>) -> Select {
     Select {
-        relation,
         columns,
         condition,
         max_resources: Some(i64::MAX),
-        order: Vec::new(),
-        limit: None,
-        count_only: false,
+        ..Select::all(relation)
     }
 }
 

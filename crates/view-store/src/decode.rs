@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use chrono::{NaiveTime, TimeDelta};
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use fhir_core::column::{Column, ColumnKind};
 use fhir_core::row::Cell;
 
@@ -94,6 +94,12 @@ fn value(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'static>> {
     })
 }
 
+/// A `timestamptz` from its binary form; `None` for infinity.
+pub(crate) fn finite_time(micros: i64) -> Option<DateTime<Utc>> {
+    let at = epoch().checked_add_signed(TimeDelta::microseconds(micros))?;
+    Some(at.and_utc())
+}
+
 fn take_i32(rest: &mut &[u8]) -> Option<i32> {
     let (head, after) = rest.split_first_chunk()?;
     *rest = after;
@@ -102,7 +108,7 @@ fn take_i32(rest: &mut &[u8]) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
-    use chrono::{DateTime, NaiveDate};
+    use chrono::NaiveDate;
 
     use super::*;
     use crate::encode::encode_rows;

@@ -47,6 +47,12 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the connection is gone: over another one the same may succeed at once.
+pub(crate) fn is_connection_lost(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(_) | sqlx::Error::Protocol(_))
+        || sqlstate(error).is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))
+}
+
 /// Data exceptions, constraints that are broken, and limits that a row exceeds. All else (a cancelled statement, a full disk, a bug) says nothing
 /// about the row.
 pub(crate) fn is_of_the_data(error: &sqlx::Error) -> bool {

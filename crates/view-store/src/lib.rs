@@ -47,7 +47,7 @@ pub use publish::{Differing, Load, Loader, RangeBounds, Run, RunKind, SliceOutco
 pub use readings::Drawn;
 pub use registry::{PutOutcome, RegisteredView, TypeViews, ViewState};
 pub use schedule::ScheduleState;
-pub use select::{Answer, Condition, Operator, OrderBy, Relation, Select, Snapshot};
+pub use select::{Answer, Asked, Condition, Operator, OrderBy, Relation, RowKey, Select, Snapshot};
 pub use session::ApplySession;
 pub use store::{StoreSettings, ViewStore};
 
@@ -90,6 +90,11 @@ mod tests {
     #[expect(dead_code, reason = "it only has to compile")]
     fn selects_can_be_spawned(snapshot: &mut Snapshot, select: &Select) {
         send(snapshot.select(select));
+    }
+
+    #[expect(dead_code, reason = "it only has to compile")]
+    fn questions_can_be_spawned(store: &ViewStore, view: &RegisteredView, select: &Select) {
+        send(store.ask(view, &[], select));
     }
 
     #[expect(dead_code, reason = "it only has to compile")]

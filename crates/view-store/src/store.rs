@@ -15,6 +15,13 @@ use crate::{StoreError, driver};
 /// Connections of runs that are kept: as many as a run and its workers use by default.
 const MAX_IDLE: usize = 4;
 
+/// A connection that was idle for so long is tested before it is used.
+const TESTED_AFTER: Duration = Duration::from_secs(1);
+
+/// A backend that computes looks this often whether its client is still there: whoever breaks off ends the query too. (PostgreSQL 14 and later.)
+const NOTICE_THE_CLIENT: &str =
+    "SELECT set_config(name, '1000', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";
+
 /// How to reach the views' PostgreSQL.
 #[derive(Clone)]
 pub struct StoreSettings {
@@ -55,6 +62,24 @@ impl ViewStore {
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(Duration::from_secs(10))
+            // One that was in use a moment ago is there; a statement that meets a lost one is tried again where that matters.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for >= TESTED_AFTER {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    sqlx::raw_sql(NOTICE_THE_CLIENT)
+                        .execute(connection)
+                        .await
+                        .map(|_| ())
+                })
+            })
             .connect_with(options.clone())
             .await
             .map_err(during("connecting"))?;

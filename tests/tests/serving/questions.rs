@@ -265,14 +265,43 @@ async fn unknown_names_are_refused_with_those_that_exist() -> anyhow::Result<()>
             "a value is in the message: {refused}"
         );
     }
-    let paged = fixture
-        .ask(QueryRequest {
-            page_size: 10,
-            ..all()
-        })
-        .await
-        .expect_err("pages come later");
-    assert_eq!(paged.code(), Code::Unimplemented);
+    let page = |page_token: &str| QueryRequest {
+        page_size: 2,
+        page_token: page_token.into(),
+        ..all()
+    };
+    let first = fixture.ask(page("")).await?;
+    assert_eq!((first.in_order().len(), first.footer().truncated), (2, false));
+    let token = first.footer().next_page_token;
+    let last = fixture.ask(page(&token)).await?;
+    assert_eq!(
+        (last.in_order(), last.footer().next_page_token),
+        (vec!["c-3".to_owned()], String::new())
+    );
+    for (unfit, names) in [
+        (
+            QueryRequest {
+                limit: 1,
+                ..page(&token)
+            },
+            "page_token",
+        ),
+        (page("secret"), "page_token"),
+        (
+            QueryRequest {
+                max_resources: 1,
+                ..page("")
+            },
+            "max_resources",
+        ),
+    ] {
+        let refused = fixture.ask(unfit).await.expect_err("another question");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(
+            refused.message().contains(names) && !refused.message().contains("secret"),
+            "{refused}"
+        );
+    }
     let mut client = fixture.gateway.client.clone();
     assert_eq!(
         client.sql(SqlRequest::default()).await.expect_err("later").code(),

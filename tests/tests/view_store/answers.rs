@@ -9,7 +9,7 @@ use fhir_core::view::CompiledView;
 use futures::TryStreamExt as _;
 use view_store::{Condition, Operator, OrderBy, Relation, Select, StoreError};
 
-use super::fixture::{Fixture, OBSERVATION, all, at, compare, definition, deleted, everything, observation};
+use super::fixture::{Fixture, OBSERVATION, at, compare, definition, deleted, everything, observation};
 
 #[tokio::test]
 async fn numbers_keep_every_digit_and_their_scale() -> anyhow::Result<()> {
@@ -159,7 +159,7 @@ async fn selects_order_limit_and_choose_the_layer() -> anyhow::Result<()> {
     assert_eq!(ids(&labs.select(&page).await?), "o2 o5");
     let batch = Select {
         order: page.order.clone(),
-        ..all(Relation::Batch("labs".into()))
+        ..Select::all(Relation::Batch("labs".into()))
     };
     assert_eq!(ids(&labs.select(&batch).await?), "o5 o4 o3 o2 o1");
 
@@ -244,7 +244,7 @@ async fn given_rows_are_asked_like_those_of_a_table() -> anyhow::Result<()> {
     };
     let select = Select {
         condition: Some(compare("codes", Operator::Equal, &["x"])),
-        ..all(given)
+        ..Select::all(given)
     };
     let (columns, answers) = snapshot.select(&select).await?;
     assert_eq!(columns.len(), 4);
@@ -300,7 +300,9 @@ async fn values_of_every_kind_come_back_alone_and_in_collections() -> anyhow::Re
         .collect();
     let tuples = view_store::encode_rows(&columns, "x", 1, at(0), [row.as_slice(), empty.as_slice()])?;
     let mut snapshot = labs.store.snapshot(None).await?;
-    let (_, answers) = snapshot.select(&all(Relation::Given { columns, tuples })).await?;
+    let (_, answers) = snapshot
+        .select(&Select::all(Relation::Given { columns, tuples }))
+        .await?;
     let answers: Vec<Vec<Cell<'static>>> = answers.map_ok(|a| a.cells).try_collect().await?;
     assert_eq!(answers, [row, empty]);
     Ok(())

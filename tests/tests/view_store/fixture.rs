@@ -14,8 +14,8 @@ use fhir_core::view::CompiledView;
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use view_store::{
-    Condition, EvaluatedState, LastPage, Operator, PutOutcome, ReadingAt, ReceivedPreview, Relation, Run,
-    RunKind, Select, SliceOutcome, SlicePlan, StoreError, StoreSettings, TypeViews, ViewStore, evaluate,
+    Answer, Condition, EvaluatedState, LastPage, Operator, PutOutcome, ReadingAt, ReceivedPreview, Relation,
+    Run, RunKind, Select, SliceOutcome, SlicePlan, StoreError, StoreSettings, TypeViews, ViewStore, evaluate,
 };
 
 pub(super) const OBSERVATION: &str = "Observation";
@@ -238,10 +238,26 @@ impl Fixture {
         Ok(sqlx::query_as(sql).fetch_one(&mut self.connect().await?).await?)
     }
 
+    /// In a snapshot, and as one statement: they agree.
     pub(super) async fn select(&self, select: &Select) -> Result<Vec<Vec<Cell<'static>>>, StoreError> {
+        let asked = self.ask(select).await;
         let mut snapshot = self.store.snapshot(Some("labs")).await?;
         let (_, answers) = snapshot.select(select).await?;
-        answers.map_ok(|a| a.cells).try_collect().await
+        let cells: Vec<_> = answers.map_ok(|a| a.cells).try_collect().await?;
+        let asked: Vec<_> = asked?.into_iter().map(|answer| answer.cells).collect();
+        assert_eq!(cells, asked);
+        Ok(cells)
+    }
+
+    /// As one statement.
+    pub(super) async fn ask(&self, select: &Select) -> Result<Vec<Answer>, StoreError> {
+        let views = self.store.views().await?;
+        let view = views.iter().find(|view| view.name == "labs").expect("labs");
+        let compiled = CompiledView::from_json(&view.definition).expect("a view");
+        let asked = self.store.ask(view, compiled.columns(), select).await?;
+        let mut snapshot = self.store.snapshot(Some("labs")).await?;
+        assert_eq!(asked.freshness, snapshot.freshness(&view.resource_type).await?);
+        asked.rows.try_collect().await
     }
 }
 
@@ -267,20 +283,8 @@ pub(super) async fn rows(connection: &mut PgConnection, view: &str) -> anyhow::R
         .await?)
 }
 
-pub(super) fn all(relation: Relation) -> Select {
-    Select {
-        relation,
-        columns: vec![],
-        condition: None,
-        max_resources: None,
-        order: vec![],
-        limit: None,
-        count_only: false,
-    }
-}
-
 pub(super) fn everything() -> Select {
-    all(Relation::Merged("labs".into()))
+    Select::all(Relation::Merged("labs".into()))
 }
 
 pub(super) fn compare(column: &str, operator: Operator, values: &[&str]) -> Condition {

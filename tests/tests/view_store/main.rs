@@ -3,5 +3,6 @@
 mod answers;
 mod fixture;
 mod live;
+mod pages;
 mod roles;
 mod runs;

@@ -1,30 +1,20 @@
 //! A question over one view: names checked, layers chosen, rows and freshness from one snapshot, streamed as they come.
 
 mod conditions;
+mod open;
 
-use std::{collections::HashSet, pin::pin, sync::Arc};
+use std::collections::HashSet;
 
-use api::{
-    Code, ServiceError,
-    proto::serving as proto,
-    query::{Layers, Query},
-};
+use api::{ServiceError, page::Place, proto::serving as proto, query::Query};
 use async_stream::try_stream;
 use fhir_core::{column::Column, row::Cell};
 use futures::{Stream, StreamExt as _};
 use proto::query_response::Part;
 use tokio::time::Instant;
-use view_store::{Relation, Select, Snapshot, StoreError};
+use view_store::{Answer, RowKey};
 
-use crate::{
-    catalog::View,
-    errors::store_error,
-    freshness::{AnswerFreshness, Circumstances},
-    raw,
-    shared::Core,
-    statistics::Served,
-    visibility::Wait,
-};
+use self::open::Opened;
+use crate::{errors::store_error, freshness::AnswerFreshness, shared::Core, statistics::Served};
 
 /// Rows a message at most.
 const BATCH_ROWS: usize = 500;
@@ -35,169 +25,122 @@ const BATCH_BYTES: usize = 256 * 1024;
 pub(crate) type Parts =
     std::pin::Pin<Box<dyn Stream<Item = Result<proto::QueryResponse, ServiceError>> + Send>>;
 
-/// How a question will be answered.
-struct Plan {
-    view: Arc<View>,
-    select: Select,
-    on: Circumstances,
-    served: Served,
-}
-
 /// Answers a query. Errors before the header come as the stream's first item.
 pub(crate) fn answer(core: Core, query: Query, deadline: Instant) -> Parts {
     Box::pin(try_stream! {
-        let plan = plan(&core, &query).await?;
-        wait_for_versions(&core, &query, &plan, deadline).await?;
-        let (mut snapshot, plan, freshness, cut) = open(&core, &query, plan).await?;
-        freshness.meets(query.freshness.max_staleness)?;
-        let (columns, rows) = snapshot.select(&plan.select).await.map_err(store_error)?;
-        core.statistics.query(&plan.view.registered.name, plan.served);
+        let Opened { view, served, columns, freshness, mut rows, cut } = open::open(&core, &query, deadline).await?;
+        core.statistics.query(&view.registered.name, served);
         yield header(&columns, &freshness);
 
-        let mut rows = pin!(rows);
-        let mut footer = proto::QueryFooter { truncated: cut, ..Default::default() };
+        let mut counted = Counted::new(&query, served, cut);
         let mut batch = Batch::default();
-        let mut resources = HashSet::new();
         while let Some(row) = rows.next().await {
             let row = row.map_err(store_error)?;
-            footer.row_count += match row.cells.first() {
-                Some(Cell::BigInt(count)) if query.count_only => *count,
-                _ => 1,
-            };
-            match plan.served {
-                _ if query.count_only => {}
-                Served::Raw => {}
-                _ if row.live => footer.speed_rows += 1,
-                _ => footer.batch_rows += 1,
+            if counted.is_full() {
+                counted.more = true;
+                break;
             }
-            resources.extend(row.resource);
             batch.push(&row.cells);
+            counted.row(row);
             if batch.is_full() {
                 yield batch.take();
             }
         }
+        drop(rows);
         if !batch.rows.is_empty() {
             yield batch.take();
         }
-        footer.truncated |= query.limit.is_some_and(|limit| footer.row_count >= limit);
-        footer.truncated |= query.max_resources.is_some_and(|max| usize::try_from(max).is_ok_and(|max| resources.len() >= max));
-        core.statistics.rows(&plan.view.registered.name, footer.row_count);
-        yield proto::QueryResponse { part: Some(Part::Footer(footer)) };
+        core.statistics.rows(&view.registered.name, counted.footer.row_count);
+        yield proto::QueryResponse { part: Some(Part::Footer(counted.footer())) };
     })
 }
 
-/// Checks all names of the query against the view.
-async fn plan(core: &Core, query: &Query) -> Result<Plan, ServiceError> {
-    if query.paged {
-        let message = "page_size and page_token are not served by this release: use limit with an order and a filter on the ordered column";
-        return Err(ServiceError::new(Code::Unimplemented, message));
-    }
-    let view = core.catalog.find(&query.view).await?;
-    for name in &query.columns {
-        view.column("columns", name)?;
-    }
-    let on = core.circumstances(query.freshness.layers);
-    let name = view.registered.name.clone();
-    let (relation, served) = match (view.is_materialized(), on.effective()) {
-        (true, Layers::Merged) => (Relation::Merged(name), Served::Merged),
-        (true, Layers::Batch) => (Relation::Batch(name), Served::Batch),
-        // Its rows are put in when they are there.
-        (false, _) => (
-            Relation::Given {
-                columns: Vec::new(),
-                tuples: Vec::new(),
+/// What the footer says, as rows go by.
+struct Counted<'a> {
+    query: &'a Query,
+    served: Served,
+    footer: proto::QueryFooter,
+    /// Resources whose rows went by, where their number is limited.
+    resources: HashSet<String>,
+    /// Where the last row stands.
+    last: Option<RowKey>,
+    /// There is a row behind the page.
+    more: bool,
+}
+
+impl<'a> Counted<'a> {
+    fn new(query: &'a Query, served: Served, cut: bool) -> Self {
+        Self {
+            query,
+            served,
+            footer: proto::QueryFooter {
+                truncated: cut,
+                ..Default::default()
             },
-            Served::Raw,
-        ),
-    };
-    let select = Select {
-        relation,
-        columns: query.columns.clone(),
-        condition: conditions::condition(query, &view)?,
-        max_resources: query.max_resources,
-        order: conditions::order(query, &view)?,
-        limit: query.limit,
-        count_only: query.count_only,
-    };
-    Ok(Plan {
-        view,
-        select,
-        on,
-        served,
-    })
-}
-
-async fn wait_for_versions(
-    core: &Core,
-    query: &Query,
-    plan: &Plan,
-    deadline: Instant,
-) -> Result<(), ServiceError> {
-    let versions = &query.freshness.at_least;
-    // HAPI's own tables hold every version that HAPI has answered for.
-    if versions.is_empty() || plan.served == Served::Raw {
-        return Ok(());
-    }
-    let merged = core.catalog.views().await.map_err(store_error)?.merged_types();
-    if let Some(unknown) = versions
-        .iter()
-        .find(|version| !merged.contains(&version.resource_type))
-    {
-        let message = format!(
-            "freshness.at_least.resource_type: no materialised view is over {}; there are views over: {}",
-            unknown.resource_type,
-            merged.join(", ")
-        );
-        return Err(ServiceError::new(Code::Invalid, message));
-    }
-    let wait = Wait {
-        store: &core.store,
-        speed: core.speed.clone(),
-        applied: core.applied.subscribe(),
-        layers: plan.on.effective(),
-        since: plan.on.now,
-        deadline,
-    };
-    wait.until_visible(versions).await
-}
-
-/// The snapshot, and how fresh it is; true if rows may have been left out already.
-async fn open(
-    core: &Core,
-    query: &Query,
-    mut plan: Plan,
-) -> Result<(Snapshot, Plan, AnswerFreshness, bool), ServiceError> {
-    if plan.served == Served::Raw {
-        let pushdown = conditions::pushdown(query);
-        let rows = raw::run(core.batch.clone(), &plan.view, pushdown, core.max_raw_bytes).await?;
-        let mut freshness = AnswerFreshness::of_raw(&plan.view, rows.as_of, &plan.on);
-        freshness.evaluation_errors(rows.failed);
-        let columns = plan.view.compiled.columns().to_vec();
-        plan.select.relation = Relation::Given {
-            columns,
-            tuples: rows.tuples,
-        };
-        let snapshot = core.store.snapshot(None).await.map_err(store_error)?;
-        return Ok((snapshot, plan, freshness, rows.truncated));
-    }
-    let name = plan.view.registered.name.clone();
-    let mut snapshot = match core.store.snapshot(Some(&name)).await {
-        Err(error @ StoreError::UnknownView { .. }) => {
-            // Dropped since the cache was filled.
-            core.catalog.clear();
-            return Err(store_error(error));
+            resources: HashSet::new(),
+            last: None,
+            more: false,
         }
-        opened => opened.map_err(store_error)?,
-    };
-    let (known, errors) = snapshot
-        .freshness_of_view(&plan.view.registered.resource_type, &name)
-        .await
-        .map_err(store_error)?;
-    // HAPI's time as of the snapshot, not as of when the question came.
-    plan.on = core.circumstances(query.freshness.layers);
-    let mut freshness = AnswerFreshness::of_tables(&plan.view, &known, &plan.on);
-    freshness.evaluation_errors(errors);
-    Ok((snapshot, plan, freshness, false))
+    }
+
+    /// The page has its rows.
+    fn is_full(&self) -> bool {
+        rows_wanted(self.query)
+            .is_some_and(|wanted| self.query.page.is_some() && self.footer.row_count >= wanted)
+    }
+
+    fn row(&mut self, row: Answer) {
+        let footer = &mut self.footer;
+        footer.row_count += match row.cells.first() {
+            Some(Cell::BigInt(count)) if self.query.count_only => *count,
+            _ => 1,
+        };
+        match self.served {
+            _ if self.query.count_only => {}
+            Served::Raw => {}
+            _ if row.live => footer.speed_rows += 1,
+            _ => footer.batch_rows += 1,
+        }
+        self.resources.extend(row.resource);
+        self.last = row.key;
+    }
+
+    fn footer(self) -> proto::QueryFooter {
+        let Self {
+            query, mut footer, ..
+        } = self;
+        let left = limit_left(query).map(|left| left - footer.row_count);
+        footer.truncated |= left.is_some_and(|left| left <= 0);
+        footer.truncated |= query
+            .max_resources
+            .is_some_and(|max| usize::try_from(max).is_ok_and(|max| self.resources.len() >= max));
+        if let (Some(page), Some(last), true) = (&query.page, self.last, self.more)
+            && left.is_none_or(|left| left > 0)
+        {
+            footer.next_page_token = page.token(Place {
+                order: last.order,
+                id: last.id,
+                row: last.row,
+                left,
+            });
+        }
+        footer
+    }
+}
+
+/// Rows that the question's limit leaves, after the pages before.
+fn limit_left(query: &Query) -> Option<i64> {
+    let after = query.page.as_ref().and_then(|page| page.after.as_ref());
+    match after {
+        Some(place) => place.left,
+        None => query.limit,
+    }
+}
+
+/// Rows that are to be sent at most.
+fn rows_wanted(query: &Query) -> Option<i64> {
+    let size = query.page.as_ref().map(|page| page.size);
+    [size, limit_left(query)].into_iter().flatten().min()
 }
 
 fn header(columns: &[Column], freshness: &AnswerFreshness) -> proto::QueryResponse {

@@ -63,8 +63,19 @@ pub enum SearchError {
 struct Target {
     column: String,
     kind: ColumnKind,
-    collection: bool,
+    holds: Holds,
     compared: Compared,
+}
+
+/// How much of its element a column holds, over all rows of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    /// The element does not repeat.
+    TheOne,
+    /// All of them, in a collection or in rows of their own.
+    All,
+    /// The first, or another one of several.
+    Some,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,10 +227,13 @@ impl Bindings {
                     .iter()
                     .map(|value| binding.matches(value).map_err(|rule| value_error(&rule)));
                 let condition = any(each.collect::<Result<_, _>>()?);
-                Ok(if modifier == "not" {
-                    Condition::Not(Box::new(condition))
-                } else {
-                    condition
+                Ok(match modifier {
+                    "not" if binding.plain().all(|target| target.holds == Holds::TheOne) => {
+                        Condition::Not(Box::new(condition))
+                    }
+                    // A question about the resource: none of its codings is meant.
+                    "not" => Condition::NoRowOfResource(Box::new(condition)),
+                    _ => condition,
                 })
             }
         }
@@ -261,9 +275,9 @@ impl Binding {
         if self.plain().next().is_some() {
             modifiers.push("missing");
         }
-        // Of an element that may repeat, `not` is a question about the resource, which a row cannot answer.
-        let single = |t: &Target| t.compared == Compared::Code { system: None } && !t.collection;
-        if self.targets.len() == 1 && self.plain().all(single) && self.plain().next().is_some() {
+        // Of an element that may repeat, `not` is a question about the resource: it can be answered where rows hold all that there is.
+        let codes = |t: &Target| matches!(t.compared, Compared::Code { .. }) && t.holds != Holds::Some;
+        if self.plain().any(codes) && self.plain().all(|t| matches!(t.compared, Compared::Code { .. })) {
             modifiers.push("not");
         }
         modifiers
@@ -434,10 +448,16 @@ fn target(kind: Kind, element: &str, column: &Column, columns: &[Column]) -> Opt
         }
         _ => return None,
     };
+    let holds = match kind {
+        Kind::Concept if path == column.path.replace(' ', "") => Holds::All,
+        Kind::Concept => Holds::Some,
+        _ if column.collection => Holds::All,
+        _ => Holds::TheOne,
+    };
     Some(Target {
         column: column.name.clone(),
         kind: column.kind,
-        collection: column.collection,
+        holds,
         compared,
     })
 }
@@ -469,7 +489,11 @@ fn tagged(column: &Column) -> Target {
     Target {
         column: column.name.clone(),
         kind: column.kind,
-        collection: column.collection,
+        holds: if column.collection {
+            Holds::All
+        } else {
+            Holds::TheOne
+        },
         compared,
     }
 }

@@ -69,6 +69,7 @@ fn shown(condition: &Condition) -> String {
         Condition::All(all) => list(all, "and"),
         Condition::Any(any) => list(any, "or"),
         Condition::Not(inner) => format!("not {}", shown(inner)),
+        Condition::NoRowOfResource(inner) => format!("no row with {}", shown(inner)),
     }
 }
 
@@ -94,6 +95,11 @@ fn parameters_find_the_columns_of_their_element() {
     assert_eq!(
         ask(&patients(), "gender", "not", &["male"]).as_deref(),
         Ok("not sex Equal male")
+    );
+    assert_eq!(
+        ask(&c, "code", "not", &["urn:a|1"]).as_deref(),
+        Ok("no row with (system Equal urn:a and code Equal 1)"),
+        "a resource with another coding beside it is not meant"
     );
     assert_eq!(
         ask(&patients(), "alive", "", &["true"]).as_deref(),
@@ -202,8 +208,8 @@ fn what_cannot_be_answered_rightly_is_refused_by_name() {
             .contains("it has: missing, not")
     );
     assert!(
-        ask(&c, "code", "not", &["1"]).is_err(),
-        "a row cannot say that a resource has no such coding"
+        ask(&c, "clinical-status", "not", &["active"]).is_err(),
+        "the first coding does not say that a resource has no such coding"
     );
     assert!(
         ask(&c, "patient", "", &["Group/a"])

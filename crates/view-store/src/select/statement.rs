@@ -4,9 +4,15 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 use fhir_core::column::{Column, ColumnKind};
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments as _, AssertSqlSafe, PgConnection};
 
-use super::{Condition, Operator, Select};
-use crate::{StoreError, numeric, tables};
+use super::row::Layout;
+use super::{Condition, Operator, OrderBy, Relation, RowKey, Select};
+use crate::driver::sqlstate;
+use crate::error::during;
+use crate::tables::{self, Table};
+use crate::{StoreError, numeric};
 
 /// A parameter.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +31,27 @@ pub(super) struct ValueCheck {
     pub(super) values: Vec<String>,
 }
 
+impl ValueCheck {
+    /// Whether PostgreSQL reads the values as the column's type.
+    pub(super) async fn run(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        let sql = format!("SELECT ($1::text[])::{}[] IS NULL", self.sql_type);
+        let checked = sqlx::query(AssertSqlSafe(sql))
+            .bind(&self.values)
+            .execute(connection)
+            .await;
+        match checked {
+            Ok(_) => Ok(()),
+            Err(error) if sqlstate(&error).is_some_and(|code| code.starts_with("22")) => {
+                Err(StoreError::InvalidSelect(format!(
+                    "a value for column {} is not a valid {}",
+                    self.column, self.sql_type
+                )))
+            }
+            Err(error) => Err(during("checking a condition's values")(error)),
+        }
+    }
+}
+
 /// What rows are selected from.
 pub(super) struct Source {
     /// Qualified names, and whether the rows are live.
@@ -41,11 +68,20 @@ impl Source {
         }
     }
 
-    pub(super) fn two(base: &str, other: &str, other_is_live: bool, what: &str) -> Self {
-        Self {
-            parts: vec![(base.into(), false), (other.into(), other_is_live)],
-            what: what.into(),
-        }
+    /// The two tables of a view; `None` for rows of the caller.
+    pub(super) fn of(relation: &Relation) -> Option<Self> {
+        let (name, other) = match relation {
+            Relation::Merged(name) => (name, Table::Live),
+            Relation::Batch(name) => (name, Table::Shadowed),
+            Relation::Given { .. } => return None,
+        };
+        Some(Self {
+            parts: vec![
+                (Table::Base.of(name), false),
+                (other.of(name), other == Table::Live),
+            ],
+            what: format!("view {name}"),
+        })
     }
 }
 
@@ -53,16 +89,16 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Statement {
     pub(super) sql: String,
-    pub(super) arguments: Vec<Argument>,
+    arguments: Vec<Argument>,
     pub(super) checks: Vec<ValueCheck>,
-    /// Of the answer.
-    pub(super) columns: Vec<Column>,
-    /// The layer follows the columns.
-    pub(super) with_layer: bool,
+    /// What stands where in its rows.
+    pub(super) layout: Layout,
 }
 
 struct Builder<'a> {
     columns: &'a [Column],
+    /// All rows, as SQL.
+    rows: String,
     what: &'a str,
     arguments: Vec<Argument>,
     checks: Vec<ValueCheck>,
@@ -72,6 +108,7 @@ impl Statement {
     pub(super) fn build(select: &Select, columns: &[Column], source: &Source) -> Result<Self, StoreError> {
         let mut builder = Builder {
             columns,
+            rows: rows_of(source, columns),
             what: &source.what,
             arguments: Vec::new(),
             checks: Vec::new(),
@@ -85,13 +122,21 @@ impl Statement {
                 .map(|name| builder.column(name).cloned())
                 .collect::<Result<_, _>>()?
         };
-        let condition = match &select.condition {
-            Some(condition) => format!(" WHERE {}", builder.condition(condition)?),
-            None => String::new(),
+        let mut conditions = Vec::new();
+        if let Some(condition) = &select.condition {
+            conditions.push(builder.condition(condition)?);
+        }
+        if let Some(after) = &select.after {
+            conditions.push(builder.behind(&select.order, after)?);
+        }
+        let condition = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", conditions.join(" AND "))
         };
         let mut with = format!(
-            "WITH picked AS NOT MATERIALIZED ({}{condition})",
-            rows_of(source, columns)
+            "WITH picked AS NOT MATERIALIZED (SELECT * FROM ({}) source{condition})",
+            builder.rows
         );
         let mut from = "picked".to_owned();
         if let Some(max) = select.max_resources {
@@ -107,22 +152,65 @@ impl Statement {
             None => String::new(),
         };
         if select.count_only {
-            let sql = format!("{with} SELECT count(*) FROM (SELECT FROM {from}{limit}) counted");
-            return Ok(builder.finish(sql, vec![count_column()], false));
+            let sql =
+                format!("{with} SELECT count(*), false AS _live FROM (SELECT FROM {from}{limit}) counted");
+            return Ok(builder.finish(sql, Layout::of_columns(vec![count_column()])));
         }
         let order = builder.order(select)?;
         let list = wanted.iter().fold(String::new(), |mut list, column| {
             let _ = write!(list, "{}, ", tables::quoted(&column.name));
             list
         });
-        // Whoever limits the resources wants to know whether the limit was met.
-        let resource = if select.max_resources.is_some() {
-            ", _rid"
-        } else {
-            ""
+        let layout = Layout {
+            // Whoever limits the resources wants to know whether the limit was met.
+            with_resource: select.max_resources.is_some(),
+            key_columns: select.with_keys.then_some(select.order.len()),
+            ..Layout::of_columns(wanted)
         };
-        let sql = format!("{with} SELECT {list}_live{resource} FROM {from}{order}{limit}");
-        Ok(builder.finish(sql, wanted, true))
+        let mut places = String::new();
+        if layout.with_resource {
+            places.push_str(", _rid");
+        }
+        if select.with_keys {
+            places.push_str(", _rid, _row");
+            for (number, by) in select.order.iter().enumerate() {
+                let _ = write!(places, ", {}::text AS _key{number}", tables::quoted(&by.column));
+            }
+        }
+        let sql = format!("{with} SELECT {list}_live{places} FROM {from}{order}{limit}");
+        Ok(builder.finish(sql, layout))
+    }
+
+    /// The SQL with the view's freshness beside each row: one statement, so one snapshot (law 3). A row comes in any case, unless the view is not of this
+    /// definition any more. Two more parameters: the view's name and the definition's hash.
+    pub(super) fn with_freshness(&mut self, name: &str, hash: &str) {
+        self.arguments.push(Argument::Text(name.to_owned()));
+        self.arguments.push(Argument::Text(hash.to_owned()));
+        let (name, hash) = (self.arguments.len() - 1, self.arguments.len());
+        // OFFSET 0: it is made once, not for each row.
+        self.sql = format!(
+            "SELECT r.*, k._known FROM (SELECT timestamptz_send(coalesce(t.published_as_of, '-infinity')) || \
+             timestamptz_send(coalesce(t.speed_as_of, '-infinity')) || \
+             int8send((SELECT count(*) FROM sqlonfhir_meta.error WHERE view = ${name})) AS _known \
+             FROM sqlonfhir_meta.view v LEFT JOIN sqlonfhir_meta.resource_type t ON t.type = v.resource_type \
+             WHERE v.name = ${name} AND v.hash = ${hash} AND v.state IN ('active', 'stale') OFFSET 0) k LEFT JOIN ({}) r ON true",
+            self.sql
+        );
+    }
+
+    /// The values, to be bound.
+    pub(super) fn arguments(&self) -> Result<PgArguments, StoreError> {
+        let mut arguments = PgArguments::default();
+        for argument in &self.arguments {
+            match argument {
+                Argument::Text(value) => arguments.add(value),
+                Argument::Texts(values) => arguments.add(values),
+                Argument::Number(value) => arguments.add(value),
+                Argument::Time(value) => arguments.add(value),
+            }
+            .map_err(|_| StoreError::InvalidSelect("a value is too long".into()))?;
+        }
+        Ok(arguments)
     }
 }
 
@@ -134,7 +222,7 @@ fn rows_of(source: &Source, columns: &[Column]) -> String {
         .iter()
         .map(|(table, live)| format!("SELECT {list}, {live} AS _live FROM {table}"))
         .collect();
-    format!("SELECT * FROM ({}) source", parts.join(" UNION ALL "))
+    parts.join(" UNION ALL ")
 }
 
 fn count_column() -> Column {
@@ -142,13 +230,12 @@ fn count_column() -> Column {
 }
 
 impl Builder<'_> {
-    fn finish(self, sql: String, columns: Vec<Column>, with_layer: bool) -> Statement {
+    fn finish(self, sql: String, layout: Layout) -> Statement {
         Statement {
             sql,
             arguments: self.arguments,
             checks: self.checks,
-            columns,
-            with_layer,
+            layout,
         }
     }
 
@@ -181,11 +268,39 @@ impl Builder<'_> {
         if keys.is_empty() && select.max_resources.is_some() {
             keys.push("_updated DESC".into());
         }
-        if keys.is_empty() && select.limit.is_none() {
+        if keys.is_empty() && select.limit.is_none() && !select.with_keys {
             return Ok(String::new());
         }
         keys.push("_rid, _row".into());
         Ok(format!(" ORDER BY {}", keys.join(", ")))
+    }
+
+    /// Rows behind a place in the order: by the last key that differs, nulls last either way.
+    fn behind(&mut self, order: &[OrderBy], after: &RowKey) -> Result<String, StoreError> {
+        if order.len() != after.order.len() || after.order.iter().flatten().any(|value| value.contains('\0'))
+        {
+            return Err(StoreError::InvalidSelect(
+                "the place is not one of this order".into(),
+            ));
+        }
+        let id = self.argument(Argument::Text(after.id.clone()));
+        let row = self.argument(Argument::Number(after.row.into()));
+        let mut behind = format!("(_rid, _row) > ({id}, {row})");
+        for (by, value) in order.iter().zip(&after.order).rev() {
+            let column = self.column(&by.column)?.clone();
+            let name = tables::quoted(&column.name);
+            behind = match value {
+                None => format!("({name} IS NULL AND {behind})"),
+                Some(value) => {
+                    self.check_later(&column, std::slice::from_ref(value));
+                    let value = self.argument(Argument::Text(value.clone()));
+                    let value = format!("{value}::text::{}", comparison_type(column.kind));
+                    let later = if by.descending { "<" } else { ">" };
+                    format!("({name} {later} {value} OR {name} IS NULL OR ({name} = {value} AND {behind}))")
+                }
+            };
+        }
+        Ok(behind)
     }
 
     fn condition(&mut self, condition: &Condition) -> Result<String, StoreError> {
@@ -208,6 +323,14 @@ impl Builder<'_> {
             Condition::All(conditions) => self.joined(conditions, " AND ", "true")?,
             Condition::Any(conditions) => self.joined(conditions, " OR ", "false")?,
             Condition::Not(condition) => format!("({}) IS NOT TRUE", self.condition(condition)?),
+            Condition::NoRowOfResource(condition) => {
+                // Names within are those of the other row.
+                let condition = self.condition(condition)?;
+                format!(
+                    "NOT EXISTS (SELECT FROM ({}) other WHERE other._rid = source._rid AND ({condition}))",
+                    self.rows
+                )
+            }
         })
     }
 
@@ -329,15 +452,11 @@ mod tests {
             column("codes", ColumnKind::Text, true),
         ];
         let select = Select {
-            relation: Relation::Merged("v".into()),
-            columns: vec![],
             condition: Some(condition),
-            max_resources: None,
-            order: vec![],
-            limit: None,
-            count_only: false,
+            ..Select::all(Relation::Merged("v".into()))
         };
-        Statement::build(&select, &columns, &Source::two("b", "l", true, "view v"))
+        let source = Source::of(&select.relation).expect("tables");
+        Statement::build(&select, &columns, &source)
     }
 
     fn compare(column: &str, operator: Operator, values: &[&str]) -> Condition {

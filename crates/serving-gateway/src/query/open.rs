@@ -1,0 +1,201 @@
+//! From a question to its rows: names checked, layers chosen, versions waited for, rows and freshness of one snapshot.
+
+use std::sync::Arc;
+
+use api::{
+    Code, ServiceError,
+    query::{Layers, Query},
+};
+use fhir_core::column::Column;
+use futures::stream::BoxStream;
+use tokio::time::Instant;
+use view_store::{Answer, Asked, Relation, RowKey, Select, StoreError};
+
+use super::{conditions, rows_wanted};
+use crate::{
+    catalog::View, errors::store_error, freshness::AnswerFreshness, raw, shared::Core, statistics::Served,
+    visibility::Wait,
+};
+
+/// How often a view may change while it is asked before that is the answer.
+const TRIES: usize = 4;
+
+/// An answer that has begun.
+pub(super) struct Opened {
+    pub(super) view: Arc<View>,
+    pub(super) served: Served,
+    pub(super) columns: Vec<Column>,
+    pub(super) freshness: AnswerFreshness,
+    pub(super) rows: BoxStream<'static, Result<Answer, StoreError>>,
+    /// Rows may have been left out already.
+    pub(super) cut: bool,
+}
+
+/// Waits for what must be visible, and asks; an answer that would be staler than is allowed is none.
+pub(super) async fn open(core: &Core, query: &Query, deadline: Instant) -> Result<Opened, ServiceError> {
+    let mut tries = 1;
+    loop {
+        let view = core.catalog.find(&query.view).await?;
+        let served = served(core, query, &view);
+        let select = select(query, &view, served)?;
+        if tries == 1 {
+            wait_for_versions(core, query, served, deadline).await?;
+        }
+        let opened = if served == Served::Raw {
+            raw(core, query, view, select).await?
+        } else {
+            match tables(core, query, view, select, served).await {
+                // The registry has moved since it was read.
+                Err(StoreError::ViewsChanged { .. }) if tries < TRIES => {
+                    core.catalog.reload().await.map_err(store_error)?;
+                    tries += 1;
+                    continue;
+                }
+                opened => opened.map_err(store_error)?,
+            }
+        };
+        opened.freshness.meets(query.freshness.max_staleness)?;
+        return Ok(opened);
+    }
+}
+
+fn served(core: &Core, query: &Query, view: &View) -> Served {
+    match (
+        view.is_materialized(),
+        core.circumstances(query.freshness.layers).effective(),
+    ) {
+        (true, Layers::Merged) => Served::Merged,
+        (true, Layers::Batch) => Served::Batch,
+        (false, _) => Served::Raw,
+    }
+}
+
+/// Checks all names of the query against the view.
+fn select(query: &Query, view: &View, served: Served) -> Result<Select, ServiceError> {
+    for name in &query.columns {
+        view.column("columns", name)?;
+    }
+    let name = view.registered.name.clone();
+    let relation = match served {
+        Served::Merged => Relation::Merged(name),
+        Served::Batch => Relation::Batch(name),
+        // Its rows are put in when they are there.
+        Served::Raw => Relation::Given {
+            columns: Vec::new(),
+            tuples: Vec::new(),
+        },
+    };
+    let page = query.page.as_ref();
+    Ok(Select {
+        columns: query.columns.clone(),
+        condition: conditions::condition(query, view)?,
+        max_resources: query.max_resources,
+        order: conditions::order(query, view)?,
+        // Of a page one more: whether there is another one.
+        limit: rows_wanted(query).map(|rows| rows.saturating_add(i64::from(page.is_some()))),
+        after: page.and_then(|page| page.after.as_ref()).map(|place| RowKey {
+            order: place.order.clone(),
+            id: place.id.clone(),
+            row: place.row,
+        }),
+        with_keys: page.is_some(),
+        count_only: query.count_only,
+        ..Select::all(relation)
+    })
+}
+
+async fn wait_for_versions(
+    core: &Core,
+    query: &Query,
+    served: Served,
+    deadline: Instant,
+) -> Result<(), ServiceError> {
+    let versions = &query.freshness.at_least;
+    // HAPI's own tables hold every version that HAPI has answered for.
+    if versions.is_empty() || served == Served::Raw {
+        return Ok(());
+    }
+    let merged = core.catalog.views().await.map_err(store_error)?.merged_types();
+    if let Some(unknown) = versions
+        .iter()
+        .find(|version| !merged.contains(&version.resource_type))
+    {
+        let message = format!(
+            "freshness.at_least.resource_type: no materialised view is over {}; there are views over: {}",
+            unknown.resource_type,
+            merged.join(", ")
+        );
+        return Err(ServiceError::new(Code::Invalid, message));
+    }
+    let on = core.circumstances(query.freshness.layers);
+    let wait = Wait {
+        store: &core.store,
+        speed: core.speed.clone(),
+        applied: core.applied.subscribe(),
+        layers: on.effective(),
+        since: on.now,
+        deadline,
+    };
+    wait.until_visible(versions).await
+}
+
+/// From the view's tables.
+async fn tables(
+    core: &Core,
+    query: &Query,
+    view: Arc<View>,
+    select: Select,
+    served: Served,
+) -> Result<Opened, StoreError> {
+    let asked = core
+        .store
+        .ask(&view.registered, view.compiled.columns(), &select)
+        .await?;
+    let Asked {
+        columns,
+        freshness: known,
+        errors,
+        rows,
+    } = asked;
+    // HAPI's time as of the snapshot, not as of when the question came.
+    let on = core.circumstances(query.freshness.layers);
+    let mut freshness = AnswerFreshness::of_tables(&view, &known, &on);
+    freshness.evaluation_errors(errors);
+    Ok(Opened {
+        view,
+        served,
+        columns,
+        freshness,
+        rows,
+        cut: false,
+    })
+}
+
+/// From HAPI's own tables, by the batch layer.
+async fn raw(
+    core: &Core,
+    query: &Query,
+    view: Arc<View>,
+    mut select: Select,
+) -> Result<Opened, ServiceError> {
+    let pushdown = conditions::pushdown(query);
+    let given = raw::run(core.batch.clone(), &view, pushdown, core.max_raw_bytes).await?;
+    let on = core.circumstances(query.freshness.layers);
+    let mut freshness = AnswerFreshness::of_raw(&view, given.as_of, &on);
+    freshness.evaluation_errors(given.failed);
+    let columns = view.compiled.columns().to_vec();
+    select.relation = Relation::Given {
+        columns,
+        tuples: given.tuples,
+    };
+    let snapshot = core.store.snapshot(None).await.map_err(store_error)?;
+    let (columns, rows) = snapshot.into_select(&select).await.map_err(store_error)?;
+    Ok(Opened {
+        view,
+        served: Served::Raw,
+        columns,
+        freshness,
+        rows,
+        cut: given.truncated,
+    })
+}

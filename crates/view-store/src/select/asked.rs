@@ -1,0 +1,138 @@
+//! A question over a view's tables as one statement: its rows and their freshness are of one snapshot without a transaction around them, and come in one
+//! round trip.
+//!
+//! PostgreSQL locks the tables of a statement before it takes the snapshot that it runs in, so a table that is replaced or dropped meanwhile is
+//! seen as it is then, or not at all.
+
+use std::pin::Pin;
+
+use async_stream::try_stream;
+use fhir_core::column::Column;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt as _};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{AssertSqlSafe, Postgres};
+
+use super::row::Layout;
+use super::statement::{Source, Statement};
+use super::{Answer, Select};
+use crate::driver::{is_connection_lost, sqlstate};
+use crate::error::during;
+use crate::{RegisteredView, StoreError, TypeFreshness, ViewStore};
+
+/// A pool's connections may all have been lost with the server: so often another one is tried.
+const TRIES: usize = 4;
+
+/// A view's tables are not what a statement takes them for: undefined table, undefined column, a plan whose result has changed.
+const CHANGED: [&str; 3] = ["42P01", "42703", "0A000"];
+
+/// What came of a question over one view.
+pub struct Asked {
+    /// Columns of the rows.
+    pub columns: Vec<Column>,
+    /// Of the view's type, in the rows' snapshot.
+    pub freshness: TypeFreshness,
+    /// Resources that could not be evaluated for the view.
+    pub errors: i64,
+    /// The rows as they come. Dropped before its end, it ends the query too.
+    pub rows: BoxStream<'static, Result<Answer, StoreError>>,
+}
+
+type Rows = Pin<Box<dyn Stream<Item = Result<PgRow, sqlx::Error>> + Send>>;
+
+/// A connection that is closed unless the statement that it is lent for has come to its end.
+struct Lent {
+    connection: PoolConnection<Postgres>,
+    ended: bool,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+impl ViewStore {
+    /// Asks a materialised view, whose columns are those of its registered definition. [`StoreError::ViewsChanged`]: it is not of this definition any more.
+    pub async fn ask(
+        &self,
+        view: &RegisteredView,
+        columns: &[Column],
+        select: &Select,
+    ) -> Result<Asked, StoreError> {
+        let source = Source::of(&select.relation)
+            .ok_or_else(|| StoreError::InvalidSelect("rows of the caller are asked in a snapshot".into()))?;
+        let mut statement = Statement::build(select, columns, &source)?;
+        statement.with_freshness(&view.name, &view.hash);
+        let changed = || StoreError::ViewsChanged {
+            resource_type: view.resource_type.clone(),
+        };
+        // A prepared statement must not outlive its columns' types: it carries the definition's hash.
+        let sql = format!("/* {} */ {}", view.hash, statement.sql);
+        let mut tries = 1;
+        let (first, rows) = loop {
+            let mut rows = self.run(&statement, sql.clone(), statement.arguments()?).await?;
+            match rows.next().await {
+                Some(Ok(first)) => break (first, rows),
+                None => return Err(changed()),
+                Some(Err(error)) if is_connection_lost(&error) && tries < TRIES => tries += 1,
+                Some(Err(error)) if sqlstate(&error).is_some_and(|code| CHANGED.contains(&code.as_str())) => {
+                    return Err(changed());
+                }
+                Some(Err(error)) => return Err(during("reading rows")(error)),
+            }
+        };
+        let layout = statement.layout;
+        let (freshness, errors) = layout.known(&first)?;
+        Ok(Asked {
+            columns: layout.columns.clone(),
+            freshness,
+            errors,
+            rows: answers(first, rows, layout),
+        })
+    }
+
+    /// The statement's rows, over a connection of their own.
+    async fn run(
+        &self,
+        statement: &Statement,
+        sql: String,
+        arguments: PgArguments,
+    ) -> Result<Rows, StoreError> {
+        let connection = self.pool.acquire().await.map_err(during("connecting"))?;
+        let mut lent = Lent {
+            connection,
+            ended: false,
+        };
+        for check in &statement.checks {
+            check.run(&mut lent.connection).await?;
+        }
+        Ok(Box::pin(try_stream! {
+            let mut lent = lent;
+            let mut rows = sqlx::query_with(AssertSqlSafe(sql), arguments)
+                .persistent(true)
+                .fetch(&mut *lent.connection);
+            while let Some(row) = rows.next().await {
+                yield row?;
+            }
+            drop(rows);
+            lent.ended = true;
+        }))
+    }
+}
+
+fn answers(first: PgRow, rows: Rows, layout: Layout) -> BoxStream<'static, Result<Answer, StoreError>> {
+    stream::once(async { Ok(first) })
+        .chain(rows)
+        .filter_map(move |row| {
+            let answer = match row {
+                Ok(row) => layout.read(&row).transpose(),
+                Err(error) => Some(Err(during("reading rows")(error))),
+            };
+            std::future::ready(answer)
+        })
+        .boxed()
+}
