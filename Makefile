@@ -1,6 +1,6 @@
 # The commands of this project; those that build, test or check install what they need first. What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test faults lint fmt bench-core bench-batch bench-speed conformance oracle fuzz types
+.PHONY: help demo up down test faults lint fmt bench-core bench-batch bench-speed bench-serving conformance oracle fuzz types
 
 # Folder of .ndjson.gz to load in place of generated patients.
 DATA ?=
@@ -52,6 +52,12 @@ bench-speed: ## the webhook beside redis-benchmark: LOAD_SECONDS=, CONNECTIONS=,
 	cargo build --locked --release --package batch-refresher --package speed-ingestor
 	cargo bench --locked --package bench --bench speed -- $(if $(LOAD_SECONDS),--seconds $(LOAD_SECONDS)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
 		$(if $(BYTES),--bytes $(BYTES)) $(if $(FSYNC),--fsync $(FSYNC))
+
+bench-serving: ## the gateway beside bare connections: PATIENTS=, OBSERVATIONS=, LIVE=, LOAD_SECONDS=
+	@scripts/setup.sh run
+	cargo build --locked --release --workspace --bins
+	cargo bench --locked --package bench --bench serving -- $(if $(PATIENTS),--patients $(PATIENTS)) $(if $(OBSERVATIONS),--observations $(OBSERVATIONS)) \
+		$(if $(LIVE),--live $(LIVE)) $(if $(LOAD_SECONDS),--seconds $(LOAD_SECONDS))
 
 conformance: ## a SQL on FHIR suite, as in github.com/FHIR/sql-on-fhir.js: SUITE=<folder>
 	@scripts/setup.sh build
