@@ -8,6 +8,8 @@ use daemon::{
 };
 use serde::Deserialize;
 
+use crate::http::HttpConfig;
+
 /// All settings of the gateway.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +24,8 @@ pub struct Config {
     pub services: Services,
     /// Questions.
     pub query: QueryLimits,
+    /// HTTP.
+    pub http: HttpConfig,
     /// When an answer says that a layer is behind.
     pub degradation: DegradationBounds,
 }
@@ -114,6 +118,7 @@ impl DaemonConfig for Config {
             view_store::is_postgres_url(self.views.url.expose()),
             "views.url: must be of the form postgres://user:password@host:port/database",
         );
+        self.http.check(&mut demands);
         demands.result()
     }
 

@@ -1,6 +1,7 @@
 //! The daemon's own work: from its configuration to its tasks.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -10,8 +11,11 @@ use api::{
     batch::batch_service_client::BatchServiceClient,
     proto::serving::serving_service_server::{SERVICE_NAME, ServingServiceServer},
 };
-use daemon::{ConfigError, Context, Shutdown, config::span, grpc::channel};
-use tokio::sync::watch;
+use daemon::{ConfigError, Context, Shutdown, announce::Announcement, config::span, grpc::channel};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 use tonic::{codec::CompressionEncoding, service::Routes};
 use view_store::{StoreError, StoreSettings, ViewStore};
 
@@ -19,6 +23,7 @@ use crate::{
     catalog::Catalog,
     config::{Config, Views},
     hapi_clock::HapiClock,
+    http::{self, Http, HttpConfig, HttpMetrics},
     layer_health::LayerHealth,
     merge::{Follower, speed_client},
     metrics::ServingMetrics,
@@ -39,6 +44,14 @@ pub enum GatewayError {
     /// A URL cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The address of HTTP cannot be bound.
+    #[error("http.listen {listen} cannot be bound: {reason}")]
+    Bind {
+        /// As configured.
+        listen: SocketAddr,
+        /// Why.
+        reason: std::io::Error,
+    },
     /// The addresses that were bound cannot be announced.
     #[error("the addresses that were bound cannot be announced: {0}")]
     Announce(#[from] std::io::Error),
@@ -55,8 +68,10 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         grpc,
         announcement,
     } = context;
+    let listener = bind(&config.http, &announcement).await?;
     announcement.publish()?;
     let ready = readiness.latch("the views' database");
+    let http_metrics = HttpMetrics::register(&metrics);
     let metrics = ServingMetrics::register(&metrics);
     let batch = BatchServiceClient::new(channel("services.batch", &config.services.batch)?)
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -74,6 +89,18 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let routes = Routes::new(service);
     shutdown.spawn_essential("grpc", grpc.serve(SERVICE_NAME, routes, shutdown.clone()));
+    let http = Http {
+        core: core.clone(),
+        shutdown: shutdown.clone(),
+        limits: config.query.clone(),
+        metrics: http_metrics,
+        started: clock.now(),
+        memory: Arc::new(Semaphore::new(
+            config.http.max_body_memory_bytes / http::UNIT_BYTES,
+        )),
+        config: config.http.clone(),
+    };
+    shutdown.spawn_essential("http", http::serve(listener, http));
 
     let Some(store) = reach(&config.views, config.views.max_connections, &shutdown).await? else {
         return Ok(());
@@ -118,6 +145,15 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         tracing::info!("the speed layer is switched off: nothing live is merged or shown");
     }
     Ok(())
+}
+
+/// Binds the socket of HTTP, and tells where.
+async fn bind(config: &HttpConfig, announcement: &Announcement) -> Result<TcpListener, GatewayError> {
+    let listen = config.listen;
+    let cannot_bind = |reason| GatewayError::Bind { listen, reason };
+    let listener = TcpListener::bind(listen).await.map_err(cannot_bind)?;
+    announcement.bound("http", listener.local_addr().map_err(cannot_bind)?);
+    Ok(listener)
 }
 
 /// The views' database, once it is reached and migrated; `None` at a stop.
