@@ -29,6 +29,7 @@ install_debian_packages() {
     has mvn || missing="$missing maven"
     has cc || missing="$missing build-essential"
     has pkg-config || missing="$missing pkg-config"
+    has curl || missing="$missing curl"
     has git || missing="$missing git"
     # The protocol's model, which the property test plays beside the real parts, and what comes from PyPI.
     has python3 || missing="$missing python3"

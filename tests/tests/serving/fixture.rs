@@ -90,6 +90,8 @@ pub(crate) struct Gateway {
     pub(crate) client: ServingServiceClient<Channel>,
     pub(crate) shutdown: Shutdown,
     pub(crate) metrics: Metrics,
+    /// Base URL of its HTTP.
+    pub(crate) http: String,
 }
 
 /// One PostgreSQL for all tests that do not harm it: a database for each.
@@ -106,7 +108,7 @@ pub(crate) struct Fixture {
     pub(crate) batch: FakeBatch,
     pub(crate) gateway: Gateway,
     /// Where the fakes are.
-    services: (String, String),
+    pub(crate) services: (String, String),
 }
 
 /// A PostgreSQL on which the gateway has its least rights.
@@ -343,7 +345,9 @@ async fn gateway(
     (config.services.speed, config.services.batch) = services.clone();
     config.views.max_connections = 8;
     config.views.merge_connections = 2;
+    config.http.listen = "127.0.0.1:0".parse()?;
     settings(&mut config);
+    let announced = tempfile::NamedTempFile::new()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (shutdown, metrics, readiness) = (Shutdown::new(), Metrics::new(), Readiness::default());
@@ -358,13 +362,16 @@ async fn gateway(
             reflection: true,
             readiness,
         },
-        announcement: Announcement::new(None),
+        announcement: Announcement::new(Some(announced.path())),
     }))
     .await?;
+    let bound: serde_json::Value = serde_json::from_slice(&std::fs::read(announced.path())?)?;
+    let http = bound["http"].as_str().context("HTTP is announced")?;
     let client = ServingServiceClient::connect(format!("http://{address}")).await?;
     Ok(Gateway {
         client,
         shutdown,
         metrics,
+        http: format!("http://{http}"),
     })
 }

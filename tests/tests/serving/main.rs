@@ -3,5 +3,6 @@
 mod demands;
 mod fakes;
 mod fixture;
+mod http;
 mod layers;
 mod questions;

@@ -66,7 +66,8 @@ pub(super) fn body(http: &Http, rows: RowBatches, encoder: Encoder) -> Body {
             None => Some((Err(io::Error::other("the answer was broken off")), None)),
         }
     });
-    Body::from_stream(parts)
+    // The compression asks once more at the end.
+    Body::from_stream(parts.fuse())
 }
 
 /// Ends a while after a stop was asked for.

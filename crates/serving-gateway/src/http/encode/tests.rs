@@ -17,6 +17,7 @@ fn row(kinds: Vec<Option<Kind>>) -> Row {
     Row { values }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "values of a row may be null")]
 fn text(text: &str) -> Option<Kind> {
     Some(Kind::Text(text.into()))
 }
