@@ -150,10 +150,11 @@ const TYPED: &str = r#"{"resourceType": "ViewDefinition", "id": "typed-view", "u
         {"name": "codings", "path": "code.coding.count()", "type": "integer"},
         {"name": "updated", "path": "meta.lastUpdated", "type": "instant"}]}]}"#;
 
-/// Its rows do not say whose they are, and hold an array.
+/// Its rows do not say whose they are but for a text that merely looks like it, and hold an array.
 const LISTS: &str = r#"{"resourceType": "ViewDefinition", "url": "http://example.org/ViewDefinition/lists", "name": "code_lists", "status": "active",
     "resource": "Condition", "select": [{"column": [
         {"name": "id", "path": "getResourceKey()"},
+        {"name": "about", "path": "subject.reference.substring(0)", "tag": [{"name": "search-param", "value": "patient"}]},
         {"name": "codes", "path": "code.coding.code", "collection": true, "type": "code"}]}]}"#;
 
 /// It is registered, and not materialised.

@@ -49,8 +49,14 @@ async fn rows_of_patients_are_found_also_where_the_view_does_not_say_whose_they_
     let lists = "/$sql-run?subjectReference=ViewDefinition/code-lists";
     let all = get(&fixture, lists).await?;
     assert_eq!(all.header("x-researchflow-source"), "materialized");
-    assert_eq!(all.rows()[1], json!({"id": "c-2", "codes": ["200", "201"]}));
-    assert_eq!(all.rows()[2], json!({"id": "c-3", "codes": []}));
+    assert_eq!(
+        all.rows()[1],
+        json!({"id": "c-2", "about": "Patient/p-1", "codes": ["200", "201"]})
+    );
+    assert_eq!(
+        all.rows()[2],
+        json!({"id": "c-3", "about": "Patient/p-2", "codes": []})
+    );
     for (patients, ids) in [
         ("&patient=Patient/p-1", vec!["c-1", "c-2"]),
         ("&patient=p-2", vec!["c-3"]),

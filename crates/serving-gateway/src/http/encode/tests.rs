@@ -92,6 +92,21 @@ fn csv_quotes_what_it_must_and_tells_null_from_empty() {
     let out = written(Format::Csv, Representation::Raw, &columns, &rows);
     let expected = "t,d,b,at,yes\r\n\"a \"\"b\"\", c\nd\",1.50,9007199254740993,2026-01-31T10:00:00.500600Z,true\r\n\"\",,,,\r\n,,,,\r\n";
     assert_eq!(out, expected);
+    for (plain, quoted) in [
+        ("a,b", "\"a,b\""),
+        ("a\nb", "\"a\nb\""),
+        ("a\rb", "\"a\rb\""),
+        ("\"", "\"\"\"\""),
+        (" a ", " a "),
+    ] {
+        let out = written(
+            Format::Csv,
+            Representation::Raw,
+            &[column("t", "text")],
+            &[row(vec![text(plain)])],
+        );
+        assert_eq!(out, format!("t\r\n{quoted}\r\n"));
+    }
     // An empty line would be no row for many.
     let alone = written(
         Format::Csv,
