@@ -12,6 +12,7 @@ mod field;
 pub mod query;
 pub mod serving;
 pub mod speed;
+pub mod sql;
 pub mod time;
 pub mod values_json;
 

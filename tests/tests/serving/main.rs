@@ -3,5 +3,8 @@
 mod demands;
 mod fakes;
 mod fixture;
+mod hostile_sql;
+mod hostile_texts;
 mod layers;
 mod questions;
+mod sql;
