@@ -13,6 +13,7 @@ pub mod outcome;
 pub mod query;
 pub mod serving;
 pub mod speed;
+pub mod sql;
 pub mod sql_run;
 pub mod time;
 pub mod values_json;

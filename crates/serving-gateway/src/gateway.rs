@@ -17,7 +17,10 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 use tonic::{codec::CompressionEncoding, service::Routes};
-use view_store::{StoreError, StoreSettings, ViewStore};
+use view_store::{
+    StoreError, StoreSettings, ViewStore,
+    sql::{SqlReader, SqlSettings},
+};
 
 use crate::{
     catalog::Catalog,
@@ -29,6 +32,7 @@ use crate::{
     metrics::ServingMetrics,
     service::Serving,
     shared::Core,
+    sql::Sql,
     statistics::Statistics,
 };
 
@@ -76,6 +80,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     let batch = BatchServiceClient::new(channel("services.batch", &config.services.batch)?)
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let speed = speed_client(channel("services.speed", &config.services.speed)?);
+    let sql = sql(&config)?;
     let core = Arc::new(OnceLock::new());
     let serving = Serving::new(
         core.clone(),
@@ -121,6 +126,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         use_speed_layer: config.use_speed_layer,
         bounds: config.degradation,
         max_raw_bytes: config.query.max_raw_bytes,
+        sql,
     };
     let _set_once = core.set(this.clone());
     shutdown.spawn(this.catalog.clone().keep(ready, shutdown.clone()));
@@ -193,6 +199,25 @@ async fn reach(
             Some(Err(error)) => return Err(error),
         }
     }
+}
+
+/// The way of statements to the views' database, unless it is switched off. It connects when the first one comes.
+fn sql(config: &Config) -> Result<Option<Sql>, StoreError> {
+    let limits = config.sql.clone();
+    if !limits.enabled {
+        return Ok(None);
+    }
+    // A login for views may do more than read.
+    let set_role = limits.url.expose().is_empty();
+    let url = if set_role { &config.views.url } else { &limits.url };
+    let reader = SqlReader::new(SqlSettings {
+        url: url.expose().to_owned(),
+        set_role,
+        max_connections: limits.max_connections,
+        timeout: limits.timeout_seconds,
+        max_bytes: limits.max_bytes,
+    })?;
+    Ok(Some(Sql { reader, limits }))
 }
 
 /// What questions get before the views' database was reached.

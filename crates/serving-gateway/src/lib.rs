@@ -25,6 +25,7 @@ mod raw;
 pub mod search;
 mod service;
 mod shared;
+mod sql;
 mod statistics;
 mod visibility;
 

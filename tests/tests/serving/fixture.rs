@@ -142,6 +142,18 @@ impl Fixture {
     ) -> anyhow::Result<Self> {
         let name = format!("views_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         let owner_url = server.create_database(&name).await?;
+        Box::pin(Self::on_database(server, &name, &owner_url, states, settings)).await
+    }
+
+    /// In a database that is there and empty.
+    pub(crate) async fn on_database(
+        server: &Postgres,
+        name: &str,
+        owner_url: &str,
+        states: &[State],
+        settings: impl FnOnce(&mut Config),
+    ) -> anyhow::Result<Self> {
+        let owner_url = owner_url.to_owned();
         let owner = ViewStore::connect(StoreSettings {
             url: owner_url.clone(),
             max_connections: 4,
@@ -156,7 +168,7 @@ impl Fixture {
             format!("http://{}", speed.serve().await?),
             format!("http://{}", batch.serve().await?),
         );
-        let url = server.url_as("gateway", "", &name);
+        let url = server.url_as("gateway", "", name);
         let gateway = gateway(&url, &services, settings).await?;
         Ok(Self {
             url,
@@ -171,7 +183,11 @@ impl Fixture {
 
     /// A further gateway over the same database.
     pub(crate) async fn another(&self) -> anyhow::Result<Gateway> {
-        Box::pin(gateway(&self.url, &self.services, |_| {})).await
+        self.another_with(|_| {}).await
+    }
+
+    pub(crate) async fn another_with(&self, settings: impl FnOnce(&mut Config)) -> anyhow::Result<Gateway> {
+        Box::pin(gateway(&self.url, &self.services, settings)).await
     }
 
     pub(crate) async fn ask(&self, request: QueryRequest) -> Result<Answer, tonic::Status> {

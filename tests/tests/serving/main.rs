@@ -3,6 +3,9 @@
 mod demands;
 mod fakes;
 mod fixture;
+mod hostile_sql;
+mod hostile_texts;
 mod http;
 mod layers;
 mod questions;
+mod sql;

@@ -8,10 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value as Json;
 
 use super::{Canonical, given::Parameters};
-use crate::{
-    Outcome,
-    proto::serving::{Value, value::Kind},
-};
+use crate::{Outcome, sql::SqlValue};
 
 const SQL_TEXT: &str = "http://hl7.org/fhir/uv/sql-on-fhir/StructureDefinition/sql-text";
 
@@ -71,7 +68,7 @@ impl Library {
     }
 
     /// The value of each parameter, in the order of the declarations; `given` is a `Parameters` resource.
-    pub fn bind(&self, given: Option<&str>) -> Result<Vec<(String, Value)>, Outcome> {
+    pub fn bind(&self, given: Option<&str>) -> Result<Vec<(String, SqlValue)>, Outcome> {
         let in_place = |mut outcome: Outcome| {
             for issue in &mut outcome.issues {
                 issue.expression = vec!["parameters".to_owned()];
@@ -89,7 +86,7 @@ impl Library {
                 .map_err(in_place)?;
             let value = match value {
                 Some(value) => value,
-                None if declared.optional => Value::default(),
+                None if declared.optional => SqlValue::Null,
                 None => {
                     let rule = format!("parameters: {} needs a value: it has no min = 0", declared.name);
                     return Err(Outcome::new(400, "required", &["parameters"], rule));
@@ -252,18 +249,17 @@ fn is_name(text: &str) -> bool {
 
 impl super::given::Given {
     /// A value for a parameter of this type of FHIR. Dates are texts: the statement compares them with what views hold, or casts them.
-    fn bound(&self, kind: &str) -> Result<Value, Outcome> {
+    fn bound(&self, kind: &str) -> Result<SqlValue, Outcome> {
         let member = KINDS
             .iter()
             .find(|(known, _)| *known == kind)
             .map_or("", |(_, member)| member);
-        let kind = match kind {
-            "integer" => Kind::Integer(self.integer()?),
-            "boolean" => Kind::Boolean(self.boolean()?),
-            "decimal" => Kind::Decimal(self.number()?),
-            _ => Kind::Text(self.text(&[member])?),
-        };
-        Ok(Value { kind: Some(kind) })
+        Ok(match kind {
+            "integer" => SqlValue::Integer(self.integer()?),
+            "boolean" => SqlValue::Boolean(self.boolean()?),
+            "decimal" => SqlValue::Decimal(self.number()?),
+            _ => SqlValue::Text(self.text(&[member])?),
+        })
     }
 }
 
@@ -370,9 +366,9 @@ mod tests {
         let values =
             given(&json!([{"name": "who", "valueString": "s3cret"}, {"name": "low", "valueDecimal": 1.5}]));
         let bound = library.bind(Some(&values)).expect("bound");
-        assert_eq!(bound[1].1.kind, Some(Kind::Decimal("1.5".into())));
+        assert_eq!(bound[1].1, SqlValue::Decimal("1.5".into()));
         let only = given(&json!([{"name": "who", "valueString": "x"}]));
-        assert_eq!(library.bind(Some(&only)).expect("bound")[1].1.kind, None);
+        assert_eq!(library.bind(Some(&only)).expect("bound")[1].1, SqlValue::Null);
         for (parameters, code) in [
             (json!([]), "required"),
             (json!([{"name": "who", "valueInteger": 1}]), "invalid"),

@@ -18,7 +18,7 @@ const GUIDE: &str = "http://hl7.org/fhir/uv/sql-on-fhir";
 /// A parameter of an operation: name, type, how often at most, what of it is served.
 type Parameter = (&'static str, &'static str, &'static str, &'static str);
 
-const SUBJECT: [Parameter; 3] = [
+const SUBJECT: [Parameter; 4] = [
     (
         "subjectCanonical",
         "canonical",
@@ -35,7 +35,13 @@ const SUBJECT: [Parameter; 3] = [
         "subjectResource",
         "CanonicalResource",
         "1",
-        "A ViewDefinition, run over HAPI's tables, or over the resources that are given.",
+        "A ViewDefinition, run over HAPI's tables, or over the resources that are given; or an SQLQuery or SQLView over registered views.",
+    ),
+    (
+        "parameters",
+        "Parameters",
+        "1",
+        "Values for the parameters that an SQLQuery declares.",
     ),
 ];
 const VIEW: [Parameter; 3] = [
@@ -88,25 +94,11 @@ const COMMON: [Parameter; 7] = [
     ("_limit", "integer", "1", "At most so many rows; applied last."),
 ];
 
-/// The operations: id, code, name, base, their own parameters.
-fn operations() -> [(&'static str, &'static str, &'static str, String, [Parameter; 3]); 2] {
-    [
-        (
-            "sql-run",
-            "sql-run",
-            "SQLRun",
-            format!("{GUIDE}/OperationDefinition/SQLRun"),
-            SUBJECT,
-        ),
-        (
-            "viewdefinition-run",
-            "viewdefinition-run",
-            "ViewDefinitionRun",
-            format!("{GUIDE}/OperationDefinition/ViewDefinitionRun"),
-            VIEW,
-        ),
-    ]
-}
+/// The operations: id, which is the code; name in the guide; the parameters that not both have.
+const OPERATIONS: [(&str, &str, &[Parameter]); 2] = [
+    ("sql-run", "SQLRun", &SUBJECT),
+    ("viewdefinition-run", "ViewDefinitionRun", &VIEW),
+];
 
 /// `GET metadata`
 pub(super) fn metadata(http: &Http, head: &Parts) -> Result<Response, Outcome> {
@@ -156,15 +148,15 @@ pub(super) fn metadata(http: &Http, head: &Parts) -> Result<Response, Outcome> {
 pub(super) fn operation(http: &Http, id: &str, head: &Parts) -> Result<Response, Outcome> {
     check(head)?;
     let base = http.base(&head.headers);
-    let found = operations().into_iter().find(|(known, ..)| *known == id);
-    let (id, code, name, guide, own) = found.ok_or_else(|| {
+    let found = OPERATIONS.iter().find(|(known, ..)| *known == id);
+    let (id, name, own) = found.ok_or_else(|| {
         let there = "no operation has this id; there are: sql-run, viewdefinition-run";
         Outcome::new(404, "not-found", &[], there)
     })?;
-    let view_level = code == "viewdefinition-run";
+    let view_level = *id == "viewdefinition-run";
     let mut parameters: Vec<Value> = own
-        .into_iter()
-        .chain(COMMON)
+        .iter()
+        .chain(&COMMON)
         .map(|(name, kind, max, documentation)| {
             json!({"name": name, "use": "in", "min": 0, "max": max, "type": kind, "documentation": documentation})
         })
@@ -182,8 +174,8 @@ pub(super) fn operation(http: &Http, id: &str, head: &Parts) -> Result<Response,
         "status": "active",
         "kind": "operation",
         "affectsState": false,
-        "code": code,
-        "base": guide,
+        "code": id,
+        "base": format!("{GUIDE}/OperationDefinition/{name}"),
         "resource": if view_level { json!(["ViewDefinition"]) } else { Value::Null },
         "system": true,
         "type": view_level,

@@ -22,6 +22,7 @@ mod routes;
 mod rows;
 mod run;
 mod scope;
+mod sql;
 mod subject;
 
 use std::sync::{Arc, OnceLock};

@@ -206,7 +206,7 @@ fn selected(
     }
 }
 
-fn unfinished() -> ServiceError {
+pub(super) fn unfinished() -> ServiceError {
     ServiceError::new(Code::Internal, "no whole answer was made")
 }
 

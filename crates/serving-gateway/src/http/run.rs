@@ -19,6 +19,7 @@ use super::{
     evaluated, freshness, pump,
     rows::{self, Answered, Wanted},
     scope::{self, Scope},
+    sql,
     subject::{self, Subject},
 };
 
@@ -100,19 +101,21 @@ async fn answer(
         }
         (Err(refused), _) | (_, Err(refused)) => return Err(refused),
     };
-    let mut answered = match (subject, asked.resources) {
-        (Subject::Library(library), _) => return Err(not_served(&library)),
-        (Subject::View(view), Some(resources)) => {
-            evaluated::of_resources(view, resources, asked.limit, core.max_raw_bytes).await?
-        }
-        (Subject::View(view), None) => {
+    let mut answered = match subject {
+        Subject::Library(library) => sql::of_query(core, &library, &asked, demand, deadline).await?,
+        Subject::View(view) => {
             let wanted = Wanted {
                 patients: scope.patients.take(),
                 since: asked.since,
                 limit: asked.limit,
                 freshness: demand,
             };
-            rows::of_view(core, view, wanted, deadline).await?
+            match asked.resources {
+                Some(resources) => {
+                    evaluated::of_resources(view, resources, asked.limit, core.max_raw_bytes).await?
+                }
+                None => rows::of_view(core, view, wanted, deadline).await?,
+            }
         }
     };
     if let Some(first) = answered.rows.next().await {
@@ -120,13 +123,4 @@ async fn answer(
         answered.rows = Box::pin(stream::once(async { Ok(first) }).chain(answered.rows));
     }
     Ok((answered, scope))
-}
-
-fn not_served(_: &api::sql_run::Library) -> Outcome {
-    Outcome::new(
-        501,
-        "not-supported",
-        &[],
-        "queries in SQL are not served by this release",
-    )
 }

@@ -80,7 +80,7 @@ pub(super) async fn resolve(
     asked: &Asked,
 ) -> Result<Subject, Outcome> {
     if let Named::Resource(text) = &asked.named {
-        return inline(asked.parameter, text);
+        return inline(operation, asked.parameter, text);
     }
     let views = core.catalog.views().await.map_err(store_error)?;
     let base = http.base(headers);
@@ -136,7 +136,7 @@ fn unknown(asked: &Asked, views: &Views) -> Outcome {
     )
 }
 
-fn inline(parameter: &'static str, text: &str) -> Result<Subject, Outcome> {
+fn inline(operation: Operation, parameter: &'static str, text: &str) -> Result<Subject, Outcome> {
     let neither = || {
         let why =
             format!("{parameter}: must be a ViewDefinition, or a Library that is an SQLQuery or an SQLView");
@@ -147,7 +147,7 @@ fn inline(parameter: &'static str, text: &str) -> Result<Subject, Outcome> {
         .get("resourceType")
         .and_then(Value::as_str)
         .ok_or_else(neither)?;
-    if of == "Library" {
+    if of == "Library" && operation == Operation::SqlRun {
         return Library::parse(parameter, &resource).map(|library| Subject::Library(Box::new(library)));
     }
     if of != "ViewDefinition" && !of.ends_with("/StructureDefinition/ViewDefinition") {

@@ -23,7 +23,7 @@ use crate::{
     raw,
     shared::Core,
     statistics::Served,
-    visibility::Wait,
+    visibility,
 };
 
 /// Rows a message at most.
@@ -133,32 +133,18 @@ async fn wait_for_versions(
     plan: &Plan,
     deadline: Instant,
 ) -> Result<(), ServiceError> {
-    let versions = &query.freshness.at_least;
     // HAPI's own tables hold every version that HAPI has answered for.
-    if versions.is_empty() || plan.served == Served::Raw {
+    if plan.served == Served::Raw {
         return Ok(());
     }
-    let merged = core.catalog.views().await.map_err(store_error)?.merged_types();
-    if let Some(unknown) = versions
-        .iter()
-        .find(|version| !merged.contains(&version.resource_type))
-    {
-        let message = format!(
-            "freshness.at_least.resource_type: no materialised view is over {}; there are views over: {}",
-            unknown.resource_type,
-            merged.join(", ")
-        );
-        return Err(ServiceError::new(Code::Invalid, message));
-    }
-    let wait = Wait {
-        store: &core.store,
-        speed: core.speed.clone(),
-        applied: core.applied.subscribe(),
-        layers: plan.on.effective(),
-        since: plan.on.now,
+    visibility::wait_for_versions(
+        core,
+        &query.freshness.at_least,
+        plan.on.effective(),
+        plan.on.now,
         deadline,
-    };
-    wait.until_visible(versions).await
+    )
+    .await
 }
 
 /// The snapshot, and how fresh it is; true if rows may have been left out already.
