@@ -123,7 +123,7 @@ impl Parameters {
 }
 
 impl Given {
-    fn must(&self, rule: &str) -> Outcome {
+    pub(super) fn must(&self, rule: &str) -> Outcome {
         Outcome::invalid(&self.name, format!("{}: {rule}", self.name))
     }
 

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use chrono::{DateTime, NaiveDate};
 use serde_json::Value as Json;
 
 use super::{Canonical, given::Parameters};
@@ -258,9 +259,38 @@ impl super::given::Given {
             "integer" => SqlValue::Integer(self.integer()?),
             "boolean" => SqlValue::Boolean(self.boolean()?),
             "decimal" => SqlValue::Decimal(self.number()?),
+            "date" => SqlValue::Text(self.text_that(member, is_date, "as 2026, 2026-01 or 2026-01-31")?),
+            "dateTime" => {
+                let form = "as a date, or as 2026-01-31T10:00:00Z";
+                SqlValue::Text(self.text_that(member, is_date_time, form)?)
+            }
             _ => SqlValue::Text(self.text(&[member])?),
         })
     }
+
+    fn text_that(&self, member: &str, holds: impl Fn(&str) -> bool, form: &str) -> Result<String, Outcome> {
+        let text = self.text(&[member])?;
+        if holds(&text) {
+            Ok(text)
+        } else {
+            Err(self.must(&format!("must be a value{member} {form}")))
+        }
+    }
+}
+
+/// FHIR's `date`: a year, a month or a day.
+fn is_date(text: &str) -> bool {
+    let day = match text.len() {
+        4 => format!("{text}-01-01"),
+        7 => format!("{text}-01"),
+        _ => text.to_owned(),
+    };
+    day.len() == 10 && NaiveDate::parse_from_str(&day, "%Y-%m-%d").is_ok()
+}
+
+/// FHIR's `dateTime`: a date, or a moment with its offset.
+fn is_date_time(text: &str) -> bool {
+    is_date(text) || DateTime::parse_from_rfc3339(text).is_ok()
 }
 
 #[cfg(test)]
@@ -358,6 +388,25 @@ mod tests {
                 "{case}"
             );
         }
+    }
+
+    #[test]
+    fn dates_are_of_the_form_that_fhir_has() {
+        for good in ["2026", "2026-02", "2026-02-28"] {
+            assert!(is_date(good) && is_date_time(good), "{good}");
+        }
+        for bad in [
+            "",
+            "26",
+            "2026-2",
+            "2026-02-30",
+            "2026-02-28T",
+            "+2026-1-1",
+            "then",
+        ] {
+            assert!(!is_date(bad) && !is_date_time(bad), "{bad}");
+        }
+        assert!(is_date_time("2026-02-28T10:00:00.5+01:00") && !is_date_time("2026-02-28T10:00:00"));
     }
 
     #[test]

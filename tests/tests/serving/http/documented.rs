@@ -55,7 +55,7 @@ async fn the_examples_of_the_page_answer_as_it_says() -> anyhow::Result<()> {
     let home = tempfile::tempdir()?;
     std::fs::write(home.path().join(".curlrc"), "write-out = \"\\n%{http_code}\"\n")?;
     let blocks = blocks(&page);
-    assert!(blocks.len() >= 8, "{} examples", blocks.len());
+    assert!(blocks.len() >= 9, "{} examples", blocks.len());
     for block in blocks {
         let expected = block
             .strip_prefix("# ")

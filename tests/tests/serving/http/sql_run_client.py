@@ -250,6 +250,66 @@ def errors():
         check(f"{method} {path}: Allow", "GET" in answer[1].get("allow", ""), answer[1])
 
 
+def library(statement, **members):
+    query = {
+        "resourceType": "Library",
+        "meta": {"profile": ["http://hl7.org/fhir/uv/sql-on-fhir/StructureDefinition/SQLQuery"]},
+        "type": {"coding": [{"system": "http://hl7.org/fhir/uv/sql-on-fhir/CodeSystem/LibraryTypesCodes", "code": "sql-query"}]},
+        "status": "active",
+        "relatedArtifact": [{"type": "depends-on", "resource": URL, "label": "c"}],
+        "content": [{"contentType": "application/sql", "data": base64.b64encode(statement.encode()).decode()}],
+    }
+    return subject(dict(query, **members))
+
+
+def values(*parameters):
+    return {"name": "parameters", "resource": {"resourceType": "Parameters", "parameter": list(parameters)}}
+
+
+def queries():
+    statement = "SELECT c.id, c.severity FROM c WHERE c.patient_id = :who AND c.severity > :low ORDER BY c.severity"
+    declared = [{"name": "who", "type": "string", "use": "in"}, {"name": "low", "type": "decimal", "use": "in"}]
+    query = library(statement, parameter=declared)
+    who, low = {"name": "who", "valueString": "p-1"}, {"name": "low", "valueDecimal": 1}
+    status, headers, content = post(query, values(who, low))
+    check("a query with parameters", content == b'{"id":"c-1","severity":1.50}\n{"id":"c-2","severity":10}\n', content)
+    check("its freshness", "x-researchflow-as-of" in headers and headers["x-researchflow-source"] == "materialized", headers)
+    content = post(query, values(who, low), {"name": "_limit", "valueInteger": 1}, {"name": "_format", "valueCode": "csv"})[2]
+    check("a query as csv, limited", content == b"id,severity\r\nc-1,1.50\r\n", content)
+    check("nothing of a query", post(query, values(who, low), {"name": "_limit", "valueInteger": 0})[2] == b"", "")
+    content = post(library("SELECT count(*) AS n, true AS yes, DATE '2026-01-31' AS day, NULL::text AS nothing FROM c"), {"name": "_format", "valueCode": "fhir"})[2]
+    parts = [{"name": "n", "valueInteger64": "3"}, {"name": "yes", "valueBoolean": True}, {"name": "day", "valueDate": "2026-01-31"}]
+    check("a query as fhir", exact(content)["parameter"] == [{"name": "row", "part": parts}], content)
+    dialects = [{"contentType": "application/sql;dialect=duckdb", "data": "eA=="},
+                {"contentType": "application/sql;dialect=postgresql", "extension": [
+                    {"url": "http://hl7.org/fhir/uv/sql-on-fhir/StructureDefinition/sql-text", "valueString": "SELECT id FROM typed WHERE id = 'c-3'"}]}]
+    check("the dialect, and a view by its name", post(library("", content=dialects))[2] == b'{"id":"c-3"}\n', "")
+
+    by = "subjectResource"
+    refused("a value is missing", post(query, values(who)), 400, "required", "parameters")
+    refused("a value of another type", post(query, values(who, {"name": "low", "valueString": "1"})), 400, "invalid", "parameters")
+    refused("a value that is not declared", post(query, values(who, low, {"name": "high", "valueDecimal": 1})), 400, "invalid", "parameters")
+    day = library("SELECT id FROM c WHERE DATE '2026-01-01' > CAST(:day AS date)", parameter=[{"name": "day", "type": "date", "use": "in"}])
+    refused("a value that is no date", post(day, values({"name": "day", "valueDate": "then"})), 400, "invalid", "parameters")
+    refused("resource with a query", post(query, {"name": "resource", "resource": COLE}), 400, "invalid", "resource")
+    refused("patient with a query", post(query, {"name": "patient", "valueString": "p-1"}), 400, "not-supported", "patient")
+    refused("context without a url", post(query, {"name": "context", "resource": VIEW}), 400, "invalid", "context")
+    refused("context of nothing", post(query, {"name": "context", "resource": dict(VIEW, url=URL + "x")}), 400, "invalid", "context")
+    twice = {"name": "context", "resource": dict(VIEW, url=URL)}
+    refused("context twice", post(query, twice, twice), 400, "invalid", "context")
+    refused("context is not served", post(query, twice), 400, "not-supported", "context")
+    missing = [{"type": "depends-on", "resource": "http://example.org/ViewDefinition/none", "label": "c"}]
+    answer = post(library(statement, relatedArtifact=missing, parameter=declared), values(who, low))
+    refused("an unknown dependency", answer, 404, "not-found")
+    check("the dependency is told", b"http://example.org/ViewDefinition/none" in answer[2], answer[2])
+    for what, text in [("no SQL", "SELEKT 1"), ("an unknown table", "SELECT * FROM nothing"), ("an unknown column", "SELECT c.nothing FROM c"),
+                       ("a write", "DELETE FROM c"), ("two statements", "SELECT 1; SELECT 2"), ("the catalog", "SELECT * FROM pg_class")]:
+        refused(f"{what} in a query", post(library(text)), 422, "invalid", by)
+    refused("an unknown parameter in a query", post(library("SELECT :x FROM c")), 422, "invalid", by)
+    refused("an array as fhir", post(library("SELECT ARRAY[1, 2] AS a FROM c"), {"name": "_format", "valueCode": "fhir"}), 422, "invalid")
+    refused("a query by the alias", ask("POST", "/$viewdefinition-run", body={"resourceType": "Parameters", "parameter": [dict(query, name="viewResource")]}), 422, "invalid", "viewResource")
+
+
 def alias():
     for path, query in [
         ("/$viewdefinition-run", [("viewReference", "ViewDefinition/typed-view")]),
@@ -265,7 +325,7 @@ def alias():
     refused("an unknown view in the path", ask("GET", "/ViewDefinition/none/$viewdefinition-run"), 404, "not-found")
 
 
-for part in (formats, negotiation, narrowed, inline, freshness, errors, alias):
+for part in (formats, negotiation, narrowed, inline, freshness, errors, queries, alias):
     part()
 print(f"{checks} checks, {failures} failed")
 sys.exit(1 if failures else 0)
