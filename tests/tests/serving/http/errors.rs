@@ -4,6 +4,8 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use e2e::fhir::http_client;
+use e2e::process::{Daemon, Plan};
+use e2e::server::{Lifetime, new_folder};
 use flate2::{Compression, write::GzEncoder};
 use reqwest::Method;
 use serde_json::json;
@@ -146,6 +148,47 @@ async fn slow_requests_and_old_protocols_are_ended() -> anyhow::Result<()> {
     raw(&fixture, "GET /metadata HTTP/1.1\r\nHost: x\r\n").await?;
     let old = raw(&fixture, "GET /metadata HTTP/1.0\r\n\r\n").await?;
     assert!(old.contains(" 505 ") && old.contains("OperationOutcome"), "{old}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_gateway_that_has_not_reached_its_database_says_so_and_what_it_is() -> anyhow::Result<()> {
+    let config = "[daemon]\ngrpc_listen = \"{grpc}\"\nadmin_listen = \"{admin}\"\n\n[http]\nlisten = \"{http}\"\n\n[views]\nurl = \"postgres://nobody@127.0.0.1:9/none\"\n";
+    let gateway = Daemon::start_unready(Plan {
+        name: "serving-gateway",
+        config: config.into(),
+        environment: Vec::new(),
+        folder: new_folder("unready", None, Lifetime::Program)?,
+        lifetime: Lifetime::Program,
+    })
+    .await?;
+    let base = format!("http://{}", gateway.address("http")?);
+    let client = http_client()?;
+    for path in [
+        "/$sql-run?subjectReference=ViewDefinition/x",
+        "/ViewDefinition/x",
+        "/ViewDefinition",
+    ] {
+        let answer = said(client.get(format!("{base}{path}"))).await?;
+        assert_eq!(
+            answer.refused(),
+            (503, "transient".into(), String::new()),
+            "{path}"
+        );
+        assert_eq!(answer.header("retry-after"), "1", "{path}");
+    }
+    // What is wrong in itself is told all the same.
+    assert_eq!(
+        said(client.get(format!("{base}/$sql-run?_limit=x")))
+            .await?
+            .refused()
+            .0,
+        400
+    );
+    assert_eq!(
+        said(client.get(format!("{base}/metadata"))).await?.json()["resourceType"],
+        "CapabilityStatement"
+    );
     Ok(())
 }
 
