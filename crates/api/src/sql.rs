@@ -189,9 +189,12 @@ fn check_values<'a>(
 
 fn check_value(field: &'static str, value: &SqlValue) -> Result<(), InvalidField> {
     match value {
-        SqlValue::Text(text) | SqlValue::Decimal(text) | SqlValue::Json(text) if text.contains('\0') => Err(
-            InvalidField::new(field, "a value holds a NUL character, which PostgreSQL does not take"),
-        ),
+        SqlValue::Text(text) | SqlValue::Decimal(text) | SqlValue::Json(text) if text.contains('\0') => {
+            Err(InvalidField::new(
+                field,
+                "a value holds a NUL character, which PostgreSQL does not take",
+            ))
+        }
         _ => Ok(()),
     }
 }

@@ -119,10 +119,7 @@ impl AnswerFreshness {
             }
             for mut degradation in one.message.degradations {
                 // These two are of a view, the others of a layer.
-                if matches!(
-                    degradation.reason(),
-                    Reason::EvaluationErrors | Reason::ViewStale
-                ) {
+                if matches!(degradation.reason(), Reason::EvaluationErrors | Reason::ViewStale) {
                     degradation.detail = format!("{name}: {}", degradation.detail);
                 }
                 if !message.degradations.contains(&degradation) {

@@ -173,11 +173,7 @@ fn sql(config: &Config) -> Result<Option<Sql>, StoreError> {
     }
     // A login for views may do more than read.
     let set_role = limits.url.expose().is_empty();
-    let url = if set_role {
-        &config.views.url
-    } else {
-        &limits.url
-    };
+    let url = if set_role { &config.views.url } else { &limits.url };
     let reader = SqlReader::new(SqlSettings {
         url: url.expose().to_owned(),
         set_role,

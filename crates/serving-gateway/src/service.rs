@@ -145,10 +145,7 @@ impl ServingService for Serving {
         self.done("Query", result)
     }
 
-    async fn sql(
-        &self,
-        request: Request<proto::SqlRequest>,
-    ) -> Result<Response<Self::SqlStream>, Status> {
+    async fn sql(&self, request: Request<proto::SqlRequest>) -> Result<Response<Self::SqlStream>, Status> {
         let result = self.sql_parts(request).await;
         self.done("Sql", result)
     }

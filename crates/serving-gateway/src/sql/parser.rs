@@ -119,10 +119,7 @@ mod tests {
         assert_eq!(fault("SELECT 'é' FRM t WHERE x").at, Some(16));
         assert_eq!(fault("SELECT a FROM t GROUP 'Smith'").at, Some(22));
         assert_eq!(fault("SELECT * FROM").at, Some(13));
-        assert_eq!(
-            fault("SELECT 1 LIMIT 1, 2").rule,
-            "this is not valid SQL"
-        );
+        assert_eq!(fault("SELECT 1 LIMIT 1, 2").rule, "this is not valid SQL");
     }
 
     #[test]

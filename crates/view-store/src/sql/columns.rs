@@ -128,9 +128,7 @@ fn value(form: Form, bytes: &[u8]) -> Option<Cell<'static>> {
         Form::Of(ColumnKind::Timestamp | ColumnKind::TimestampTz) if moment() == Some(i64::MIN) => {
             Some(Cell::Text("-infinity".into()))
         }
-        Form::Of(ColumnKind::Time) if moment() == Some(86_400_000_000) => {
-            Some(Cell::Text("24:00:00".into()))
-        }
+        Form::Of(ColumnKind::Time) if moment() == Some(86_400_000_000) => Some(Cell::Text("24:00:00".into())),
         Form::Of(kind) => decode::value(kind, bytes),
     }
 }

@@ -67,7 +67,11 @@ mod tests {
     fn places_lead_back_to_what_was_written() {
         let edited = Edited::of(
             "é = :a AND :bc",
-            &[(0..0, "(".into()), (5..7, "$1".into()), (12..15, "($2::date)".into())],
+            &[
+                (0..0, "(".into()),
+                (5..7, "$1".into()),
+                (12..15, "($2::date)".into()),
+            ],
         );
         assert_eq!(edited.text(), "(é = $1 AND ($2::date)");
         assert_eq!(edited.original(0), 0);

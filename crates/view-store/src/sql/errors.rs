@@ -56,7 +56,9 @@ pub(super) fn refused(error: &sqlx::Error, statement: Option<&Edited>) -> SqlErr
     };
     match sqlstate.as_str() {
         "57014" => return SqlError::TimedOut,
-        "53400" => return SqlError::Exhausted("the statement needs more disk than it may take (temp_file_limit)"),
+        "53400" => {
+            return SqlError::Exhausted("the statement needs more disk than it may take (temp_file_limit)");
+        }
         "53100" => return SqlError::Exhausted("the views' PostgreSQL has no disk left for it"),
         "53200" => return SqlError::Exhausted("the views' PostgreSQL has no memory left for it"),
         _ => {}
@@ -107,7 +109,9 @@ fn rule(sqlstate: &str) -> Option<&'static str> {
         "42P18" => "the type of a parameter cannot be told here: write a cast, such as $1::text",
         "42803" => "a column must be in GROUP BY, or within an aggregate, and aggregates may not stand here",
         "42P20" => "a window function may not stand here, or its window is not right",
-        "42P19" => "the recursion is not of the form: a part that does not refer to itself, UNION, a part that does",
+        "42P19" => {
+            "the recursion is not of the form: a part that does not refer to itself, UNION, a part that does"
+        }
         "42P21" | "42P22" => "the collation cannot be told: write COLLATE",
         "42704" => "there is no such type, collation or object",
         "42809" | "42P02" | "42611" | "42622" | "42602" | "42939" => "a name or construct may not stand here",
@@ -139,7 +143,9 @@ mod tests {
 
     #[test]
     fn faults_of_the_statement_have_a_rule_and_others_have_none() {
-        for code in ["42601", "42703", "22012", "22023", "42999", "21000", "54001", "25006"] {
+        for code in [
+            "42601", "42703", "22012", "22023", "42999", "21000", "54001", "25006",
+        ] {
             assert!(rule(code).is_some(), "{code}");
         }
         for code in ["57P01", "XX000", "08006", "40001", "58030"] {

@@ -225,11 +225,17 @@ async fn prepare(connection: &mut PgConnection) {
         .await
         .is_err()
     {
-        tracing::warn!("a statement whose caller has gone goes on until sql.timeout_seconds: this PostgreSQL does not notice");
+        tracing::warn!(
+            "a statement whose caller has gone goes on until sql.timeout_seconds: this PostgreSQL does not notice"
+        );
     }
-    let limit: Result<String, _> = sqlx::query_scalar("SHOW temp_file_limit").fetch_one(connection).await;
+    let limit: Result<String, _> = sqlx::query_scalar("SHOW temp_file_limit")
+        .fetch_one(connection)
+        .await;
     if limit.is_ok_and(|limit| limit == "-1") {
-        tracing::info!("what a statement may write to temporary files is not limited: ALTER ROLE <login> SET temp_file_limit = '2GB', as a superuser");
+        tracing::info!(
+            "what a statement may write to temporary files is not limited: ALTER ROLE <login> SET temp_file_limit = '2GB', as a superuser"
+        );
     }
 }
 

@@ -82,10 +82,20 @@ impl SqlSnapshot {
     pub async fn prepare(&mut self, select: &SqlSelect) -> Result<Prepared, SqlError> {
         let places = |written: &dyn Fn(usize) -> Result<String, SqlError>| {
             let one = |place: &ParameterPlace| Ok((place.range.clone(), written(place.number)?));
-            select.places.iter().map(one).collect::<Result<Vec<_>, SqlError>>()
+            select
+                .places
+                .iter()
+                .map(one)
+                .collect::<Result<Vec<_>, SqlError>>()
         };
         // As it stands: it says the types of the columns, and those that it asks of its parameters.
-        let asked = within("*", &select.text, places(&|number| Ok(format!("${number}")))?, "", select.limit);
+        let asked = within(
+            "*",
+            &select.text,
+            places(&|number| Ok(format!("${number}")))?,
+            "",
+            select.limit,
+        );
         let declared: Vec<PgTypeInfo> = select.arguments.iter().map(SqlArgument::declared).collect();
         self.busy = true;
         let described = self
@@ -142,27 +152,24 @@ impl SqlSnapshot {
         let rows = sqlx::query_with(AssertSqlSafe(statement.text().to_owned()), arguments)
             .persistent(false)
             .fetch(&mut *self.connection);
-        let answers = stream::unfold(
-            Some((rows, busy, statement, columns)),
-            move |state| async move {
-                let (mut rows, busy, statement, columns) = state?;
-                match rows.next().await {
-                    None => {
-                        *busy = false;
-                        None
-                    }
-                    Some(Err(error)) => {
-                        *busy = error.as_database_error().is_none();
-                        Some((Err(refused(&error, Some(&statement))), None))
-                    }
-                    Some(Ok(row)) => match cells(&row, &columns) {
-                        Ok(cells) => Some((Ok(cells), Some((rows, busy, statement, columns)))),
-                        // The rest is not read: the connection goes.
-                        Err(error) => Some((Err(error), None)),
-                    },
+        let answers = stream::unfold(Some((rows, busy, statement, columns)), move |state| async move {
+            let (mut rows, busy, statement, columns) = state?;
+            match rows.next().await {
+                None => {
+                    *busy = false;
+                    None
                 }
-            },
-        );
+                Some(Err(error)) => {
+                    *busy = error.as_database_error().is_none();
+                    Some((Err(refused(&error, Some(&statement))), None))
+                }
+                Some(Ok(row)) => match cells(&row, &columns) {
+                    Ok(cells) => Some((Ok(cells), Some((rows, busy, statement, columns)))),
+                    // The rest is not read: the connection goes.
+                    Err(error) => Some((Err(error), None)),
+                },
+            }
+        });
         answers.boxed()
     }
 

@@ -116,7 +116,9 @@ impl Check<'_> {
         let ParamRef { number, location } = parameter;
         self.note(*location);
         let values = self.used.len();
-        let place = usize::try_from(*number).ok().and_then(|number| number.checked_sub(1));
+        let place = usize::try_from(*number)
+            .ok()
+            .and_then(|number| number.checked_sub(1));
         match place.and_then(|place| self.used.get_mut(place)) {
             Some(used) => {
                 *used = true;
@@ -338,5 +340,8 @@ impl Check<'_> {
 
 /// A name that can be said again: an identifier that is written without quotes.
 fn is_plain(name: &str) -> bool {
-    name.len() <= 63 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    name.len() <= 63
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }

@@ -107,10 +107,31 @@ mod tests {
     #[test]
     fn what_reaches_beyond_the_values_is_not_allowed() {
         for name in [
-            "pg_sleep", "pg_read_file", "lo_import", "dblink", "query_to_xml", "set_config", "current_setting",
-            "nextval", "pg_advisory_lock", "pg_notify", "version", "current_database", "repeat", "lpad", "rpad",
-            "format", "txid_current", "setseed", "pg_typeof", "to_regclass", "has_table_privilege", "inet_server_addr",
-            "pg_column_size", "json_populate_record", "",
+            "pg_sleep",
+            "pg_read_file",
+            "lo_import",
+            "dblink",
+            "query_to_xml",
+            "set_config",
+            "current_setting",
+            "nextval",
+            "pg_advisory_lock",
+            "pg_notify",
+            "version",
+            "current_database",
+            "repeat",
+            "lpad",
+            "rpad",
+            "format",
+            "txid_current",
+            "setseed",
+            "pg_typeof",
+            "to_regclass",
+            "has_table_privilege",
+            "inet_server_addr",
+            "pg_column_size",
+            "json_populate_record",
+            "",
         ] {
             assert!(!is_allowed(name), "{name}");
         }

@@ -126,7 +126,8 @@ impl Check<'_> {
             return Err(self.fault("SELECT INTO is not allowed: nothing can be written here"));
         }
         if !locking_clause.is_empty() {
-            return Err(self.fault("FOR UPDATE, FOR SHARE and their like are not allowed: nothing can be locked here"));
+            return Err(self
+                .fault("FOR UPDATE, FOR SHARE and their like are not allowed: nothing can be locked here"));
         }
         let scopes = self.scopes.len();
         if let Some(with) = with_clause {

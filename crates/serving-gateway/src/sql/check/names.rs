@@ -120,12 +120,20 @@ impl Check<'_> {
             "sqlonfhir" if relname == FRESHNESS => return Ok(()),
             "sqlonfhir" => SqlLayer::Merged,
             "sqlonfhir_batch" => SqlLayer::Batch,
-            _ => return Err(self.fault("this schema cannot be read; leave it out: a view is known by its name alone")),
+            _ => {
+                return Err(
+                    self.fault("this schema cannot be read; leave it out: a view is known by its name alone")
+                );
+            }
         };
         if layer != self.layer {
             let rule = match self.layer {
-                SqlLayer::Merged => "this is a view of the batch: ask for freshness.layers = batch, and leave the schema out",
-                SqlLayer::Batch => "this is a merged view, and the answer is of the batch alone (layers = batch, or USE_SPEED_LAYER=false): leave the schema out",
+                SqlLayer::Merged => {
+                    "this is a view of the batch: ask for freshness.layers = batch, and leave the schema out"
+                }
+                SqlLayer::Batch => {
+                    "this is a merged view, and the answer is of the batch alone (layers = batch, or USE_SPEED_LAYER=false): leave the schema out"
+                }
             };
             return Err(self.fault(rule));
         }
@@ -136,9 +144,13 @@ impl Check<'_> {
                 Ok(())
             }
             Some(view) if !view.is_materialized => {
-                Err(self.fault("this view has no tables of its own yet: ask it with Query, which reads HAPI's"))
+                Err(self
+                    .fault("this view has no tables of its own yet: ask it with Query, which reads HAPI's"))
             }
-            Some(_) => Err(self.fault("a view whose name begins with pg_ must be written with its schema, sqlonfhir")),
+            Some(_) => {
+                Err(self
+                    .fault("a view whose name begins with pg_ must be written with its schema, sqlonfhir"))
+            }
             None => {
                 let known: Vec<&str> = self
                     .known

@@ -126,7 +126,8 @@ fn parameters_have_values_and_are_used() {
 
 #[test]
 fn names_that_could_call_a_function_are_left_to_the_database() {
-    let found = checked("SELECT t.pg_sleep, (t).pg_ls_dir, t.upper FROM generate_series(1, 2) t").expect("SQL");
+    let found =
+        checked("SELECT t.pg_sleep, (t).pg_ls_dir, t.upper FROM generate_series(1, 2) t").expect("SQL");
     let names: Vec<&str> = found.attributes.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["pg_sleep", "pg_ls_dir"]);
     assert_eq!(found.attributes[0].1, 7);
@@ -135,7 +136,11 @@ fn names_that_could_call_a_function_are_left_to_the_database() {
 #[test]
 fn refusals_say_what_and_where_and_nothing_of_the_values() {
     for (text, at, what) in [
-        ("SELECT 1, pg_sleep(9)", 10, "the function pg_sleep is not allowed"),
+        (
+            "SELECT 1, pg_sleep(9)",
+            10,
+            "the function pg_sleep is not allowed",
+        ),
         ("SELECT pg_catalog.pg_read_file('/etc/Smith')", 7, "pg_read_file"),
         ("SELECT \"Smith\"('Smith')", 7, "this function is not allowed"),
         ("SELECT mine.f(1)", 7, "this function is not allowed"),
@@ -146,7 +151,11 @@ fn refusals_say_what_and_where_and_nothing_of_the_values() {
         ("SELECT xmin FROM patients", 7, "columns that PostgreSQL adds"),
         ("SELECT * FROM patients FOR UPDATE", 0, "FOR UPDATE"),
         ("SELECT 1 INTO t", 14, "SELECT INTO"),
-        ("WITH a AS (DELETE FROM patients RETURNING 'Smith') SELECT 1", 5, "only SELECT"),
+        (
+            "WITH a AS (DELETE FROM patients RETURNING 'Smith') SELECT 1",
+            5,
+            "only SELECT",
+        ),
         ("SELECT * FROM patients TABLESAMPLE SYSTEM (1)", 35, "TABLESAMPLE"),
         ("SELECT xmlparse(document 'Smith')", 7, "XmlExpr"),
         ("SELECT 1 ORDER BY 1 USING <", 26, "USING"),
