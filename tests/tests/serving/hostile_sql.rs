@@ -1,5 +1,6 @@
 //! Hostile texts: refused or harmless, whichever of the two guards is asked, and the database is as it was.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -67,7 +68,7 @@ async fn state(server: &Postgres, url: &str) -> anyhow::Result<String> {
     }
     let conf = std::fs::read_to_string(server.folder().join("data/postgresql.auto.conf"))?;
     let file = Path::new(FILE).try_exists()?;
-    state.push_str(&format!("{conf}\n{file}"));
+    let _ = write!(state, "{conf}\n{file}");
     Ok(state)
 }
 
@@ -162,12 +163,14 @@ async fn hostile_texts_do_no_harm_where_they_are_not_checked() -> anyhow::Result
                 let reader = &reader;
                 async move {
                     let shown: String = text.chars().take(200).collect();
-                    match tokio::time::timeout(ENDED, unchecked(reader, &text, wrapped)).await {
-                        Err(_) => panic!("it goes on and on: {shown}"),
-                        Ok(Ok(())) => true,
-                        Ok(Err(SqlError::NotAReader(what))) => panic!("{login}: {what}: {shown}"),
-                        Ok(Err(_)) => false,
+                    let ended = tokio::time::timeout(ENDED, unchecked(reader, &text, wrapped)).await;
+                    let Ok(outcome) = ended else {
+                        panic!("it goes on and on: {shown}")
+                    };
+                    if let Err(SqlError::NotAReader(what)) = outcome {
+                        panic!("{login}: {what}: {shown}");
                     }
+                    outcome.is_ok()
                 }
             })
             .buffer_unordered(AT_ONCE)
