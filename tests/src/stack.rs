@@ -299,8 +299,9 @@ fn speed_config(servers: &Servers, batch_grpc: &str, secret: &str) -> String {
 
 fn serving_config(servers: &Servers, batch_grpc: &str, speed_grpc: &str) -> String {
     format!(
-        "{DAEMON}\n[http]\nlisten = \"{{http}}\"\n\n[views]\nurl = \"{}\"\n\n[services]\nbatch = \"http://{batch_grpc}\"\nspeed = \"http://{speed_grpc}\"\n",
+        "{DAEMON}\n[http]\nlisten = \"{{http}}\"\n\n[views]\nurl = \"{}\"\n\n[sql]\nurl = \"{}\"\n\n[services]\nbatch = \"http://{batch_grpc}\"\nspeed = \"http://{speed_grpc}\"\n",
         servers.url_as("gateway", "views"),
+        servers.url_as("analyst", "views"),
     )
 }
 

@@ -51,7 +51,7 @@ pub struct SqlQuestion {
     pub statement: String,
     /// Its parameters.
     pub parameters: SqlParameters,
-    /// Names by which the statement calls views, each with the view's own name: as the dependencies of an SQLQuery have labels.
+    /// Names by which the statement calls views, each with the view's own name: as the dependencies of an `SQLQuery` have labels.
     pub tables: Vec<(String, String)>,
     /// Freshness.
     pub freshness: FreshnessDemand,

@@ -3,9 +3,13 @@
 mod demands;
 mod fakes;
 mod fixture;
+mod hostile_sizes;
 mod hostile_sql;
 mod hostile_texts;
 mod http;
 mod layers;
 mod questions;
 mod sql;
+mod sql_bounds;
+mod sql_freshness;
+mod sql_values;

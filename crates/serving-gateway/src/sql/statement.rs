@@ -51,8 +51,8 @@ pub(super) async fn read(
     let text: Arc<str> = question.statement.as_str().into();
     let (names, values): (Option<Vec<String>>, Vec<SqlValue>) = match &question.parameters {
         SqlParameters::Positional(values) => (None, values.clone()),
-        SqlParameters::Named(named) => {
-            let (names, values) = named.iter().cloned().unzip();
+        SqlParameters::Named(pairs) => {
+            let (names, values) = pairs.iter().cloned().unzip();
             (Some(names), values)
         }
     };

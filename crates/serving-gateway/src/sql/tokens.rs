@@ -15,6 +15,9 @@ const MAX_TOKENS: usize = 10_000;
 /// How deep parentheses and brackets may nest.
 const MAX_NESTING: usize = 100;
 
+/// How many of the signs that operators are made of may follow each other. PostgreSQL's scanner reads a run of them again for each token in it.
+const MAX_SIGNS: usize = 256;
+
 /// A statement within its bounds, as far as tokens tell.
 #[derive(Debug, Clone)]
 pub(super) struct Scanned<'a> {
@@ -29,6 +32,7 @@ impl<'a> Scanned<'a> {
         if let Some(at) = text.find('\0') {
             return Err(Fault::at(at, "a NUL character is not allowed"));
         }
+        no_long_runs_of_signs(text)?;
         let mut tokens = pg_query::scan_tokens(text).map_err(|error| cannot_scan(text, &error))?;
         tokens.retain(|token| !is_comment(token));
         if tokens.len() > MAX_TOKENS {
@@ -160,6 +164,22 @@ impl<'a> Scanned<'a> {
     }
 }
 
+fn no_long_runs_of_signs(text: &str) -> Checked {
+    let mut run = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        run = if b"~!@#^&|`?+-*/%<>=".contains(&byte) {
+            run + 1
+        } else {
+            0
+        };
+        if run > MAX_SIGNS {
+            let rule = format!("more than {MAX_SIGNS} signs in a row, such as ---- or ****, are not allowed");
+            return Err(Fault::at(at, rule));
+        }
+    }
+    Ok(())
+}
+
 fn listed(names: &[String]) -> String {
     if names.is_empty() {
         "none".into()
@@ -248,6 +268,12 @@ mod tests {
         assert_eq!(at("SELECT\0").expect_err("NUL").at, Some(6));
         assert!(at(&format!("SELECT {}1{}", "(".repeat(101), ")".repeat(101))).is_err());
         assert!(at(&format!("SELECT 1{}", "+1".repeat(5_000))).is_err());
+        // The scanner takes seconds over these.
+        for signs in ["/*", "+-"] {
+            let long = format!("SELECT 1 {}", signs.repeat(30_000));
+            assert!(at(&long).is_err_and(|fault| fault.rule.contains("in a row")));
+        }
+        assert!(at(&format!("/*{}*/ SELECT 1 --{}", "*".repeat(200), "-".repeat(200))).is_ok());
     }
 
     #[test]

@@ -111,18 +111,6 @@ impl SqlArgument {
 
 fn bind_list(members: &[SqlArgument], arguments: &mut PgArguments, number: usize) -> Result<(), SqlError> {
     use SqlArgument as A;
-    let mixed = || SqlError::Parameter {
-        number,
-        rule: "the members of a list must be of one kind, or null, and no lists",
-    };
-    // One pass for each kind: whichever takes all members is theirs.
-    fn all<T>(members: &[A], of: impl Fn(&A) -> Option<T>) -> Option<Vec<Option<T>>> {
-        let member = |member: &A| match member {
-            A::Null => Some(None),
-            other => of(other).map(Some),
-        };
-        members.iter().map(member).collect()
-    }
     let texts = all(members, |member| match member {
         A::Text(text) | A::Decimal(text) | A::Json(text) => Some(text.clone()),
         _ => None,
@@ -145,9 +133,21 @@ fn bind_list(members: &[SqlArgument], arguments: &mut PgArguments, number: usize
     }) {
         arguments.add(times)
     } else {
-        return Err(mixed());
+        return Err(SqlError::Parameter {
+            number,
+            rule: "the members of a list must be of one kind, or null, and no lists",
+        });
     };
     added.map_err(|_| too_long(number))
+}
+
+/// The members, if all are null or of the kind that `of` takes.
+fn all<T>(members: &[SqlArgument], of: impl Fn(&SqlArgument) -> Option<T>) -> Option<Vec<Option<T>>> {
+    let member = |member: &SqlArgument| match member {
+        SqlArgument::Null => Some(None),
+        other => of(other).map(Some),
+    };
+    members.iter().map(member).collect()
 }
 
 fn too_long(number: usize) -> SqlError {

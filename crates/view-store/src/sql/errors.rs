@@ -3,8 +3,7 @@
 use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 
 use crate::StoreError;
-use crate::driver::sqlstate;
-use crate::error::during;
+use crate::driver::{self, sqlstate};
 
 use super::edited::Edited;
 
@@ -52,7 +51,7 @@ pub enum SqlError {
 /// What PostgreSQL said to `statement`, which was made of the caller's text.
 pub(super) fn refused(error: &sqlx::Error, statement: Option<&Edited>) -> SqlError {
     let Some(sqlstate) = sqlstate(error) else {
-        return SqlError::Store(during("running a statement")(sqlx_error(error)));
+        return failed(error);
     };
     match sqlstate.as_str() {
         "57014" => return SqlError::TimedOut,
@@ -64,7 +63,7 @@ pub(super) fn refused(error: &sqlx::Error, statement: Option<&Edited>) -> SqlErr
         _ => {}
     }
     let Some(rule) = rule(&sqlstate) else {
-        return SqlError::Store(during("running a statement")(sqlx_error(error)));
+        return failed(error);
     };
     let position = error
         .as_database_error()
@@ -79,18 +78,17 @@ pub(super) fn refused(error: &sqlx::Error, statement: Option<&Edited>) -> SqlErr
     SqlError::Refused { rule, sqlstate, at }
 }
 
-/// The same error without its message, which may quote a value: only its kind is of use to whoever reads the log.
-fn sqlx_error(error: &sqlx::Error) -> sqlx::Error {
-    match error {
-        sqlx::Error::Io(error) => sqlx::Error::Io(error.kind().into()),
-        sqlx::Error::PoolTimedOut => sqlx::Error::PoolTimedOut,
-        sqlx::Error::PoolClosed => sqlx::Error::PoolClosed,
-        sqlx::Error::Database(_) if crate::driver::is_transient(error) => {
-            sqlx::Error::Io(std::io::ErrorKind::ConnectionAborted.into())
-        }
-        sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => sqlx::Error::WorkerCrashed,
-        _ => sqlx::Error::WorkerCrashed,
-    }
+/// Of an error that is not the statement's: its code and no message, which may quote a value.
+fn failed(error: &sqlx::Error) -> SqlError {
+    SqlError::Store(StoreError::Database {
+        doing: "running a statement",
+        reason: match sqlstate(error) {
+            Some(sqlstate) => format!("it has failed (SQLSTATE {sqlstate})"),
+            None => driver::reason(error),
+        },
+        transient: driver::is_transient(error),
+        data: false,
+    })
 }
 
 /// The rule that a statement breaks; `None` where it is not the statement's fault.

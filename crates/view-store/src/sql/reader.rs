@@ -92,7 +92,12 @@ impl SqlReader {
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(Duration::from_secs(10))
-            .after_connect(|connection, _| Box::pin(async move { Ok(prepare(connection).await) }))
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    prepare(connection).await;
+                    Ok(())
+                })
+            })
             .after_release(|connection, _| Box::pin(async move { Ok(clean(connection).await) }))
             .connect_lazy_with(options);
         Ok(Self {

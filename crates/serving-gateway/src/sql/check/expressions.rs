@@ -112,11 +112,11 @@ impl Check<'_> {
         self.option(val.as_deref())
     }
 
-    pub(super) fn parameter(&mut self, parameter: &ParamRef) -> Checked {
+    pub(super) fn parameter(&mut self, parameter: ParamRef) -> Checked {
         let ParamRef { number, location } = parameter;
-        self.note(*location);
+        self.note(location);
         let values = self.used.len();
-        let place = usize::try_from(*number)
+        let place = usize::try_from(number)
             .ok()
             .and_then(|number| number.checked_sub(1));
         match place.and_then(|place| self.used.get_mut(place)) {

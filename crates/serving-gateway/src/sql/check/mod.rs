@@ -162,7 +162,7 @@ impl Check<'_> {
             N::JoinExpr(join) => self.join(join),
             N::ResTarget(target) => self.target(target),
             N::ColumnRef(column) => self.column(column),
-            N::ParamRef(parameter) => self.parameter(parameter),
+            N::ParamRef(parameter) => self.parameter(*parameter),
             N::AConst(constant) => {
                 self.note(constant.location);
                 Ok(())
