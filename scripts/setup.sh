@@ -28,12 +28,20 @@ install_debian_packages() {
         missing="$missing default-jdk-headless"
     has mvn || missing="$missing maven"
     has cc || missing="$missing build-essential"
+    has_libclang || missing="$missing libclang-dev"
     has pkg-config || missing="$missing pkg-config"
+    has curl || missing="$missing curl"
     has git || missing="$missing git"
     # The protocol's model, which the property test plays beside the real parts, and what comes from PyPI.
     has python3 || missing="$missing python3"
     python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
     install_missing "$missing"
+}
+
+# PostgreSQL's parser is C: its declarations are read by libclang, which needs the headers that come with it.
+has_libclang() {
+    [ -n "${LIBCLANG_PATH:-}" ] ||
+        { ls /usr/lib/llvm*/lib/libclang*.so* && ls /usr/lib/llvm*/lib/clang/*/include/stddef.h; } >/dev/null 2>&1
 }
 
 install_missing() {
@@ -121,7 +129,10 @@ install_fuzz_tools() {
 }
 
 install_compiler() {
-    has cc || install_missing " build-essential"
+    missing=""
+    has cc || missing="$missing build-essential"
+    has_libclang || missing="$missing libclang-dev"
+    install_missing "$missing"
 }
 
 case "${1:-}" in

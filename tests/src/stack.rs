@@ -217,12 +217,7 @@ impl Stack {
             batch_grpc: self.batch.address("grpc")?,
             speed_grpc: self.speed.address("grpc")?,
             serving_grpc: self.serving.address("grpc")?,
-            serving_http: format!(
-                "http://{}",
-                self.serving
-                    .address("http")
-                    .or_else(|_| self.serving.address("admin"))?
-            ),
+            serving_http: format!("http://{}", self.serving.address("http")?),
         })
     }
 
@@ -304,8 +299,9 @@ fn speed_config(servers: &Servers, batch_grpc: &str, secret: &str) -> String {
 
 fn serving_config(servers: &Servers, batch_grpc: &str, speed_grpc: &str) -> String {
     format!(
-        "{DAEMON}\n[views]\nurl = \"{}\"\n\n[services]\nbatch = \"http://{batch_grpc}\"\nspeed = \"http://{speed_grpc}\"\n",
+        "{DAEMON}\n[http]\nlisten = \"{{http}}\"\n\n[views]\nurl = \"{}\"\n\n[sql]\nurl = \"{}\"\n\n[services]\nbatch = \"http://{batch_grpc}\"\nspeed = \"http://{speed_grpc}\"\n",
         servers.url_as("gateway", "views"),
+        servers.url_as("analyst", "views"),
     )
 }
 

@@ -1,7 +1,5 @@
 //! The errors of all services: one small set of codes, mapped to gRPC and to HTTP here and nowhere else.
 
-use serde_json::json;
-
 /// What kind of error it is, as a caller needs to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -141,14 +139,6 @@ impl ServiceError {
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = %error, "internal error");
         Self::new(Code::Internal, "internal error: see the service's log")
-    }
-
-    /// The FHIR resource that an HTTP answer carries.
-    pub fn operation_outcome(&self) -> serde_json::Value {
-        json!({
-            "resourceType": "OperationOutcome",
-            "issue": [{"severity": "error", "code": self.code.issue_type(), "diagnostics": self.message}],
-        })
     }
 }
 

@@ -9,15 +9,19 @@ pub mod batch;
 mod cell;
 pub mod error;
 mod field;
+pub mod outcome;
 pub mod page;
 pub mod query;
 pub mod serving;
 pub mod speed;
+pub mod sql;
+pub mod sql_run;
 pub mod time;
 pub mod values_json;
 
 pub use error::{Code, ServiceError};
 pub use field::{InvalidField, required};
+pub use outcome::Outcome;
 
 /// The generated code of one package: messages, clients, servers.
 pub mod proto {

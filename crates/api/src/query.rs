@@ -237,7 +237,7 @@ impl TryFrom<proto::ResourceVersion> for ResourceVersion {
 }
 
 /// 0 means none.
-fn limit(field: &'static str, limit: i64) -> Result<Option<i64>, InvalidField> {
+pub(crate) fn limit(field: &'static str, limit: i64) -> Result<Option<i64>, InvalidField> {
     match limit {
         0 => Ok(None),
         1.. => Ok(Some(limit)),

@@ -1,5 +1,5 @@
 //! The shell that all three daemons share: what each does before and after its own work. A closed charter: configuration, telemetry,
-//! shutdown, health, metrics, clock, and the serving of gRPC; nothing of what a daemon is for.
+//! shutdown, health, metrics, clock, and the serving of gRPC and HTTP; nothing of what a daemon is for.
 //!
 //! ```no_run
 //! # use std::process::ExitCode;
@@ -18,7 +18,9 @@ pub mod admin;
 pub mod announce;
 pub mod clock;
 pub mod config;
+pub mod connections;
 mod entry;
+pub mod fhir_answer;
 pub mod grpc;
 pub mod metrics;
 pub mod secret;

@@ -8,6 +8,8 @@ use daemon::{
 };
 use serde::Deserialize;
 
+use crate::http::HttpConfig;
+
 /// All settings of the gateway.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +24,10 @@ pub struct Config {
     pub services: Services,
     /// Questions.
     pub query: QueryLimits,
+    /// HTTP.
+    pub http: HttpConfig,
+    /// Questions in SQL.
+    pub sql: SqlLimits,
     /// When an answer says that a layer is behind.
     pub degradation: DegradationBounds,
 }
@@ -63,6 +69,27 @@ pub struct QueryLimits {
     pub stop_seconds: Duration,
     /// Bytes of rows that a view which is not materialised may give in one answer.
     pub max_raw_bytes: usize,
+}
+
+/// `[sql]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqlLimits {
+    /// Whether `Sql` is served.
+    pub enabled: bool,
+    /// The views' PostgreSQL as a login that may only read; empty: `views.url`, in the role of a reader.
+    pub url: Secret,
+    /// Connections for statements.
+    pub max_connections: u32,
+    /// How long PostgreSQL may work on one statement.
+    #[serde(with = "seconds")]
+    pub timeout_seconds: Duration,
+    /// Rows of an answer.
+    pub max_rows: i64,
+    /// Bytes of the values of an answer.
+    pub max_bytes: usize,
+    /// Bytes of a statement.
+    pub max_statement_bytes: usize,
 }
 
 /// `[degradation]`
@@ -114,6 +141,25 @@ impl DaemonConfig for Config {
             view_store::is_postgres_url(self.views.url.expose()),
             "views.url: must be of the form postgres://user:password@host:port/database",
         );
+        self.http.check(&mut demands);
+        demands.demand(
+            self.sql.url.expose().is_empty() || view_store::is_postgres_url(self.sql.url.expose()),
+            "sql.url: must be empty, or of the form postgres://user:password@host:port/database",
+        );
+        for (key, at_least_one) in [
+            ("sql.max_connections", self.sql.max_connections >= 1),
+            ("sql.max_rows", self.sql.max_rows >= 1),
+            ("sql.max_bytes", self.sql.max_bytes >= 1),
+            ("sql.max_statement_bytes", self.sql.max_statement_bytes >= 1),
+        ] {
+            demands.demand(at_least_one, format!("{key}: must be 1 or more"));
+        }
+        // It is told to PostgreSQL in milliseconds, as a number of 31 bits.
+        let span = Duration::from_millis(1)..=Duration::from_hours(24);
+        demands.demand(
+            span.contains(&self.sql.timeout_seconds),
+            "sql.timeout_seconds: must be 0.001 or more, and 86400 at most",
+        );
         demands.result()
     }
 
@@ -146,6 +192,21 @@ mod tests {
             "{error}"
         );
         assert!(load("[views]\nmerge_connections = 2").is_ok());
+    }
+
+    #[test]
+    fn bounds_of_statements_are_bounds() {
+        for (bad, key) in [
+            ("timeout_seconds = 0", "sql.timeout_seconds"),
+            ("max_rows = 0", "sql.max_rows"),
+            ("max_bytes = 0", "sql.max_bytes"),
+            ("max_statement_bytes = 0", "sql.max_statement_bytes"),
+            ("max_connections = 0", "sql.max_connections"),
+            ("url = \"mysql://u:s3cret@h/db\"", "sql.url"),
+        ] {
+            let error = load(&format!("[sql]\n{bad}")).expect_err("refused");
+            assert!(error.contains(key) && !error.contains("s3cret"), "{error}");
+        }
     }
 
     #[test]

@@ -92,6 +92,48 @@ impl AnswerFreshness {
         )
     }
 
+    /// Of an answer from the tables of several views: as fresh as the least fresh of them. Of one that names no view there is nothing to be told.
+    pub(crate) fn of_all(views: Vec<(&str, TypeFreshness, Self)>, on: &Circumstances) -> Self {
+        /// The earlier; what is not known is earlier than all else.
+        fn least(times: impl Iterator<Item = Option<DateTime<Utc>>>) -> Option<DateTime<Utc>> {
+            times.min().flatten()
+        }
+        let merged = on.effective() == Layers::Merged;
+        let as_of = least(views.iter().map(|(_, _, one)| one.as_of));
+        let staleness = as_of.map(|at| (on.now - at).max(TimeDelta::zero()));
+        let batch_as_of = least(views.iter().map(|(_, known, _)| known.batch_as_of));
+        let speed_as_of = least(views.iter().map(|(_, known, _)| known.speed_as_of)).filter(|_| merged);
+        let mut message = proto::Freshness {
+            as_of: as_of.map(time::timestamp),
+            batch_as_of: batch_as_of.map(time::timestamp),
+            speed_as_of: speed_as_of.map(time::timestamp),
+            staleness: staleness.map(time::duration),
+            source: proto::Source::Materialized.into(),
+            speed_layer_enabled: on.use_speed_layer,
+            ..Default::default()
+        };
+        for (name, _, one) in views {
+            // Active, unless one is not.
+            if ["", ViewState::Active.name()].contains(&message.view_state.as_str()) {
+                message.view_state = one.message.view_state;
+            }
+            for mut degradation in one.message.degradations {
+                // These two are of a view, the others of a layer.
+                if matches!(degradation.reason(), Reason::EvaluationErrors | Reason::ViewStale) {
+                    degradation.detail = format!("{name}: {}", degradation.detail);
+                }
+                if !message.degradations.contains(&degradation) {
+                    message.degradations.push(degradation);
+                }
+            }
+        }
+        Self {
+            as_of,
+            staleness,
+            message,
+        }
+    }
+
     /// Of an answer from HAPI's raw tables.
     pub(crate) fn of_raw(view: &View, as_of: DateTime<Utc>, on: &Circumstances) -> Self {
         let degradations = view_degradations(view);

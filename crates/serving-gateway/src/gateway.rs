@@ -1,6 +1,7 @@
 //! The daemon's own work: from its configuration to its tasks.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -10,20 +11,28 @@ use api::{
     batch::batch_service_client::BatchServiceClient,
     proto::serving::serving_service_server::{SERVICE_NAME, ServingServiceServer},
 };
-use daemon::{ConfigError, Context, Shutdown, config::span, grpc::channel};
-use tokio::sync::watch;
+use daemon::{ConfigError, Context, Shutdown, announce::Announcement, config::span, grpc::channel};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 use tonic::{codec::CompressionEncoding, service::Routes};
-use view_store::{StoreError, StoreSettings, ViewStore};
+use view_store::{
+    StoreError, StoreSettings, ViewStore,
+    sql::{SqlReader, SqlSettings},
+};
 
 use crate::{
     catalog::Catalog,
     config::{Config, Views},
     hapi_clock::HapiClock,
+    http::{self, Http, HttpConfig, HttpMetrics},
     layer_health::LayerHealth,
     merge::{Follower, speed_client},
     metrics::ServingMetrics,
     service::Serving,
     shared::Core,
+    sql::Sql,
     statistics::Statistics,
 };
 
@@ -39,6 +48,14 @@ pub enum GatewayError {
     /// A URL cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The address of HTTP cannot be bound.
+    #[error("http.listen {listen} cannot be bound: {reason}")]
+    Bind {
+        /// As configured.
+        listen: SocketAddr,
+        /// Why.
+        reason: std::io::Error,
+    },
     /// The addresses that were bound cannot be announced.
     #[error("the addresses that were bound cannot be announced: {0}")]
     Announce(#[from] std::io::Error),
@@ -55,12 +72,15 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         grpc,
         announcement,
     } = context;
+    let listener = bind(&config.http, &announcement).await?;
     announcement.publish()?;
     let ready = readiness.latch("the views' database");
+    let http_metrics = HttpMetrics::register(&metrics);
     let metrics = ServingMetrics::register(&metrics);
     let batch = BatchServiceClient::new(channel("services.batch", &config.services.batch)?)
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let speed = speed_client(channel("services.speed", &config.services.speed)?);
+    let sql = sql(&config)?;
     let core = Arc::new(OnceLock::new());
     let serving = Serving::new(
         core.clone(),
@@ -74,6 +94,18 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let routes = Routes::new(service);
     shutdown.spawn_essential("grpc", grpc.serve(SERVICE_NAME, routes, shutdown.clone()));
+    let http = Http {
+        core: core.clone(),
+        shutdown: shutdown.clone(),
+        limits: config.query.clone(),
+        metrics: http_metrics,
+        started: clock.now(),
+        memory: Arc::new(Semaphore::new(
+            config.http.max_body_memory_bytes / http::UNIT_BYTES,
+        )),
+        config: config.http.clone(),
+    };
+    shutdown.spawn_essential("http", http::serve(listener, http));
 
     let Some(store) = reach(&config.views, config.views.max_connections, &shutdown).await? else {
         return Ok(());
@@ -94,6 +126,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         use_speed_layer: config.use_speed_layer,
         bounds: config.degradation,
         max_raw_bytes: config.query.max_raw_bytes,
+        sql,
     };
     let _set_once = core.set(this.clone());
     shutdown.spawn(this.catalog.clone().keep(ready, shutdown.clone()));
@@ -118,6 +151,15 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         tracing::info!("the speed layer is switched off: nothing live is merged or shown");
     }
     Ok(())
+}
+
+/// Binds the socket of HTTP, and tells where.
+async fn bind(config: &HttpConfig, announcement: &Announcement) -> Result<TcpListener, GatewayError> {
+    let listen = config.listen;
+    let cannot_bind = |reason| GatewayError::Bind { listen, reason };
+    let listener = TcpListener::bind(listen).await.map_err(cannot_bind)?;
+    announcement.bound("http", listener.local_addr().map_err(cannot_bind)?);
+    Ok(listener)
 }
 
 /// The views' database, once it is reached and migrated; `None` at a stop.
@@ -157,6 +199,25 @@ async fn reach(
             Some(Err(error)) => return Err(error),
         }
     }
+}
+
+/// The way of statements to the views' database, unless it is switched off. It connects when the first one comes.
+fn sql(config: &Config) -> Result<Option<Sql>, StoreError> {
+    let limits = config.sql.clone();
+    if !limits.enabled {
+        return Ok(None);
+    }
+    // A login for views may do more than read.
+    let set_role = limits.url.expose().is_empty();
+    let url = if set_role { &config.views.url } else { &limits.url };
+    let reader = SqlReader::new(SqlSettings {
+        url: url.expose().to_owned(),
+        set_role,
+        max_connections: limits.max_connections,
+        timeout: limits.timeout_seconds,
+        max_bytes: limits.max_bytes,
+    })?;
+    Ok(Some(Sql { reader, limits }))
 }
 
 /// What questions get before the views' database was reached.

@@ -1,7 +1,7 @@
 //! The serving layer: live changes to view tables, questions to answers.
 //!
 //! ```text
-//! SpeedService.Changes ──merge──► view tables ◄──query── gRPC Query
+//! SpeedService.Changes ──merge──► view tables ◄──query── gRPC Query, HTTP $sql-run
 //!                                 (PostgreSQL)              │ a view that is not materialised
 //! registry ──catalog──► which views, columns, search params └──raw──► BatchService.RunView
 //! ```
@@ -16,6 +16,7 @@ mod errors;
 mod freshness;
 mod gateway;
 mod hapi_clock;
+mod http;
 mod layer_health;
 pub mod merge;
 mod metrics;
@@ -24,8 +25,10 @@ mod raw;
 pub mod search;
 mod service;
 mod shared;
+mod sql;
 mod statistics;
 mod visibility;
 
 pub use config::{Config, DEFAULTS};
 pub use gateway::{GatewayError, run};
+pub use http::HttpConfig;

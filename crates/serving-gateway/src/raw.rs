@@ -31,6 +31,7 @@ pub(crate) struct RawRows {
 pub(crate) struct Pushdown {
     pub(crate) ids: Vec<String>,
     pub(crate) since: Option<DateTime<Utc>>,
+    pub(crate) patients: Vec<String>,
 }
 
 /// Runs the view; more rows than `max_bytes` are an error.
@@ -48,7 +49,7 @@ pub(crate) async fn run(
         ids: pushdown.ids,
         since: pushdown.since.map(time::timestamp),
         max_resources: 0,
-        patient_ids: Vec::new(),
+        patient_ids: pushdown.patients,
     };
     let mut stream = batch
         .run_view(request)

@@ -10,6 +10,7 @@ use api::{
     Code, ServiceError,
     proto::serving::{self as proto, serving_service_server::ServingService},
     query::Query,
+    sql::SqlQuestion,
 };
 use daemon::Shutdown;
 use futures::{Stream, StreamExt as _, stream};
@@ -23,6 +24,7 @@ use crate::{
     metrics::{CallLabel, ServingMetrics},
     query,
     shared::Core,
+    sql,
 };
 
 /// An answer must be on its way this long before the caller's deadline.
@@ -67,16 +69,35 @@ impl Serving {
         result.map(Response::new).map_err(Status::from)
     }
 
-    /// The first part decides whether there is an answer at all; the rest follows, and ends soon after a stop.
     async fn query_parts(
         &self,
         request: Request<proto::QueryRequest>,
     ) -> Result<Answers<proto::QueryResponse>, ServiceError> {
-        let core = self.core()?.clone();
-        let within = deadline(request.metadata()).unwrap_or(self.limits.at_least_seconds);
-        let deadline = Instant::now() + within.saturating_sub(ON_ITS_WAY);
+        let (core, deadline) = (self.core()?.clone(), self.deadline(request.metadata()));
         let query = Query::try_from(request.into_inner())?;
-        let mut parts = query::answer(core, query, deadline);
+        self.stream(query::answer(core, query, deadline)).await
+    }
+
+    async fn sql_parts(
+        &self,
+        request: Request<proto::SqlRequest>,
+    ) -> Result<Answers<proto::SqlResponse>, ServiceError> {
+        let (core, deadline) = (self.core()?.clone(), self.deadline(request.metadata()));
+        let question = SqlQuestion::try_from(request.into_inner())?;
+        self.stream(sql::answer(core, question, deadline)).await
+    }
+
+    /// Until when an answer must be on its way.
+    fn deadline(&self, metadata: &MetadataMap) -> Instant {
+        let within = deadline(metadata).unwrap_or(self.limits.at_least_seconds);
+        Instant::now() + within.saturating_sub(ON_ITS_WAY)
+    }
+
+    /// The first part decides whether there is an answer at all; the rest follows, and ends soon after a stop.
+    async fn stream<T: Send + 'static>(
+        &self,
+        mut parts: impl Stream<Item = Result<T, ServiceError>> + Send + Unpin + 'static,
+    ) -> Result<Answers<T>, ServiceError> {
         let first = match self.shutdown.unless_stopped(parts.next()).await {
             Some(Some(first)) => first?,
             Some(None) => return Err(ServiceError::new(Code::Internal, "no answer was made")),
@@ -124,13 +145,9 @@ impl ServingService for Serving {
         self.done("Query", result)
     }
 
-    async fn sql(&self, _: Request<proto::SqlRequest>) -> Result<Response<Self::SqlStream>, Status> {
-        self.done(
-            "Sql",
-            Err(unimplemented(
-                "Sql: ask the merged views in SQL at the views' PostgreSQL itself, or use Query",
-            )),
-        )
+    async fn sql(&self, request: Request<proto::SqlRequest>) -> Result<Response<Self::SqlStream>, Status> {
+        let result = self.sql_parts(request).await;
+        self.done("Sql", result)
     }
 
     async fn cohort(&self, _: Request<proto::CohortRequest>) -> Result<Response<Self::CohortStream>, Status> {

@@ -10,7 +10,7 @@ use view_store::ViewStore;
 
 use crate::{
     catalog::Catalog, config::DegradationBounds, freshness::Circumstances, hapi_clock::HapiClock,
-    layer_health::LayerHealth, statistics::Statistics,
+    layer_health::LayerHealth, sql::Sql, statistics::Statistics,
 };
 
 /// Cheap to clone.
@@ -28,6 +28,8 @@ pub(crate) struct Core {
     pub(crate) use_speed_layer: bool,
     pub(crate) bounds: DegradationBounds,
     pub(crate) max_raw_bytes: usize,
+    /// `None`: switched off.
+    pub(crate) sql: Option<Sql>,
 }
 
 impl Core {

@@ -72,6 +72,28 @@ impl Statistics {
         self.metrics.rows.inc_by(rows.unsigned_abs());
     }
 
+    /// An answer to a statement over these views was begun: one query, and one of each view.
+    pub(crate) fn sql(&self, views: &[String], served: Served) {
+        self.with(|counts| {
+            counts.total += 1;
+            counts.materialized += 1;
+            counts.speed_layer += i64::from(served == Served::Merged);
+            for view in views {
+                counts.views.entry(view.clone()).or_default().0 += 1;
+            }
+        });
+        let source = match served {
+            Served::Merged => QuerySource::Merged,
+            Served::Batch | Served::Raw => QuerySource::Batch,
+        };
+        self.metrics.queries.get_or_create(&SourceLabel { source }).inc();
+    }
+
+    /// Rows of an answer to a statement were sent; they are of no view in particular.
+    pub(crate) fn sql_rows(&self, rows: i64) {
+        self.metrics.rows.inc_by(rows.unsigned_abs());
+    }
+
     /// Live changes were applied.
     pub(crate) fn applied(&self, changes: usize) {
         self.with(|counts| counts.changes_applied += i64::try_from(changes).unwrap_or(i64::MAX));
@@ -156,6 +178,10 @@ mod tests {
         );
         assert_eq!((answer.views_cached, answer.changes_applied), (5, 3));
         assert_eq!((answer.views[0].queries, answer.views[0].rows), (3, 7));
+        statistics.sql(&["a".into(), "b".into()], Served::Merged);
+        let answer = statistics.answer(5, true);
+        assert_eq!((answer.total_queries, answer.speed_layer_queries), (5, 3));
+        assert_eq!((answer.views[0].queries, answer.views[1].queries), (4, 2));
         statistics.reset(DateTime::UNIX_EPOCH);
         assert_eq!(statistics.answer(5, true).total_queries, 0);
     }

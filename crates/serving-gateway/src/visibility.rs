@@ -17,13 +17,47 @@ use tokio::{sync::watch, time::Instant};
 use tonic::transport::Channel;
 use view_store::ViewStore;
 
-use crate::errors::store_error;
+use crate::{errors::store_error, shared::Core};
 
 /// How often it is looked whether another gateway's merger has applied it; ours says so at once.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Pause before the speed layer is asked again, after it has failed.
 const PULL_AGAIN: Duration = Duration::from_millis(500);
+
+/// Waits until versions are visible in these layers; nothing to wait for is visible. `since` is HAPI's time when it was asked.
+pub(crate) async fn wait_for_versions(
+    core: &Core,
+    versions: &[ResourceVersion],
+    layers: Layers,
+    since: DateTime<Utc>,
+    deadline: Instant,
+) -> Result<(), ServiceError> {
+    if versions.is_empty() {
+        return Ok(());
+    }
+    let merged = core.catalog.views().await.map_err(store_error)?.merged_types();
+    if let Some(unknown) = versions
+        .iter()
+        .find(|version| !merged.contains(&version.resource_type))
+    {
+        let message = format!(
+            "freshness.at_least.resource_type: no materialised view is over {}; there are views over: {}",
+            unknown.resource_type,
+            merged.join(", ")
+        );
+        return Err(ServiceError::new(Code::Invalid, message));
+    }
+    let wait = Wait {
+        store: &core.store,
+        speed: core.speed.clone(),
+        applied: core.applied.subscribe(),
+        layers,
+        since,
+        deadline,
+    };
+    wait.until_visible(versions).await
+}
 
 /// Who waits, and for how long.
 pub(crate) struct Wait<'a> {

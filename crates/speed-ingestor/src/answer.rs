@@ -5,10 +5,8 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
-
-/// After how many seconds HAPI may try again.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+use daemon::fhir_answer::{fhir, outcome};
+use serde_json::json;
 
 /// 200 without a body.
 pub fn empty() -> Response {
@@ -35,11 +33,7 @@ pub fn here() -> Response {
 
 /// An error.
 pub fn error(error: &ServiceError) -> Response {
-    let status = StatusCode::from_u16(error.code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = fhir(status, &error.operation_outcome());
-    if error.code == Code::Unavailable {
-        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
-    }
+    let mut response = outcome(&error.clone().into());
     if error.code == Code::Unauthenticated {
         response
             .headers_mut()
@@ -66,12 +60,4 @@ pub async fn no_such_method() -> Response {
         Code::NoSuchMethod,
         "no such method here: PUT and DELETE go to fhir/{type}/{id}, Bundles are POSTed to fhir",
     ))
-}
-
-fn fhir(status: StatusCode, resource: &Value) -> Response {
-    let content_type = (
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/fhir+json;charset=utf-8"),
-    );
-    (status, [content_type], resource.to_string()).into_response()
 }

@@ -9,17 +9,13 @@ use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, header},
 };
-use futures::StreamExt;
+use daemon::connections::discard;
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::hex::hex;
 
-/// How much of a refused body is read and thrown away: whoever is still sending does not read the answer.
-const DISCARDED_BYTES: usize = 64 * 1024 * 1024;
-/// How long that may take.
-const DISCARD_TIME: Duration = Duration::from_secs(5);
 /// The unit in which the memory of bodies is reckoned: a number of bytes would not always fit where permits are counted.
 const UNIT_BYTES: usize = 1024;
 
@@ -258,21 +254,6 @@ fn broken() -> ServiceError {
         Code::Invalid,
         "the body cannot be read: cut off, or not in its Content-Encoding",
     )
-}
-
-/// Reads on what is still being sent, and throws it away.
-pub async fn discard(body: Body) {
-    let mut left = DISCARDED_BYTES;
-    let mut stream = body.into_data_stream();
-    let reading = async {
-        while let Some(Ok(part)) = stream.next().await {
-            left = left.saturating_sub(part.len());
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    let _elapsed = tokio::time::timeout(DISCARD_TIME, reading).await;
 }
 
 #[cfg(test)]

@@ -1,52 +1,16 @@
-//! Connections of the webhook: who may open one, how many there are, how long a request's head may take. What a request may do is said in
+//! Connections of the webhook, on a thread of their own with what brings previews to Redis: a webhook is little work, and to hand it from thread to
+//! thread would be as much again. While all that has come is read, the next group of previews gathers. What a request may do is said in
 //! [`webhook`](crate::webhook).
-//!
-//! They have a thread of their own, with what brings previews to Redis: a webhook is little work, and to hand it from thread to thread would be as much again.
-//! While all that has come is read, the next group of previews gathers.
-//!
-//! A connection that sends nothing costs a place and little else, and loses it when the time for a head is over: so thousands of slow ones
-//! hold up nobody who sends.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::io;
 
 use api::{Code, ServiceError};
 use axum::Router;
 use daemon::Shutdown;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
-use ipnet::IpNet;
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-};
+pub use daemon::connections::ConnectionLimits;
+use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::measures::{ConnectionLabel, Measures};
-
-/// What a connection is told for which there is no place. (HAPI tries again.)
-const NO_PLACE: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-/// After a failure to accept (no file descriptors left): soon enough, and no loop that takes a core.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
-
-/// Bounds of connections.
-#[derive(Debug, Clone)]
-pub struct ConnectionLimits {
-    /// Open at the same time.
-    pub most: usize,
-    /// How long a request's head may take, from the end of the one before: also how long an idle connection stays.
-    pub head_time: Duration,
-    /// Who may connect; nobody is left out if it is empty.
-    pub allowed: Vec<IpNet>,
-}
 
 /// Serves over this socket, on a thread of its own, until the stop; requests under way are then finished. `router` is called on that thread.
 pub async fn serve_apart(
@@ -92,103 +56,11 @@ pub async fn serve(
     measures: Measures,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(limits.most));
-    let service = TowerToHyperService::new(router);
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(limits.head_time);
     let count = |outcome| {
         measures
             .connections
             .get_or_create(&ConnectionLabel { outcome })
-            .inc()
+            .inc();
     };
-    while let Some(accepted) = shutdown.unless_stopped(listener.accept()).await {
-        let (mut stream, from) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!(%error, "a connection cannot be accepted");
-                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
-                continue;
-            }
-        };
-        if !limits.allows(from) {
-            count("not_allowed");
-            continue;
-        }
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            count("no_place");
-            // Into an empty socket buffer: it does not wait.
-            let _gone = stream.write_all(NO_PLACE).await;
-            continue;
-        };
-        count("accepted");
-        let connection = http.serve_connection(TokioIo::new(without_delay(stream)), service.clone());
-        shutdown.spawn(until_closed(connection, place, shutdown.clone()));
-    }
-    // All places are free again once all connections are closed.
-    let all = u32::try_from(limits.most).unwrap_or(u32::MAX);
-    let _closed = places.acquire_many(all).await;
-    Ok(())
-}
-
-impl ConnectionLimits {
-    fn allows(&self, from: SocketAddr) -> bool {
-        // A socket of both families shows addresses of the old one in the form of the new one.
-        let from: IpAddr = from.ip().to_canonical();
-        self.allowed.is_empty() || self.allowed.iter().any(|network| network.contains(&from))
-    }
-}
-
-/// Answers are small, and go at once.
-fn without_delay(stream: TcpStream) -> TcpStream {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "answers of a connection may be delayed");
-    }
-    stream
-}
-
-async fn until_closed(
-    connection: http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>,
-    _place: OwnedSemaphorePermit,
-    shutdown: Shutdown,
-) {
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        biased;
-        result = connection.as_mut() => result,
-        () = shutdown.stopping() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection broke off");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_may_connect_is_said_by_networks_of_both_families() {
-        let limits = |allowed: &[&str]| ConnectionLimits {
-            most: 1,
-            head_time: Duration::from_secs(1),
-            allowed: allowed.iter().map(|network| network.parse().unwrap()).collect(),
-        };
-        let from = |address: &str| address.parse().unwrap();
-        assert!(limits(&[]).allows(from("203.0.113.7:1")));
-        let inner = limits(&["10.0.0.0/8", "fd00::/8"]);
-        for (address, allowed) in [
-            ("10.1.2.3:1", true),
-            ("[::ffff:10.1.2.3]:1", true),
-            ("[fd00::1]:1", true),
-            ("11.1.2.3:1", false),
-            ("[fe00::1]:1", false),
-        ] {
-            assert_eq!(inner.allows(from(address)), allowed, "{address}");
-        }
-    }
+    daemon::connections::serve(listener, router, limits, count, shutdown).await
 }

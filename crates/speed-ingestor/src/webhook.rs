@@ -13,7 +13,7 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use daemon::Clock;
+use daemon::{Clock, connections::discard};
 use fhir_core::resource::{State as ResourceState, is_id};
 use futures::future::try_join_all;
 
@@ -21,7 +21,7 @@ use crate::{
     accepted::Accepted,
     answer,
     auth::SharedSecret,
-    body::{Bodies, Held, Letter, Refused, content_type, discard},
+    body::{Bodies, Held, Letter, Refused, content_type},
     bundle::{self, BundleEntry, Reference},
     delivery::{self, Delivered},
     gate::Gate,

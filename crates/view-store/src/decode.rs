@@ -67,7 +67,7 @@ fn list(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'static>> {
     Some(Cell::List(members))
 }
 
-fn value(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'static>> {
+pub(crate) fn value(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'static>> {
     let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(|t| Cow::Owned(t.to_owned()));
     let integer = || bytes.try_into().ok().map(i32::from_be_bytes);
     let bigint = || bytes.try_into().ok().map(i64::from_be_bytes);
@@ -100,7 +100,7 @@ pub(crate) fn finite_time(micros: i64) -> Option<DateTime<Utc>> {
     Some(at.and_utc())
 }
 
-fn take_i32(rest: &mut &[u8]) -> Option<i32> {
+pub(crate) fn take_i32(rest: &mut &[u8]) -> Option<i32> {
     let (head, after) = rest.split_first_chunk()?;
     *rest = after;
     Some(i32::from_be_bytes(*head))

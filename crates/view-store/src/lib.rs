@@ -32,6 +32,7 @@ mod registry;
 mod schedule;
 mod select;
 mod session;
+pub mod sql;
 mod store;
 mod tables;
 mod transaction;

@@ -25,7 +25,9 @@ impl ViewStore {
         check_encoding(&mut connection).await?;
         create_roles(&mut connection).await?;
         run_migrations(&mut connection).await?;
-        grant(&mut connection).await
+        grant(&mut connection).await?;
+        let_mergers_be_readers(&mut connection).await;
+        Ok(())
     }
 }
 
@@ -166,6 +168,17 @@ async fn create_roles(connection: &mut PgConnection) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// A gateway answers statements of callers in the role of a reader: for that its login must be a member of it. A login of their own makes it needless, so
+/// that an owner without the right to grant it is no reason to stop.
+async fn let_mergers_be_readers(connection: &mut PgConnection) {
+    let grant = "GRANT researchflow_reader TO researchflow_merger";
+    if sqlx::raw_sql(grant).execute(connection).await.is_err() {
+        warn!(
+            "gateways cannot take on the role of a reader for Sql: set sql.url, or run as a superuser: {grant}"
+        );
+    }
 }
 
 /// A forgotten transaction of a reader keeps old rows alive. PostgreSQL does not hand settings of a group on to its members: this holds

@@ -236,7 +236,12 @@ async fn a_wrong_database_password_is_said_without_the_password() -> anyhow::Res
     let views = format!("[views]\nurl = \"postgresql://gateway:not-the-password@127.0.0.1:{port}/views\"\n");
     let daemon = "[daemon]\ngrpc_listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
     for name in ["batch-refresher", "serving-gateway"] {
-        let (code, said) = run_to_the_end(name, &format!("{daemon}{views}")).await?;
+        let http = if name == "serving-gateway" {
+            "[http]\nlisten = \"127.0.0.1:0\"\n"
+        } else {
+            ""
+        };
+        let (code, said) = run_to_the_end(name, &format!("{daemon}{http}{views}")).await?;
         assert_eq!(code, Some(1), "{name}: {said}");
         assert!(said.contains("password authentication failed"), "{name}: {said}");
         assert!(

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -256,12 +256,27 @@ impl SpeedService for FakeSpeed {
 #[derive(Clone, Default)]
 pub(crate) struct FakeBatch {
     states: Arc<Mutex<(DateTime<Utc>, Vec<State>)>>,
+    /// Further resources that are there, by reference: patients and Groups.
+    others: Arc<Mutex<HashMap<String, String>>>,
+    /// Views are run over some resources only.
+    cut: Arc<AtomicBool>,
 }
 
 impl FakeBatch {
     /// What HAPI holds, as of a reading.
     pub(crate) fn hold(&self, as_of: DateTime<Utc>, states: Vec<State>) {
         *self.states.lock().unwrap_or_else(PoisonError::into_inner) = (as_of, states);
+    }
+
+    /// Says from now on that there are more resources than were read.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Adds a resource that `ReadResources` finds: `Type/id` and its JSON.
+    pub(crate) fn put(&self, reference: &str, body: &str) {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.insert(reference.into(), body.into());
     }
 
     pub(crate) async fn serve(&self) -> anyhow::Result<SocketAddr> {
@@ -273,12 +288,25 @@ impl FakeBatch {
     }
 }
 
+/// Whether a resource is about one of these patients.
+fn refers_to(state: &State, patients: &[String]) -> bool {
+    let Content::Body(body) = &state.content else {
+        return false;
+    };
+    let subject = serde_json::from_slice::<serde_json::Value>(body)
+        .ok()
+        .and_then(|body| Some(body["subject"]["reference"].as_str()?.to_owned()));
+    subject.is_some_and(|subject| patients.iter().any(|id| subject == format!("Patient/{id}")))
+}
+
 fn json(cells: &[Cell<'_>]) -> String {
     let value = |cell: &Cell<'_>| match cell {
         Cell::Null => "null".to_owned(),
         Cell::Boolean(value) => value.to_string(),
+        Cell::Integer(value) => value.to_string(),
         Cell::Decimal(value) => value.to_string(),
         Cell::Text(value) => serde_json::Value::from(value.as_ref()).to_string(),
+        Cell::List(members) => json(members),
         other => panic!("the test's views have no {other:?}"),
     };
     format!("[{}]", cells.iter().map(value).collect::<Vec<_>>().join(","))
@@ -321,6 +349,7 @@ impl BatchService for FakeBatch {
         for state in states
             .iter()
             .filter(|state| request.ids.is_empty() || request.ids.contains(&state.id))
+            .filter(|state| request.patient_ids.is_empty() || refers_to(state, &request.patient_ids))
         {
             let Content::Body(body) = &state.content else {
                 continue;
@@ -341,7 +370,7 @@ impl BatchService for FakeBatch {
             Part::Footer(batch::RunViewFooter {
                 resources_read: 1,
                 resources_failed: 0,
-                truncated: false,
+                truncated: self.cut.load(Ordering::Relaxed),
             }),
         ];
         Ok(Response::new(Box::pin(stream::iter(
@@ -393,9 +422,22 @@ impl BatchService for FakeBatch {
 
     async fn read_resources(
         &self,
-        _: Request<batch::ReadResourcesRequest>,
+        request: Request<batch::ReadResourcesRequest>,
     ) -> Result<Response<Self::ReadResourcesStream>, Status> {
-        Err(Status::unimplemented("not needed"))
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = |reference: batch::read_resources_request::Reference| {
+            let body = others.get(&format!("{}/{}", reference.resource_type, reference.id));
+            batch::ResourceState {
+                resource_type: reference.resource_type,
+                id: reference.id,
+                version: i64::from(body.is_some()),
+                body: body.cloned().unwrap_or_default().into_bytes(),
+                ..Default::default()
+            }
+        };
+        let states = request.into_inner().references.into_iter().map(state).collect();
+        let message = batch::ReadResourcesResponse { states };
+        Ok(Response::new(Box::pin(stream::iter([Ok(message)]))))
     }
 
     async fn verify(&self, _: Request<batch::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {

@@ -90,6 +90,8 @@ pub(crate) struct Gateway {
     pub(crate) client: ServingServiceClient<Channel>,
     pub(crate) shutdown: Shutdown,
     pub(crate) metrics: Metrics,
+    /// Base URL of its HTTP.
+    pub(crate) http: String,
 }
 
 /// One PostgreSQL for all tests that do not harm it: a database for each.
@@ -106,7 +108,7 @@ pub(crate) struct Fixture {
     pub(crate) batch: FakeBatch,
     pub(crate) gateway: Gateway,
     /// Where the fakes are.
-    services: (String, String),
+    pub(crate) services: (String, String),
 }
 
 /// A PostgreSQL on which the gateway has its least rights.
@@ -140,6 +142,18 @@ impl Fixture {
     ) -> anyhow::Result<Self> {
         let name = format!("views_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         let owner_url = server.create_database(&name).await?;
+        Box::pin(Self::on_database(server, &name, &owner_url, states, settings)).await
+    }
+
+    /// In a database that is there and empty.
+    pub(crate) async fn on_database(
+        server: &Postgres,
+        name: &str,
+        owner_url: &str,
+        states: &[State],
+        settings: impl FnOnce(&mut Config),
+    ) -> anyhow::Result<Self> {
+        let owner_url = owner_url.to_owned();
         let owner = ViewStore::connect(StoreSettings {
             url: owner_url.clone(),
             max_connections: 4,
@@ -154,7 +168,7 @@ impl Fixture {
             format!("http://{}", speed.serve().await?),
             format!("http://{}", batch.serve().await?),
         );
-        let url = server.url_as("gateway", "", &name);
+        let url = server.url_as("gateway", "", name);
         let gateway = gateway(&url, &services, settings).await?;
         Ok(Self {
             url,
@@ -169,7 +183,11 @@ impl Fixture {
 
     /// A further gateway over the same database.
     pub(crate) async fn another(&self) -> anyhow::Result<Gateway> {
-        Box::pin(gateway(&self.url, &self.services, |_| {})).await
+        self.another_with(|_| {}).await
+    }
+
+    pub(crate) async fn another_with(&self, settings: impl FnOnce(&mut Config)) -> anyhow::Result<Gateway> {
+        Box::pin(gateway(&self.url, &self.services, settings)).await
     }
 
     pub(crate) async fn ask(&self, request: QueryRequest) -> Result<Answer, tonic::Status> {
@@ -343,7 +361,9 @@ async fn gateway(
     (config.services.speed, config.services.batch) = services.clone();
     config.views.max_connections = 8;
     config.views.merge_connections = 2;
+    config.http.listen = "127.0.0.1:0".parse()?;
     settings(&mut config);
+    let announced = tempfile::NamedTempFile::new()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (shutdown, metrics, readiness) = (Shutdown::new(), Metrics::new(), Readiness::default());
@@ -358,13 +378,16 @@ async fn gateway(
             reflection: true,
             readiness,
         },
-        announcement: Announcement::new(None),
+        announcement: Announcement::new(Some(announced.path())),
     }))
     .await?;
+    let bound: serde_json::Value = serde_json::from_slice(&std::fs::read(announced.path())?)?;
+    let http = bound["http"].as_str().context("HTTP is announced")?;
     let client = ServingServiceClient::connect(format!("http://{address}")).await?;
     Ok(Gateway {
         client,
         shutdown,
         metrics,
+        http: format!("http://{http}"),
     })
 }

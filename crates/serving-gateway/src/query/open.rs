@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::{
-    Code, ServiceError,
+    ServiceError,
     query::{Layers, Query},
 };
 use fhir_core::column::Column;
@@ -14,7 +14,7 @@ use view_store::{Answer, Asked, Relation, RowKey, Select, StoreError};
 use super::{conditions, rows_wanted};
 use crate::{
     catalog::View, errors::store_error, freshness::AnswerFreshness, raw, shared::Core, statistics::Served,
-    visibility::Wait,
+    visibility,
 };
 
 /// How often a view may change while it is asked before that is the answer.
@@ -110,33 +110,12 @@ async fn wait_for_versions(
     served: Served,
     deadline: Instant,
 ) -> Result<(), ServiceError> {
-    let versions = &query.freshness.at_least;
     // HAPI's own tables hold every version that HAPI has answered for.
-    if versions.is_empty() || served == Served::Raw {
+    if served == Served::Raw {
         return Ok(());
     }
-    let merged = core.catalog.views().await.map_err(store_error)?.merged_types();
-    if let Some(unknown) = versions
-        .iter()
-        .find(|version| !merged.contains(&version.resource_type))
-    {
-        let message = format!(
-            "freshness.at_least.resource_type: no materialised view is over {}; there are views over: {}",
-            unknown.resource_type,
-            merged.join(", ")
-        );
-        return Err(ServiceError::new(Code::Invalid, message));
-    }
     let on = core.circumstances(query.freshness.layers);
-    let wait = Wait {
-        store: &core.store,
-        speed: core.speed.clone(),
-        applied: core.applied.subscribe(),
-        layers: on.effective(),
-        since: on.now,
-        deadline,
-    };
-    wait.until_visible(versions).await
+    visibility::wait_for_versions(core, &query.freshness.at_least, on.effective(), on.now, deadline).await
 }
 
 /// From the view's tables.

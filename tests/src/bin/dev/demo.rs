@@ -408,7 +408,7 @@ impl Demo {
         let config = std::fs::read_to_string(stack.folder.join("serving-gateway.toml"))?;
         let mut lines: Vec<String> = config.lines().map(str::to_owned).collect();
         for line in &mut lines {
-            if line.contains("_listen = ") {
+            if line.contains("listen = ") {
                 *line = format!("{}= \"127.0.0.1:0\"", line.split('=').next().unwrap_or_default());
             }
         }

@@ -1,0 +1,232 @@
+//! A question in SQL: one SELECT over the views, checked here, run with a reader's rights, rows and freshness from one snapshot.
+//!
+//! ```text
+//! text ─tokens─► bounds, :name ─parser─► tree ─check─► allow-list ─view_store::sql─► reader, read-only, time-out ─► rows
+//! ```
+//!
+//! Each of the two halves is to hold alone: what the check lets through by mistake meets a role that may only read the public schemas, and what
+//! that role may do besides (wait, lock, look at the catalog) the check refuses.
+
+mod check;
+mod errors;
+mod fault;
+mod parser;
+mod rows;
+mod statement;
+mod tokens;
+
+use std::pin::Pin;
+
+use api::{Code, ServiceError, proto::serving as proto, query::Layers, sql::SqlQuestion};
+use async_stream::try_stream;
+use futures::{Stream, StreamExt as _};
+use proto::sql_response::Part;
+use tokio::time::Instant;
+use view_store::{
+    TypeFreshness,
+    sql::{Prepared, SqlColumn, SqlError, SqlLayer, SqlReader, SqlSelect, SqlSnapshot},
+};
+
+use self::{
+    check::KnownView,
+    errors::{sql_error, too_many_bytes, too_many_rows},
+    fault::Fault,
+    rows::Rows,
+    statement::Statement,
+};
+use crate::{
+    catalog::Views,
+    config::SqlLimits,
+    errors::store_error,
+    freshness::{AnswerFreshness, Circumstances},
+    shared::Core,
+    statistics::Served,
+    visibility::wait_for_versions,
+};
+
+/// The parts of an answer, in their order: a header with columns and freshness, then rows and a footer, or a plan.
+pub(crate) type SqlParts = Pin<Box<dyn Stream<Item = Result<proto::SqlResponse, ServiceError>> + Send>>;
+
+/// What statements are run with.
+#[derive(Clone)]
+pub(crate) struct Sql {
+    pub(crate) reader: SqlReader,
+    pub(crate) limits: SqlLimits,
+}
+
+/// Answers a question in SQL. Errors before the header come as the stream's first item; `deadline` is that of waiting for versions.
+pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> SqlParts {
+    Box::pin(try_stream! {
+        let sql = core.sql.clone().ok_or_else(|| {
+            ServiceError::new(Code::Precondition, "Sql is switched off by the operator (sql.enabled): use Query")
+        })?;
+        let on = core.circumstances(question.freshness.layers);
+        let layer = match on.effective() {
+            Layers::Merged => SqlLayer::Merged,
+            Layers::Batch => SqlLayer::Batch,
+        };
+        let statement = read(&core, &sql, &question, layer).await?;
+        wait_for_versions(&core, &question.freshness.at_least, on.effective(), on.now, deadline).await?;
+        let failed = |error| sql_error(error, &sql.limits, &question, |at| statement.original(at));
+
+        let views: Vec<String> = statement.found.views.iter().cloned().collect();
+        let opened = sql.reader.snapshot(layer, &views).await;
+        if matches!(opened, Err(SqlError::ViewGone)) {
+            core.catalog.clear();
+        }
+        let mut snapshot = opened.map_err(failed)?;
+        let freshness = freshness(&core, &question, &views, &mut snapshot).await?;
+        if !views.is_empty() {
+            freshness.meets(question.freshness.max_staleness)?;
+        }
+        no_hidden_calls(&sql, &question, &statement, &mut snapshot).await?;
+        let asked = question.limit.unwrap_or(i64::MAX).min(sql.limits.max_rows);
+        let select = SqlSelect {
+            text: statement.text.clone(),
+            places: statement.places.clone(),
+            arguments: statement.arguments.clone(),
+            // One more tells whether there are more.
+            limit: asked.saturating_add(1),
+        };
+        let prepared: Prepared = snapshot.prepare(&select).await.map_err(failed)?;
+        let served = match layer {
+            SqlLayer::Merged => Served::Merged,
+            SqlLayer::Batch => Served::Batch,
+        };
+        core.statistics.sql(&views, served);
+        yield header(prepared.columns(), &freshness);
+
+        let mut footer = proto::QueryFooter::default();
+        if question.explain {
+            let plan = snapshot.plan(prepared).await.map_err(failed)?;
+            yield proto::SqlResponse { part: Some(Part::Plan(plan)) };
+            yield proto::SqlResponse { part: Some(Part::Footer(footer)) };
+            return;
+        }
+        let mut rows = snapshot.rows(prepared);
+        let (mut batch, mut bytes) = (Rows::default(), 0_usize);
+        while let Some(row) = rows.next().await {
+            let row = row.map_err(failed)?;
+            if footer.row_count == asked {
+                // It is the last: PostgreSQL was asked for one more than are given.
+                footer.truncated = true;
+                continue;
+            }
+            footer.row_count += 1;
+            bytes += batch.push(&row);
+            if bytes > sql.limits.max_bytes {
+                Err(too_many_bytes(&sql.limits))?;
+            }
+            if batch.is_full() {
+                yield proto::SqlResponse { part: Some(Part::Rows(batch.take())) };
+            }
+        }
+        if footer.truncated && question.limit.is_none_or(|limit| limit > asked) {
+            // Nobody asked for a part: what was sent must not be taken for the whole.
+            Err(too_many_rows(&sql.limits))?;
+        }
+        if !batch.is_empty() {
+            yield proto::SqlResponse { part: Some(Part::Rows(batch.take())) };
+        }
+        core.statistics.sql_rows(footer.row_count);
+        yield proto::SqlResponse { part: Some(Part::Footer(footer)) };
+    })
+}
+
+/// The statement, checked against the views that are cached; if it is refused, against those of the registry as it is now.
+async fn read(
+    core: &Core,
+    sql: &Sql,
+    question: &SqlQuestion,
+    layer: SqlLayer,
+) -> Result<Statement, ServiceError> {
+    let cached = known(&*core.catalog.views().await.map_err(store_error)?);
+    let max = sql.limits.max_statement_bytes;
+    let refused = match statement::read(question, cached.clone(), layer, max).await {
+        Ok(statement) => return Ok(statement),
+        Err(refused) => refused,
+    };
+    let fresh = known(&*core.catalog.reload().await.map_err(store_error)?);
+    if fresh == cached {
+        return Err(refused);
+    }
+    statement::read(question, fresh, layer, max).await
+}
+
+fn known(views: &Views) -> Vec<KnownView> {
+    views
+        .all()
+        .map(|view| KnownView {
+            name: view.registered.name.clone(),
+            is_materialized: view.is_materialized(),
+        })
+        .collect()
+}
+
+/// How fresh the answer is: as fresh as the least fresh view that it names.
+async fn freshness(
+    core: &Core,
+    question: &SqlQuestion,
+    views: &[String],
+    snapshot: &mut SqlSnapshot,
+) -> Result<AnswerFreshness, ServiceError> {
+    let known = snapshot.freshness(views).await.map_err(|error| match error {
+        SqlError::Store(error) => store_error(error),
+        other => ServiceError::internal(&other),
+    })?;
+    // HAPI's time as of the snapshot, not as of when the question came.
+    let on: Circumstances = core.circumstances(question.freshness.layers);
+    let mut all = Vec::new();
+    for name in views {
+        let view = core.catalog.find(name).await?;
+        let (of_type, errors) = known
+            .iter()
+            .find(|known| known.view == *name)
+            .map_or((TypeFreshness::default(), 0), |known| {
+                (known.freshness.clone(), known.errors)
+            });
+        let mut one = AnswerFreshness::of_tables(&view, &of_type, &on);
+        one.evaluation_errors(errors);
+        all.push((name.as_str(), of_type, one));
+    }
+    Ok(AnswerFreshness::of_all(all, &on))
+}
+
+/// A `table.name` that is no column calls a function of that name: refused unless it is one that only computes.
+async fn no_hidden_calls(
+    sql: &Sql,
+    question: &SqlQuestion,
+    statement: &Statement,
+    snapshot: &mut SqlSnapshot,
+) -> Result<(), ServiceError> {
+    let attributes = &statement.found.attributes;
+    let names: Vec<String> = attributes.iter().map(|(name, _)| name.clone()).collect();
+    let calls = snapshot
+        .functions_among(&names)
+        .await
+        .map_err(|error| sql_error(error, &sql.limits, question, |at| at))?;
+    match attributes.iter().find(|(name, _)| calls.contains(name)) {
+        None => Ok(()),
+        Some((_, at)) => Err(Fault::at(
+            statement.original(*at),
+            "PostgreSQL has a function of this name, which is not allowed: if it is a column, write it without the table's name",
+        )
+        .for_caller(&question.statement)),
+    }
+}
+
+fn header(columns: &[SqlColumn], freshness: &AnswerFreshness) -> proto::SqlResponse {
+    let columns = columns.iter().map(|column| proto::Column {
+        name: column.name.clone(),
+        sql_type: column.sql_type.clone(),
+        collection: column.collection,
+        ..Default::default()
+    });
+    let header = proto::QueryHeader {
+        columns: columns.collect(),
+        freshness: Some(freshness.message()),
+    };
+    proto::SqlResponse {
+        part: Some(Part::Header(header)),
+    }
+}
