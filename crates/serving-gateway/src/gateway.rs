@@ -94,6 +94,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         use_speed_layer: config.use_speed_layer,
         bounds: config.degradation,
         max_raw_bytes: config.query.max_raw_bytes,
+        cohort: config.cohort,
     };
     let _set_once = core.set(this.clone());
     shutdown.spawn(this.catalog.clone().keep(ready, shutdown.clone()));

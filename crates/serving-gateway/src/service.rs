@@ -1,28 +1,29 @@
 //! The gRPC service: decode, ask, encode; nothing more.
 
 use std::{
-    pin::Pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use api::{
     Code, ServiceError,
+    cohort::Cohort,
     proto::serving::{self as proto, serving_service_server::ServingService},
     query::Query,
 };
 use daemon::Shutdown;
-use futures::{Stream, StreamExt as _, stream};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
+    cohort,
     config::QueryLimits,
     discovery,
     gateway::not_ready,
     metrics::{CallLabel, ServingMetrics},
     query,
     shared::Core,
+    streamed::{Answers, begun},
 };
 
 /// An answer must be on its way this long before the caller's deadline.
@@ -35,8 +36,6 @@ pub(crate) struct Serving {
     shutdown: Shutdown,
     limits: QueryLimits,
 }
-
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Serving {
     pub(crate) fn new(
@@ -67,46 +66,38 @@ impl Serving {
         result.map(Response::new).map_err(Status::from)
     }
 
-    /// The first part decides whether there is an answer at all; the rest follows, and ends soon after a stop.
+    /// When an answer to this request must be on its way.
+    fn deadline(&self, metadata: &MetadataMap) -> Instant {
+        let within = deadline(metadata).unwrap_or(self.limits.at_least_seconds);
+        Instant::now() + within.saturating_sub(ON_ITS_WAY)
+    }
+
     async fn query_parts(
         &self,
         request: Request<proto::QueryRequest>,
     ) -> Result<Answers<proto::QueryResponse>, ServiceError> {
-        let core = self.core()?.clone();
-        let within = deadline(request.metadata()).unwrap_or(self.limits.at_least_seconds);
-        let deadline = Instant::now() + within.saturating_sub(ON_ITS_WAY);
+        let (core, deadline) = (self.core()?.clone(), self.deadline(request.metadata()));
         let query = Query::try_from(request.into_inner())?;
-        let mut parts = query::answer(core, query, deadline);
-        let first = match self.shutdown.unless_stopped(parts.next()).await {
-            Some(Some(first)) => first?,
-            Some(None) => return Err(ServiceError::new(Code::Internal, "no answer was made")),
-            None => return Err(ServiceError::stopping()),
-        };
-        let (shutdown, grace) = (self.shutdown.clone(), self.limits.stop_seconds);
-        let cut = async move {
-            shutdown.stopping().await;
-            tokio::time::sleep(grace).await;
-        };
-        // A stream that is cut ends with an error: nobody takes half an answer for a whole one.
-        let rest = parts
-            .map(|part| part.map_err(Status::from))
-            .take_until(Box::pin(cut));
-        let rest = stream::unfold((rest, false), |(mut rest, over)| async move {
-            if over {
-                return None;
-            }
-            match rest.next().await {
-                Some(part) => {
-                    let over = part.is_err();
-                    Some((part, (rest, over)))
-                }
-                None if rest.is_stopped() && rest.take_result().is_some() => {
-                    Some((Err(ServiceError::stopping().into()), (rest, true)))
-                }
-                None => None,
-            }
-        });
-        Ok(Box::pin(stream::once(async { Ok(first) }).chain(rest)))
+        begun(
+            query::answer(core, query, deadline),
+            &self.shutdown,
+            self.limits.stop_seconds,
+        )
+        .await
+    }
+
+    async fn cohort_parts(
+        &self,
+        request: Request<proto::CohortRequest>,
+    ) -> Result<Answers<proto::CohortResponse>, ServiceError> {
+        let (core, deadline) = (self.core()?.clone(), self.deadline(request.metadata()));
+        let cohort = Cohort::try_from(request.into_inner())?;
+        begun(
+            cohort::answer(core, cohort, deadline),
+            &self.shutdown,
+            self.limits.stop_seconds,
+        )
+        .await
     }
 }
 
@@ -133,8 +124,12 @@ impl ServingService for Serving {
         )
     }
 
-    async fn cohort(&self, _: Request<proto::CohortRequest>) -> Result<Response<Self::CohortStream>, Status> {
-        self.done("Cohort", Err(unimplemented("Cohort: use Query over each view")))
+    async fn cohort(
+        &self,
+        request: Request<proto::CohortRequest>,
+    ) -> Result<Response<Self::CohortStream>, Status> {
+        let result = self.cohort_parts(request).await;
+        self.done("Cohort", result)
     }
 
     async fn list_views(

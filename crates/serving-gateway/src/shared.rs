@@ -9,7 +9,7 @@ use tonic::transport::Channel;
 use view_store::ViewStore;
 
 use crate::{
-    catalog::Catalog, config::DegradationBounds, freshness::Circumstances, hapi_clock::HapiClock,
+    catalog::Catalog, config::{CohortLimits, DegradationBounds}, freshness::Circumstances, hapi_clock::HapiClock,
     layer_health::LayerHealth, statistics::Statistics,
 };
 
@@ -28,6 +28,7 @@ pub(crate) struct Core {
     pub(crate) use_speed_layer: bool,
     pub(crate) bounds: DegradationBounds,
     pub(crate) max_raw_bytes: usize,
+    pub(crate) cohort: CohortLimits,
 }
 
 impl Core {

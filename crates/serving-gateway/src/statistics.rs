@@ -66,6 +66,18 @@ impl Statistics {
         self.metrics.queries.get_or_create(&SourceLabel { source }).inc();
     }
 
+    /// An answer from several view tables was begun: one query, and one of each of the views.
+    pub(crate) fn cohort<'a>(&self, views: impl IntoIterator<Item = &'a str>, served: Served) {
+        let mut views = views.into_iter();
+        let Some(first) = views.next() else { return };
+        self.query(first, served);
+        self.with(|counts| {
+            for view in views {
+                counts.views.entry(view.to_owned()).or_default().0 += 1;
+            }
+        });
+    }
+
     /// Rows of an answer were sent.
     pub(crate) fn rows(&self, view: &str, rows: i64) {
         self.with(|counts| counts.views.entry(view.to_owned()).or_default().1 += rows);

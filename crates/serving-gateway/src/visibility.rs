@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::Instant};
 use tonic::transport::Channel;
 use view_store::ViewStore;
 
-use crate::errors::store_error;
+use crate::{errors::store_error, freshness::Circumstances, shared::Core};
 
 /// How often it is looked whether another gateway's merger has applied it; ours says so at once.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -25,21 +25,54 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Pause before the speed layer is asked again, after it has failed.
 const PULL_AGAIN: Duration = Duration::from_millis(500);
 
+/// Waits until what a demand names is visible to an answer in these circumstances; refused where no view would ever show it.
+pub(crate) async fn wait_for_versions(
+    core: &Core,
+    versions: &[ResourceVersion],
+    on: &Circumstances,
+    deadline: Instant,
+) -> Result<(), ServiceError> {
+    if versions.is_empty() {
+        return Ok(());
+    }
+    let merged = core.catalog.views().await.map_err(store_error)?.merged_types();
+    if let Some(unknown) = versions
+        .iter()
+        .find(|version| !merged.contains(&version.resource_type))
+    {
+        let message = format!(
+            "freshness.at_least.resource_type: no materialised view is over {}; there are views over: {}",
+            unknown.resource_type,
+            merged.join(", ")
+        );
+        return Err(ServiceError::new(Code::Invalid, message));
+    }
+    let wait = Wait {
+        store: &core.store,
+        speed: core.speed.clone(),
+        applied: core.applied.subscribe(),
+        layers: on.effective(),
+        since: on.now,
+        deadline,
+    };
+    wait.until_visible(versions).await
+}
+
 /// Who waits, and for how long.
-pub(crate) struct Wait<'a> {
-    pub(crate) store: &'a ViewStore,
-    pub(crate) speed: SpeedServiceClient<Channel>,
+struct Wait<'a> {
+    store: &'a ViewStore,
+    speed: SpeedServiceClient<Channel>,
     /// Moves whenever this gateway's merger has committed.
-    pub(crate) applied: watch::Receiver<u64>,
-    pub(crate) layers: Layers,
+    applied: watch::Receiver<u64>,
+    layers: Layers,
     /// HAPI's time when it was asked.
-    pub(crate) since: DateTime<Utc>,
-    pub(crate) deadline: Instant,
+    since: DateTime<Utc>,
+    deadline: Instant,
 }
 
 impl Wait<'_> {
     /// Waits until all are visible in the asked layers.
-    pub(crate) async fn until_visible(mut self, versions: &[ResourceVersion]) -> Result<(), ServiceError> {
+    async fn until_visible(mut self, versions: &[ResourceVersion]) -> Result<(), ServiceError> {
         let mut open: Vec<&ResourceVersion> = versions.iter().collect();
         let mut asked: Option<DateTime<Utc>> = None;
         let types: std::collections::BTreeSet<String> =

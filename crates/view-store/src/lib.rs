@@ -11,7 +11,9 @@
 //! | `sqlonfhir_meta` | registry, types, ledger, the reading number, migrations | owner, merger |
 
 mod apply;
+mod cohort;
 mod copy;
+mod counts;
 mod decode;
 pub mod driver;
 mod encode;
@@ -37,6 +39,10 @@ mod tables;
 mod transaction;
 
 pub use apply::{AppliedPage, Cursor, LastPage, ReadingAt, ReceivedPreview};
+pub use cohort::{
+    CohortError, CohortSelect, CohortSnapshot, KeyColumn, KeyForm, PatientKey, PatientRows, Patients,
+};
+pub use counts::RowCounts;
 pub use driver::is_postgres_url;
 pub use encode::{EncodeError, encode_rows};
 pub use error::{StoreError, listed, shortened};

@@ -12,6 +12,8 @@ use api::proto::speed::speed_service_server::{SpeedService, SpeedServiceServer};
 use api::proto::{batch, speed};
 use api::speed::{Changes, ChangesPart, Preview, Reading, TypeChanges, type_marks};
 use api::{Code, ServiceError};
+use batch_refresher::hapi::Hapi;
+use batch_refresher::patient_resources::{self, OwnedType};
 use chrono::{DateTime, Utc};
 use fhir_core::merge::Mark;
 use fhir_core::resource::{Content, State};
@@ -252,16 +254,22 @@ impl SpeedService for FakeSpeed {
     }
 }
 
-/// BatchService: runs views over the states that a test gives it.
+/// BatchService: runs views over the states that a test gives it, and reads patients' resources from HAPI's tables, if it has some.
 #[derive(Clone, Default)]
 pub(crate) struct FakeBatch {
     states: Arc<Mutex<(DateTime<Utc>, Vec<State>)>>,
+    hapi: Arc<Mutex<Option<Hapi>>>,
 }
 
 impl FakeBatch {
     /// What HAPI holds, as of a reading.
     pub(crate) fn hold(&self, as_of: DateTime<Utc>, states: Vec<State>) {
         *self.states.lock().unwrap_or_else(PoisonError::into_inner) = (as_of, states);
+    }
+
+    /// Where patients' resources are read from now on.
+    pub(crate) fn read_from(&self, hapi: Hapi) {
+        *self.hapi.lock().unwrap_or_else(PoisonError::into_inner) = Some(hapi);
     }
 
     pub(crate) async fn serve(&self) -> anyhow::Result<SocketAddr> {
@@ -291,6 +299,7 @@ impl BatchService for FakeBatch {
     type RunViewStream = Parts<batch::RunViewResponse>;
     type ReadChangesStream = Parts<batch::ReadChangesResponse>;
     type ReadResourcesStream = Parts<batch::ReadResourcesResponse>;
+    type ReadPatientResourcesStream = Parts<batch::ReadPatientResourcesResponse>;
     type VerifyStream = Parts<batch::VerifyResponse>;
 
     async fn watch_views(
@@ -396,6 +405,26 @@ impl BatchService for FakeBatch {
         _: Request<batch::ReadResourcesRequest>,
     ) -> Result<Response<Self::ReadResourcesStream>, Status> {
         Err(Status::unimplemented("not needed"))
+    }
+
+    async fn read_patient_resources(
+        &self,
+        request: Request<batch::ReadPatientResourcesRequest>,
+    ) -> Result<Response<Self::ReadPatientResourcesStream>, Status> {
+        let hapi = self.hapi.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let hapi = hapi.ok_or_else(|| ServiceError::new(Code::Unavailable, "no HAPI"))?;
+        let request = request.into_inner();
+        let types = request.resource_types.iter().map(|name| OwnedType::of(name));
+        let types = types
+            .collect::<Result<_, _>>()
+            .map_err(|rule| ServiceError::new(Code::Invalid, rule))?;
+        let states = patient_resources::read(hapi, types, request.patient_ids).map(|states| {
+            let states = states.map_err(|error| ServiceError::new(Code::Unavailable, error.to_string()))?;
+            Ok(batch::ReadPatientResourcesResponse {
+                states: states.into_iter().map(Into::into).collect(),
+            })
+        });
+        Ok(Response::new(Box::pin(states)))
     }
 
     async fn verify(&self, _: Request<batch::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {

@@ -1,6 +1,6 @@
 //! A question over one view: names checked, layers chosen, rows and freshness from one snapshot, streamed as they come.
 
-mod conditions;
+pub(crate) mod conditions;
 
 use std::{collections::HashSet, pin::pin, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::{
     raw,
     shared::Core,
     statistics::Served,
-    visibility::Wait,
+    visibility,
 };
 
 /// Rows a message at most.
@@ -138,27 +138,7 @@ async fn wait_for_versions(
     if versions.is_empty() || plan.served == Served::Raw {
         return Ok(());
     }
-    let merged = core.catalog.views().await.map_err(store_error)?.merged_types();
-    if let Some(unknown) = versions
-        .iter()
-        .find(|version| !merged.contains(&version.resource_type))
-    {
-        let message = format!(
-            "freshness.at_least.resource_type: no materialised view is over {}; there are views over: {}",
-            unknown.resource_type,
-            merged.join(", ")
-        );
-        return Err(ServiceError::new(Code::Invalid, message));
-    }
-    let wait = Wait {
-        store: &core.store,
-        speed: core.speed.clone(),
-        applied: core.applied.subscribe(),
-        layers: plan.on.effective(),
-        since: plan.on.now,
-        deadline,
-    };
-    wait.until_visible(versions).await
+    visibility::wait_for_versions(core, versions, &plan.on, deadline).await
 }
 
 /// The snapshot, and how fresh it is; true if rows may have been left out already.

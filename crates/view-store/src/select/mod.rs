@@ -1,6 +1,6 @@
 //! Questions: a select over one view, and its freshness, in one snapshot.
 
-mod statement;
+pub(crate) mod statement;
 
 use chrono::{DateTime, Utc};
 use fhir_core::{column::Column, row::Cell};
@@ -121,9 +121,9 @@ pub struct Select {
 /// Dropping it ends the transaction; dropping it while rows are still streaming closes the connection, which ends the query too.
 pub struct Snapshot {
     store: ViewStore,
-    connection: PoolConnection<Postgres>,
+    pub(crate) connection: PoolConnection<Postgres>,
     /// Rows are on their way: the connection is of no use to anyone else until they are read.
-    streaming: bool,
+    pub(crate) streaming: bool,
 }
 
 /// A row with the layer that it comes from.
@@ -309,7 +309,7 @@ impl Snapshot {
     }
 
     /// Whether PostgreSQL reads the values as the column's type; under a savepoint, since a refusal would end the transaction.
-    async fn check_values(&mut self, check: &ValueCheck) -> Result<(), StoreError> {
+    pub(crate) async fn check_values(&mut self, check: &ValueCheck) -> Result<(), StoreError> {
         let doing = during("checking a condition's values");
         let mut savepoint = self.connection.begin().await.map_err(doing)?;
         let sql = format!("SELECT ($1::text[])::{}[] IS NULL", check.sql_type);

@@ -10,7 +10,7 @@ use crate::{StoreError, numeric, tables};
 
 /// A parameter.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Argument {
+pub(crate) enum Argument {
     Text(String),
     Texts(Vec<String>),
     Number(i64),
@@ -19,7 +19,7 @@ pub(super) enum Argument {
 
 /// Values that PostgreSQL must be asked about before they are used.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct ValueCheck {
+pub(crate) struct ValueCheck {
     pub(super) column: String,
     pub(super) sql_type: String,
     pub(super) values: Vec<String>,
@@ -298,6 +298,25 @@ impl Builder<'_> {
             });
         }
     }
+}
+
+/// A condition over columns that go by their plain names, in a statement with these arguments so far, which it adds to.
+pub(crate) fn condition_sql(
+    condition: &Condition,
+    columns: &[Column],
+    what: &str,
+    arguments: &mut Vec<Argument>,
+    checks: &mut Vec<ValueCheck>,
+) -> Result<String, StoreError> {
+    let mut builder = Builder {
+        columns,
+        what,
+        arguments: std::mem::take(arguments),
+        checks: std::mem::take(checks),
+    };
+    let sql = builder.condition(condition);
+    (*arguments, *checks) = (builder.arguments, builder.checks);
+    sql
 }
 
 /// The type that values are read as: without a column's precision and scale, which would round the value.
