@@ -227,7 +227,11 @@ mod tests {
 
     #[test]
     fn criteria_are_numbered_and_trees_measured() {
-        let criteria = all(vec![leaf("a"), tree(Tree::Negation(Box::new(leaf("b")))), leaf("c")]);
+        let criteria = all(vec![
+            leaf("a"),
+            tree(Tree::Negation(Box::new(leaf("b")))),
+            leaf("c"),
+        ]);
         let cohort = asked(proto::CohortRequest {
             criteria: Some(criteria),
             ..Default::default()
@@ -264,13 +268,25 @@ mod tests {
         };
         for (request, message) in [
             (proto::CohortRequest::default(), "criteria: must be set"),
-            (of(proto::CriterionTree { tree: None }), "criteria.tree: must be set"),
+            (
+                of(proto::CriterionTree { tree: None }),
+                "criteria.tree: must be set",
+            ),
             (of(all(vec![])), "at least one criterion"),
-            (of(all(vec![leaf("a"), leaf("")])), "criterion 2: view: must name a view"),
+            (
+                of(all(vec![leaf("a"), leaf("")])),
+                "criterion 2: view: must name a view",
+            ),
             (of(all(vec![leaf("a"), bad_time])), "criterion 2: since:"),
             (with(|r| r.limit = -1), "limit: "),
-            (with(|r| r.resource_types = vec!["patient".into()]), "resource_types: must be the name"),
-            (with(|r| r.resource_types = vec!["A".into(), "A".into()]), "each type once"),
+            (
+                with(|r| r.resource_types = vec!["patient".into()]),
+                "resource_types: must be the name",
+            ),
+            (
+                with(|r| r.resource_types = vec!["A".into(), "A".into()]),
+                "each type once",
+            ),
             (with(|r| r.resource_types = vec!["A".into(); 151]), "150 types"),
             (
                 with(|r| (r.count_only, r.resource_types) = (true, vec!["A".into()])),

@@ -160,14 +160,21 @@ mod tests {
         ];
         assert_eq!(kept("Account", &accounts), [0]);
         assert_eq!(
-            kept("Task", &[r#"{"resourceType":"Task","for":{"reference":"Patient/p-1"}}"#]),
+            kept(
+                "Task",
+                &[r#"{"resourceType":"Task","for":{"reference":"Patient/p-1"}}"#]
+            ),
             [0]
         );
     }
 
     #[test]
     fn types_that_are_nobodys_are_refused() {
-        for (name, reason) in [("Practitioner", "no element"), ("Conditions", "FHIR R4"), ("DomainResource", "FHIR R4")] {
+        for (name, reason) in [
+            ("Practitioner", "no element"),
+            ("Conditions", "FHIR R4"),
+            ("DomainResource", "FHIR R4"),
+        ] {
             let refused = OwnedType::of(name).expect_err("refused");
             assert!(refused.contains(reason), "{refused}");
         }

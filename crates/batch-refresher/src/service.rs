@@ -375,7 +375,10 @@ impl BatchService for Batch {
         }
         let names = resource_types("resource_types", request.resource_types).map_err(refuse)?;
         if names.is_empty() {
-            return Err(refuse(InvalidField::new("resource_types", "must name at least one type")));
+            return Err(refuse(InvalidField::new(
+                "resource_types",
+                "must name at least one type",
+            )));
         }
         let types: Vec<OwnedType> = names
             .iter()

@@ -140,7 +140,8 @@ impl AnswerFreshness {
     /// Of an answer from several views' tables in one snapshot: as old as the oldest, with what is said of each, by the view's name. `parts` has one or more.
     pub(crate) fn of_all(parts: &[(&str, Self)]) -> Self {
         // None is the least: one that was never read leaves nothing to promise.
-        let least = |of: fn(&Self) -> Option<DateTime<Utc>>| parts.iter().map(|(_, part)| of(part)).min().flatten();
+        let least =
+            |of: fn(&Self) -> Option<DateTime<Utc>>| parts.iter().map(|(_, part)| of(part)).min().flatten();
         let (as_of, batch_as_of) = (least(|part| part.as_of), least(|part| part.batch_as_of));
         let speed_as_of = least(|part| part.speed_as_of);
         let ages: Option<Vec<TimeDelta>> = parts.iter().map(|(_, part)| part.staleness).collect();

@@ -23,7 +23,11 @@ impl Shape {
         let filtered = definition
             .get("where")
             .is_some_and(|conditions| conditions.as_array().is_none_or(|list| !list.is_empty()));
-        let has = |names: &[&str]| definition.get("select").is_some_and(|select| has_any(select, names));
+        let has = |names: &[&str]| {
+            definition
+                .get("select")
+                .is_some_and(|select| has_any(select, names))
+        };
         Self {
             // Each of these may find nothing to iterate over, and then makes no row.
             every_resource: !filtered && !has(&["forEach", "repeat"]),
@@ -80,7 +84,11 @@ mod tests {
             ("not JSON".to_owned(), false, true),
         ] {
             let shape = Shape::of(&definition);
-            assert_eq!((shape.every_resource, shape.several_rows), (every, several), "{definition}");
+            assert_eq!(
+                (shape.every_resource, shape.several_rows),
+                (every, several),
+                "{definition}"
+            );
         }
     }
 }

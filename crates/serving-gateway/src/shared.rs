@@ -9,8 +9,12 @@ use tonic::transport::Channel;
 use view_store::ViewStore;
 
 use crate::{
-    catalog::Catalog, config::{CohortLimits, DegradationBounds}, freshness::Circumstances, hapi_clock::HapiClock,
-    layer_health::LayerHealth, statistics::Statistics,
+    catalog::Catalog,
+    config::{CohortLimits, DegradationBounds},
+    freshness::Circumstances,
+    hapi_clock::HapiClock,
+    layer_health::LayerHealth,
+    statistics::Statistics,
 };
 
 /// Cheap to clone.

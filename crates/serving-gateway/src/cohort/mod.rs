@@ -22,9 +22,7 @@ use tokio::time::Instant;
 use view_store::{CohortError, CohortSelect, CohortSnapshot, StoreError};
 
 use self::{plan::Plan, resources::Read};
-use crate::{
-    errors::store_error, freshness::AnswerFreshness, shared::Core, statistics::Served, visibility,
-};
+use crate::{errors::store_error, freshness::AnswerFreshness, shared::Core, statistics::Served, visibility};
 
 /// Ids a message at most.
 const IDS: usize = 5_000;
@@ -105,7 +103,10 @@ async fn open(
     cohort: &Cohort,
     plan: &Plan,
 ) -> Result<(CohortSnapshot, AnswerFreshness), ServiceError> {
-    let opened = core.store.cohort(&plan.names(), core.cohort.timeout_seconds).await;
+    let opened = core
+        .store
+        .cohort(&plan.names(), core.cohort.timeout_seconds)
+        .await;
     let snapshot = opened.map_err(|error| cohort_error(core, error))?;
     // HAPI's time as of the snapshot, not as of when the question came.
     let on = core.circumstances(cohort.freshness.layers);
@@ -145,7 +146,10 @@ fn cohort_error(core: &Core, error: CohortError) -> ServiceError {
         }
         CohortError::Store(error) => {
             // Dropped or replaced since the cache was filled.
-            if matches!(error, StoreError::UnknownView { .. } | StoreError::ViewsChanged { .. }) {
+            if matches!(
+                error,
+                StoreError::UnknownView { .. } | StoreError::ViewsChanged { .. }
+            ) {
                 core.catalog.clear();
             }
             store_error(error)

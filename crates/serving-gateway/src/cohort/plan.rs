@@ -36,8 +36,16 @@ impl Plan {
 pub(super) fn plan(cohort: &Cohort, known: &Views, limits: &CohortLimits) -> Result<Plan, ServiceError> {
     let criteria = cohort.criteria.criteria().len();
     for (count, limit, rule) in [
-        (criteria, limits.max_criteria, "criteria at most (cohort.max_criteria)"),
-        (cohort.criteria.depth(), limits.max_depth, "levels at most (cohort.max_depth)"),
+        (
+            criteria,
+            limits.max_criteria,
+            "criteria at most (cohort.max_criteria)",
+        ),
+        (
+            cohort.criteria.depth(),
+            limits.max_depth,
+            "levels at most (cohort.max_depth)",
+        ),
     ] {
         if count > limit {
             let message = format!("criteria: may have {limit} {rule}, and has {count}");

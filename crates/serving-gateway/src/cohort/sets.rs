@@ -120,7 +120,11 @@ mod tests {
             return made;
         }
         let below = trees(depth - 1);
-        made.extend(below.iter().map(|tree| CriterionTree::Not(Box::new(tree.clone()))));
+        made.extend(
+            below
+                .iter()
+                .map(|tree| CriterionTree::Not(Box::new(tree.clone()))),
+        );
         for a in &below {
             for b in &below {
                 made.push(CriterionTree::All(vec![a.clone(), b.clone()]));
@@ -141,7 +145,11 @@ mod tests {
             seen[usize::from(complement)] += 1;
             let set = members(&set);
             for patient in 0..ALL {
-                assert_eq!(set.contains(&patient) != complement, holds(&tree, patient), "{tree:?}");
+                assert_eq!(
+                    set.contains(&patient) != complement,
+                    holds(&tree, patient),
+                    "{tree:?}"
+                );
             }
         }
         assert!(seen.iter().all(|n| *n > 100), "{seen:?}");

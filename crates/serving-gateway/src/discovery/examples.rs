@@ -57,7 +57,9 @@ pub(super) fn sql(view: &View) -> Option<String> {
     Some(match grouped {
         Some(column) => {
             let column = quoted(&column.name);
-            format!("SELECT {column}, count(*) FROM sqlonfhir.{name} GROUP BY {column} ORDER BY count(*) DESC LIMIT 10")
+            format!(
+                "SELECT {column}, count(*) FROM sqlonfhir.{name} GROUP BY {column} ORDER BY count(*) DESC LIMIT 10"
+            )
         }
         None => format!("SELECT count(*) FROM sqlonfhir.{name}"),
     })

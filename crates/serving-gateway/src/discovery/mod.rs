@@ -38,12 +38,13 @@ pub(crate) async fn list(core: &Core) -> Result<proto::ListViewsResponse, Servic
 
 /// One view, whole.
 pub(crate) async fn describe(core: &Core, name: &str) -> Result<proto::DescribeViewResponse, ServiceError> {
-    let view = core.catalog.find(name).await?;
-    let others = core.catalog.views().await.map_err(store_error)?;
+    // States move, and with them what the view can be asked.
+    let views = core.catalog.reload().await.map_err(store_error)?;
+    let view = views.named(name)?;
     let known = freshness(core, &view.registered.resource_type).await?;
     let use_in_cohorts = cohort_use(&view);
     let example_cohort = if use_in_cohorts.usable {
-        examples::cohort(&view, &others)
+        examples::cohort(&view, &views)
     } else {
         String::new()
     };
@@ -88,7 +89,13 @@ async fn summary(
         AnswerFreshness::of_raw(view, on.now, &on)
     };
     freshness.evaluation_errors(view.registered.error_count);
-    let shown = |counts: view_store::RowCounts| if on.effective() == Layers::Merged { counts.merged } else { counts.batch };
+    let shown = |counts: view_store::RowCounts| {
+        if on.effective() == Layers::Merged {
+            counts.merged
+        } else {
+            counts.batch
+        }
+    };
     Ok(proto::ViewSummary {
         name: view.registered.name.clone(),
         resource_type: view.registered.resource_type.clone(),
@@ -167,7 +174,9 @@ fn notes(view: &View) -> Vec<String> {
         format!("A {of} has one row at most.")
     }];
     if !shape.every_resource {
-        notes.push(format!("A {of} may have no row at all: see the definition's where, forEach and repeat."));
+        notes.push(format!(
+            "A {of} may have no row at all: see the definition's where, forEach and repeat."
+        ));
     }
     notes.push(
         "Rows come in no order unless one is asked for, or a limit: then ties are broken by the resource's id, so the order is the same each time; rows without a value come last."

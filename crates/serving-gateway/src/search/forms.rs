@@ -44,7 +44,10 @@ impl Bindings {
     /// All that can be asked, and how.
     pub fn forms(&self) -> Vec<SearchForms> {
         let hidden = [
-            ("_id", SearchForm::new("", "an id of the resource, without its type", [EXAMPLE])),
+            (
+                "_id",
+                SearchForm::new("", "an id of the resource, without its type", [EXAMPLE]),
+            ),
             (
                 "_lastUpdated",
                 SearchForm::new(
@@ -61,18 +64,28 @@ impl Bindings {
         });
         let bound = self.bound.iter().map(|(name, binding)| SearchForms {
             name: name.clone(),
-            columns: binding.targets.iter().map(|target| target.column.clone()).collect(),
+            columns: binding
+                .targets
+                .iter()
+                .map(|target| target.column.clone())
+                .collect(),
             forms: binding.forms(),
         });
         // What no value can be asked of is not worth a program's try.
-        hidden.into_iter().chain(bound.filter(|of| !of.forms.is_empty())).collect()
+        hidden
+            .into_iter()
+            .chain(bound.filter(|of| !of.forms.is_empty()))
+            .collect()
     }
 }
 
 impl Binding {
     fn forms(&self) -> Vec<SearchForm> {
-        // One column that can answer is enough.
-        let plain = self.plain().find_map(Target::form);
+        // One column that can answer is enough: the one that can answer most.
+        let plain = self
+            .plain()
+            .filter_map(Target::form)
+            .max_by_key(|form| form.examples.len());
         let with_modifiers = self.modifiers().into_iter().filter_map(|modifier| {
             Some(match modifier {
                 "text" => SearchForm::new(
@@ -162,8 +175,14 @@ pub fn values_of(kind: ColumnKind, column: Option<&Column>) -> (&'static str, &'
             ),
             _ => ("text, compared exactly", EXAMPLE),
         },
-        ColumnKind::TimestampTz => ("a time with its zone, as YYYY-MM-DDThh:mm:ssZ", "2020-01-31T10:00:00Z"),
-        ColumnKind::Timestamp => ("a time without a zone, as YYYY-MM-DDThh:mm:ss", "2020-01-31T10:00:00"),
+        ColumnKind::TimestampTz => (
+            "a time with its zone, as YYYY-MM-DDThh:mm:ssZ",
+            "2020-01-31T10:00:00Z",
+        ),
+        ColumnKind::Timestamp => (
+            "a time without a zone, as YYYY-MM-DDThh:mm:ss",
+            "2020-01-31T10:00:00",
+        ),
         ColumnKind::Date => ("a date, as YYYY-MM-DD", "2020-01-31"),
         ColumnKind::Time => ("a time of day, as hh:mm:ss", "10:00:00"),
         ColumnKind::Double => ("a number", "0.5"),

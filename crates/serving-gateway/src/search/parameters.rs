@@ -71,12 +71,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
         &["medication.ofType(CodeableConcept)", "medicationCodeableConcept"],
     ),
     parameter("code", &[], Kind::Concept, &["code"]),
-    parameter(
-        "patient",
-        &["Task"],
-        Kind::Reference(Some("Patient")),
-        &["for"],
-    ),
+    parameter("patient", &["Task"], Kind::Reference(Some("Patient")), &["for"]),
     parameter(
         "patient",
         &["Coverage"],

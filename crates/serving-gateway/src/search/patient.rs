@@ -32,7 +32,9 @@ impl Bindings {
             .filter_map(|target| {
                 let form = match target.compared {
                     Compared::Key(_) => KeyForm::Id,
-                    Compared::RelativeReference(_) if keyed.contains(&element(&target.column)) => return None,
+                    Compared::RelativeReference(_) if keyed.contains(&element(&target.column)) => {
+                        return None;
+                    }
                     Compared::RelativeReference(_) => KeyForm::Reference,
                     // By its tag alone: what it holds, its values say.
                     Compared::Code { .. } => KeyForm::IdOrReference,
@@ -74,15 +76,24 @@ mod tests {
         let of = |columns: &str| columns_of("Observation", columns);
         assert_eq!(of(key), [("key".to_owned(), KeyForm::Id)]);
         assert_eq!(of(reference), [("ref".to_owned(), KeyForm::Reference)]);
-        assert_eq!(of(&format!("{reference}, {key}")), [("key".to_owned(), KeyForm::Id)]);
+        assert_eq!(
+            of(&format!("{reference}, {key}")),
+            [("key".to_owned(), KeyForm::Id)]
+        );
         assert_eq!(
             of(&format!("{key}, {tagged}")),
-            [("key".to_owned(), KeyForm::Id), ("mother".to_owned(), KeyForm::IdOrReference)]
+            [
+                ("key".to_owned(), KeyForm::Id),
+                ("mother".to_owned(), KeyForm::IdOrReference)
+            ]
         );
         // It may be a group's.
         assert_eq!(of(any), []);
         assert_eq!(
-            columns_of("Immunization", r#"{"name": "p", "path": "patient.getReferenceKey(Patient)"}"#),
+            columns_of(
+                "Immunization",
+                r#"{"name": "p", "path": "patient.getReferenceKey(Patient)"}"#
+            ),
             [("p".to_owned(), KeyForm::Id)]
         );
     }

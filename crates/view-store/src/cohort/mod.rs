@@ -143,7 +143,9 @@ impl ViewStore {
         for name in views {
             let tables = Table::ALL.map(|table| table.of(name)).join(", ");
             let lock = format!("LOCK TABLE {tables} IN ACCESS SHARE MODE");
-            let locked = sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *snapshot.connection).await;
+            let locked = sqlx::raw_sql(AssertSqlSafe(lock))
+                .execute(&mut *snapshot.connection)
+                .await;
             match locked {
                 Ok(_) => {}
                 Err(error) if sqlstate(&error).as_deref() == Some("42P01") => {
@@ -169,7 +171,14 @@ impl ViewStore {
         snapshot: &mut Snapshot,
         names: &BTreeSet<String>,
     ) -> Result<BTreeMap<String, View>, StoreError> {
-        type Row = (String, String, String, Option<DateTime<Utc>>, Option<DateTime<Utc>>, i64);
+        type Row = (
+            String,
+            String,
+            String,
+            Option<DateTime<Utc>>,
+            Option<DateTime<Utc>>,
+            i64,
+        );
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT v.name, v.hash, v.definition, t.published_as_of, t.speed_as_of, \

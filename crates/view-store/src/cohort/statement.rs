@@ -57,7 +57,9 @@ impl Statement {
                 None => String::new(),
             };
             // Counted before the limit.
-            format!("SELECT _patient, count(*) OVER () FROM {distinct} ORDER BY _patient COLLATE \"C\"{limit}")
+            format!(
+                "SELECT _patient, count(*) OVER () FROM {distinct} ORDER BY _patient COLLATE \"C\"{limit}"
+            )
         };
         Ok(Self {
             sql,
@@ -129,7 +131,9 @@ impl<'a, F: Fn(&str) -> Option<Seen<'a>>> Builder<F> {
                 } else {
                     format!(" WHERE {}", conditions.join(" AND "))
                 };
-                Ok(format!("SELECT {outer}._patient FROM ({first}) {outer}{condition}"))
+                Ok(format!(
+                    "SELECT {outer}._patient FROM ({first}) {outer}{condition}"
+                ))
             }
         }
     }
@@ -196,7 +200,10 @@ fn is_collection(key: &KeyColumn, columns: &[Column]) -> Result<bool, StoreError
 fn keys_of(key: &KeyColumn, columns: &[Column]) -> Result<String, StoreError> {
     let name = tables::quoted(&key.name);
     Ok(if is_collection(key, columns)? {
-        format!("SELECT {} FROM unnest({name}) member", in_form(key.form, "member::text"))
+        format!(
+            "SELECT {} FROM unnest({name}) member",
+            in_form(key.form, "member::text")
+        )
     } else {
         format!("SELECT {}", in_form(key.form, &format!("{name}::text")))
     })
@@ -265,7 +272,10 @@ mod tests {
         let patients = Patients::All {
             of: vec![
                 rows("a", by("patient_id", KeyForm::Id), evil),
-                Patients::Any(vec![rows("b", PatientKey::OwnId, "2"), rows("c", PatientKey::OwnId, "3")]),
+                Patients::Any(vec![
+                    rows("b", PatientKey::OwnId, "2"),
+                    rows("c", PatientKey::OwnId, "3"),
+                ]),
             ],
             without: vec![rows("d", by("patient_id", KeyForm::Reference), "4")],
         };

@@ -9,9 +9,7 @@ use e2e::deadline;
 use sqlx::{Connection as _, PgConnection};
 use tonic::Code;
 
-use super::{
-    all_of, any_of, criterion, filtered, gone, in_view, not, patient, people, request, searched,
-};
+use super::{all_of, any_of, criterion, filtered, gone, in_view, not, patient, people, request, searched};
 use crate::fakes::PATIENCE;
 use crate::fixture::{CONDITION, Fixture, compare, condition, join_type, mark, now, search, three};
 
@@ -22,7 +20,10 @@ async fn patients_are_distinct_counted_and_in_order() -> anyhow::Result<()> {
     assert_eq!(everyone.ids, ["p-1", "p-2"], "two conditions are of one patient");
     assert_eq!(everyone.header.patient_count, 2);
     let freshness = everyone.header.freshness.expect("an answer says how fresh it is");
-    assert!(freshness.as_of.is_some() && freshness.view_state == "active", "{freshness:?}");
+    assert!(
+        freshness.as_of.is_some() && freshness.view_state == "active",
+        "{freshness:?}"
+    );
 
     let limited = CohortRequest {
         limit: 1,
@@ -30,7 +31,10 @@ async fn patients_are_distinct_counted_and_in_order() -> anyhow::Result<()> {
     };
     let limited = fixture.gateway.cohort(limited).await?;
     assert_eq!(limited.ids, ["p-1"]);
-    assert!(limited.header.patient_count == 2 && limited.footer.truncated, "{limited:?}");
+    assert!(
+        limited.header.patient_count == 2 && limited.footer.truncated,
+        "{limited:?}"
+    );
 
     let count = CohortRequest {
         count_only: true,
@@ -69,8 +73,14 @@ async fn filters_search_parameters_and_since_mean_the_same_as_for_rows() -> anyh
     for (criteria, expected) in [
         (code("100"), &["p-1", "p-2"][..]),
         (code("urn:codes|200"), &["p-1"]),
-        (searched("conditions", vec![search("code", "text", &["GESTATIONAL"])]), &["p-2"]),
-        (searched("conditions", vec![search("patient", "", &["Patient/p-2"])]), &["p-2"]),
+        (
+            searched("conditions", vec![search("code", "text", &["GESTATIONAL"])]),
+            &["p-2"],
+        ),
+        (
+            searched("conditions", vec![search("patient", "", &["Patient/p-2"])]),
+            &["p-2"],
+        ),
         (severe.clone(), &["p-1"]),
         (since(now() - TimeDelta::hours(1)), &["p-1", "p-2"]),
         (since(now() + TimeDelta::hours(1)), &[]),
@@ -102,9 +112,20 @@ async fn a_negation_of_all_is_about_all_patients_and_one_beside_others_is_not() 
     let asthma = || searched("conditions", vec![search("code", "", &["200"])]);
     // No view over Patient: beside something that finds patients none is needed.
     let beside = all_of(vec![in_view("conditions"), not(asthma())]);
-    assert_eq!(fixture.gateway.cohort(request(beside.clone())).await?.ids, ["p-2"]);
-    for about_all in [not(asthma()), any_of(vec![asthma(), not(asthma())]), all_of(vec![not(asthma())])] {
-        let refused = fixture.gateway.cohort(request(about_all)).await.expect_err("nobody knows all");
+    assert_eq!(
+        fixture.gateway.cohort(request(beside.clone())).await?.ids,
+        ["p-2"]
+    );
+    for about_all in [
+        not(asthma()),
+        any_of(vec![asthma(), not(asthma())]),
+        all_of(vec![not(asthma())]),
+    ] {
+        let refused = fixture
+            .gateway
+            .cohort(request(about_all))
+            .await
+            .expect_err("nobody knows all");
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
         assert!(refused.message().contains("a row for each Patient"), "{refused}");
     }
@@ -121,9 +142,18 @@ async fn a_negation_of_all_is_about_all_patients_and_one_beside_others_is_not() 
         (not(not(asthma())), &["p-1"]),
         (any_of(vec![asthma(), not(in_view("conditions"))]), &["p-9"]),
         (not(any_of(vec![asthma(), in_view("people")])), &[]),
-        (all_of(vec![in_view("conditions"), any_of(vec![asthma(), not(in_view("people"))])]), &["p-1"]),
+        (
+            all_of(vec![
+                in_view("conditions"),
+                any_of(vec![asthma(), not(in_view("people"))]),
+            ]),
+            &["p-1"],
+        ),
         (all_of(vec![in_view("conditions"), in_view("people")]), &["p-2"]),
-        (filtered("people", vec![compare("gender", Operator::Equal, &["female"])]), &["p-9"]),
+        (
+            filtered("people", vec![compare("gender", Operator::Equal, &["female"])]),
+            &["p-9"],
+        ),
     ] {
         let found = fixture.gateway.cohort(request(criteria.clone())).await?;
         assert_eq!(found.ids, expected, "{criteria:?}");
@@ -159,16 +189,35 @@ async fn live_rows_count_and_each_view_tells_of_its_own_freshness() -> anyhow::R
         let of = freshness.degradations.into_iter();
         of.map(|d| (d.reason(), d.detail)).collect()
     };
-    assert!(reasons(&batch).iter().any(|(reason, _)| *reason == Reason::SpeedLayerOff));
+    assert!(
+        reasons(&batch)
+            .iter()
+            .any(|(reason, _)| *reason == Reason::SpeedLayerOff)
+    );
 
     // Of two types, one with live rows and one without: as old as the older.
-    let both = fixture.gateway.cohort(request(all_of(vec![code(), in_view("people")]))).await?;
+    let both = fixture
+        .gateway
+        .cohort(request(all_of(vec![code(), in_view("people")])))
+        .await?;
     assert_eq!(both.ids, ["p-1"]);
-    let (one, two) = (merged.header.freshness.expect("some"), both.header.freshness.clone().expect("some"));
+    let (one, two) = (
+        merged.header.freshness.expect("some"),
+        both.header.freshness.clone().expect("some"),
+    );
     assert!(one.speed_as_of.is_some() && two.speed_as_of.is_none(), "{two:?}");
-    assert!(two.as_of == two.batch_as_of && two.as_of.map(|t| t.seconds) < one.as_of.map(|t| t.seconds));
-    let behind: Vec<_> = reasons(&both).into_iter().filter(|(reason, _)| *reason == Reason::SpeedBehind).collect();
-    assert!(behind.len() == 1 && behind[0].1.starts_with("view people: "), "{behind:?}");
+    assert!(
+        two.as_of.map(|t| t.seconds) < one.as_of.map(|t| t.seconds),
+        "{two:?}"
+    );
+    let behind: Vec<_> = reasons(&both)
+        .into_iter()
+        .filter(|(reason, _)| *reason == Reason::SpeedBehind)
+        .collect();
+    assert!(
+        behind.len() == 1 && behind[0].1.starts_with("view people: "),
+        "{behind:?}"
+    );
 
     // Refused rather than older; waited for.
     let within = |seconds| FreshnessDemand {
@@ -179,10 +228,18 @@ async fn live_rows_count_and_each_view_tells_of_its_own_freshness() -> anyhow::R
         freshness: Some(within(2)),
         ..request(all_of(vec![code(), in_view("people")]))
     };
-    let refused = fixture.gateway.cohort(strict).await.expect_err("the people are older");
+    let refused = fixture
+        .gateway
+        .cohort(strict)
+        .await
+        .expect_err("the people are older");
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     fixture.gateway.cohort(demand(within(600))).await?;
-    fixture.speed.at_pull(CONDITION, vec![condition("c-8", 7, "p-8", "100", "pulled", "1")], 6);
+    fixture.speed.at_pull(
+        CONDITION,
+        vec![condition("c-8", 7, "p-8", "100", "pulled", "1")],
+        6,
+    );
     let version = |resource_type: &str| FreshnessDemand {
         at_least: vec![ResourceVersion {
             resource_type: resource_type.into(),
@@ -191,8 +248,15 @@ async fn live_rows_count_and_each_view_tells_of_its_own_freshness() -> anyhow::R
         }],
         ..Default::default()
     };
-    assert_eq!(fixture.gateway.cohort(demand(version(CONDITION))).await?.ids, ["p-1", "p-3", "p-8"]);
-    let refused = fixture.gateway.cohort(demand(version("Observation"))).await.expect_err("no view");
+    assert_eq!(
+        fixture.gateway.cohort(demand(version(CONDITION))).await?.ids,
+        ["p-1", "p-3", "p-8"]
+    );
+    let refused = fixture
+        .gateway
+        .cohort(demand(version("Observation")))
+        .await
+        .expect_err("no view");
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     Ok(())
 }
@@ -216,7 +280,12 @@ async fn many_patients_come_in_pages() -> anyhow::Result<()> {
     .await?;
     let mut expected: Vec<String> = (1..=12_001).map(|i| format!("n-{i}")).collect();
     expected.sort();
-    assert!(found.ids == expected && found.pages == 3, "{} ids, {} pages", found.ids.len(), found.pages);
+    assert!(
+        found.ids == expected && found.pages == 3,
+        "{} ids, {} pages",
+        found.ids.len(),
+        found.pages
+    );
     assert_eq!(found.header.patient_count, 12_001);
     for limit in [5_000, 7_000, 20_000] {
         let limited = CohortRequest {
@@ -242,10 +311,18 @@ async fn a_view_that_is_replaced_is_asked_as_it_is_now() -> anyhow::Result<()> {
     };
     let body = r#"{"resourceType":"Encounter","subject":{"reference":"Patient/p-5"},"identifier":[{"value":"p-6"}]}"#;
     let visit = super::state("e-1", 1, body);
-    let register = async |path: &str| super::register(&fixture.owner, "visits", "Encounter", &definition(path)).await;
+    let register =
+        async |path: &str| super::register(&fixture.owner, "visits", "Encounter", &definition(path)).await;
     register("subject.getReferenceKey(Patient)").await?;
     join_type(&fixture.owner, "Encounter", 3, std::slice::from_ref(&visit)).await?;
-    let ids = || async { fixture.gateway.cohort(request(in_view("visits"))).await.map(|found| found.ids).ok() };
+    let ids = || async {
+        fixture
+            .gateway
+            .cohort(request(in_view("visits")))
+            .await
+            .map(|found| found.ids)
+            .ok()
+    };
     let expect = async |wanted: &str| {
         deadline::until("the definition is known", PATIENCE, || async {
             let ids = ids().await?;

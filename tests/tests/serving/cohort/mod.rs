@@ -55,8 +55,14 @@ impl Gateway {
             assert_eq!(headers, 1, "the header comes first, once");
         }
         assert_eq!(footers, 1, "an answer that ends well ends with its footer");
-        assert_eq!(found.footer.patients_sent, i64::try_from(found.ids.len()).expect("few"));
-        assert_eq!(found.footer.resources_sent, i64::try_from(found.resources.len()).expect("few"));
+        assert_eq!(
+            found.footer.patients_sent,
+            i64::try_from(found.ids.len()).expect("few")
+        );
+        assert_eq!(
+            found.footer.resources_sent,
+            i64::try_from(found.resources.len()).expect("few")
+        );
         Ok(found)
     }
 }
@@ -129,11 +135,18 @@ pub(crate) fn gone(id: &str, version: i64) -> State {
 }
 
 /// Registers a view: `select` is the inside of its array of selects.
-pub(crate) async fn register(owner: &ViewStore, name: &str, resource: &str, select: &str) -> anyhow::Result<()> {
+pub(crate) async fn register(
+    owner: &ViewStore,
+    name: &str,
+    resource: &str,
+    select: &str,
+) -> anyhow::Result<()> {
     let text = format!(
         r#"{{"resourceType": "ViewDefinition", "name": "{name}", "resource": "{resource}", "status": "active", {select}}}"#
     );
-    owner.put_view(&CompiledView::from_json(&text)?, &text, false).await?;
+    owner
+        .put_view(&CompiledView::from_json(&text)?, &text, false)
+        .await?;
     Ok(())
 }
 
@@ -145,5 +158,9 @@ pub(crate) async fn people(fixture: &Fixture, states: &[State]) -> anyhow::Resul
 }
 
 pub(crate) fn patient(id: &str, gender: &str) -> State {
-    state(id, 1, format!(r#"{{"resourceType":"Patient","id":"{id}","gender":"{gender}"}}"#))
+    state(
+        id,
+        1,
+        format!(r#"{{"resourceType":"Patient","id":"{id}","gender":"{gender}"}}"#),
+    )
 }

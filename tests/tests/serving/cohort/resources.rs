@@ -53,7 +53,9 @@ impl Written {
             .execute(&mut self.connection)
             .await?;
         for (path, reference) in references(&serde_json::from_str(stored)?, resource_type) {
-            let Some(target) = reference.strip_prefix("Patient/") else { continue };
+            let Some(target) = reference.strip_prefix("Patient/") else {
+                continue;
+            };
             sqlx::query(
                 "INSERT INTO hfj_res_link (pid, src_path, src_resource_id, source_resource_type, target_resource_id, target_resource_type) \
                  SELECT coalesce((SELECT max(pid) FROM hfj_res_link), 0) + 1, $1, s.res_id, s.res_type, t.res_id, 'Patient' \
@@ -75,7 +77,9 @@ impl Written {
             id: (*id).into(),
             version: None,
         });
-        let read: Vec<_> = resources::read(self.hapi.clone(), references.collect()).try_collect().await?;
+        let read: Vec<_> = resources::read(self.hapi.clone(), references.collect())
+            .try_collect()
+            .await?;
         Ok(read.into_iter().flatten().map(|typed| typed.state).collect())
     }
 }
@@ -96,7 +100,9 @@ fn references(value: &Value, path: &str) -> Vec<(String, String)> {
 }
 
 fn condition(patient: &str, code: &str) -> String {
-    format!(r#"{{"resourceType":"Condition","subject":{{"reference":"Patient/{patient}"}},"code":{{"coding":[{{"system":"urn:codes","code":"{code}"}}]}}}}"#)
+    format!(
+        r#"{{"resourceType":"Condition","subject":{{"reference":"Patient/{patient}"}},"code":{{"coding":[{{"system":"urn:codes","code":"{code}"}}]}}}}"#
+    )
 }
 
 const OBSERVATION_BY_MOTHER: &str = r#"{"resourceType":"Observation","status":"final","code":{"text":"temperature"},
@@ -107,7 +113,13 @@ const OBSERVATION: &str = r#"{"resourceType":"Observation","status":"final","cod
 fn keys(resources: &[CohortResource]) -> Vec<(&str, &str, i64)> {
     let mut keys: Vec<_> = resources
         .iter()
-        .map(|resource| (resource.resource_type.as_str(), resource.id.as_str(), resource.version))
+        .map(|resource| {
+            (
+                resource.resource_type.as_str(),
+                resource.id.as_str(),
+                resource.version,
+            )
+        })
         .collect();
     keys.sort_unstable();
     keys
@@ -126,24 +138,49 @@ async fn resources_are_hapis_newest_and_of_these_patients_alone() -> anyhow::Res
     let server = server().await?;
     let mut written = Written::on(&server).await?;
     for id in ["p-1", "p-2", "p-3"] {
-        written.write("Patient", id, Some(r#"{"resourceType":"Patient","gender":"female"}"#)).await?;
+        written
+            .write(
+                "Patient",
+                id,
+                Some(r#"{"resourceType":"Patient","gender":"female"}"#),
+            )
+            .await?;
     }
-    for (id, patient, code) in [("c-1", "p-1", "100"), ("c-2", "p-1", "200"), ("c-3", "p-2", "100")] {
-        written.write(CONDITION, id, Some(&condition(patient, code))).await?;
+    for (id, patient, code) in [
+        ("c-1", "p-1", "100"),
+        ("c-2", "p-1", "200"),
+        ("c-3", "p-2", "100"),
+    ] {
+        written
+            .write(CONDITION, id, Some(&condition(patient, code)))
+            .await?;
     }
-    written.write(CONDITION, "c-4", Some(&condition("p-3", "100"))).await?;
+    written
+        .write(CONDITION, "c-4", Some(&condition("p-3", "100")))
+        .await?;
     written.write("Observation", "o-1", Some(OBSERVATION)).await?;
-    written.write("Observation", "o-2", Some(OBSERVATION_BY_MOTHER)).await?;
+    written
+        .write("Observation", "o-2", Some(OBSERVATION_BY_MOTHER))
+        .await?;
     let seen = written.current(CONDITION, &["c-1", "c-2", "c-3"]).await?;
     let fixture = Fixture::on(&server, &seen, |_| {}).await?;
     fixture.batch.read_from(written.hapi.clone());
     // Since the views have read it: one changes, one goes, one is another patient's now, one is new.
-    written.write(CONDITION, "c-1", Some(&condition("p-1", "101"))).await?;
+    written
+        .write(CONDITION, "c-1", Some(&condition("p-1", "101")))
+        .await?;
     written.write(CONDITION, "c-2", None).await?;
-    written.write(CONDITION, "c-3", Some(&condition("p-3", "100"))).await?;
-    written.write(CONDITION, "c-5", Some(&condition("p-2", "500"))).await?;
+    written
+        .write(CONDITION, "c-3", Some(&condition("p-3", "100")))
+        .await?;
+    written
+        .write(CONDITION, "c-5", Some(&condition("p-2", "500")))
+        .await?;
 
-    let found = fixture.gateway.cohort(with(&["Patient", CONDITION, "Observation"], 0)).await?;
+    let found = fixture
+        .gateway
+        .cohort(with(&["Patient", CONDITION, "Observation"], 0))
+        .await?;
     assert_eq!(found.ids, ["p-1", "p-2"], "the criteria are of the snapshot");
     assert_eq!(
         keys(&found.resources),
@@ -164,24 +201,47 @@ async fn resources_are_hapis_newest_and_of_these_patients_alone() -> anyhow::Res
         ("Patient", &["p-1", "p-2"]),
     ] {
         for state in written.current(resource_type, ids).await? {
-            let given = found.resources.iter().find(|r| r.resource_type == resource_type && r.id == state.id);
+            let given = found
+                .resources
+                .iter()
+                .find(|r| r.resource_type == resource_type && r.id == state.id);
             let given = given.expect("it is in the answer");
-            assert_eq!(Content::Body(given.body.clone()), state.content, "{resource_type}/{}", state.id);
+            assert_eq!(
+                Content::Body(given.body.clone()),
+                state.content,
+                "{resource_type}/{}",
+                state.id
+            );
         }
     }
-    let weight = found.resources.iter().find(|resource| resource.id == "o-1").expect("weight");
+    let weight = found
+        .resources
+        .iter()
+        .find(|resource| resource.id == "o-1")
+        .expect("weight");
     let text = std::str::from_utf8(&weight.body)?;
-    assert!(text.contains("70.50") && text.contains(r#""versionId":"1""#), "{text}");
+    assert!(
+        text.contains("70.50") && text.contains(r#""versionId":"1""#),
+        "{text}"
+    );
 
     // Of the first patient alone: what she measured on her child is not hers.
-    let first = fixture.gateway.cohort(with(&["Observation", "Patient"], 1)).await?;
-    assert_eq!(keys(&first.resources), [("Observation", "o-1", 1), ("Patient", "p-1", 1)]);
+    let first = fixture
+        .gateway
+        .cohort(with(&["Observation", "Patient"], 1))
+        .await?;
+    assert_eq!(
+        keys(&first.resources),
+        [("Observation", "o-1", 1), ("Patient", "p-1", 1)]
+    );
     assert!(first.footer.truncated);
 
     // Held where nobody can read it.
-    sqlx::raw_sql("UPDATE hfj_res_ver SET res_encoding = 'ESR', res_text_vc = NULL WHERE res_type = 'Observation'")
-        .execute(&mut written.connection)
-        .await?;
+    sqlx::raw_sql(
+        "UPDATE hfj_res_ver SET res_encoding = 'ESR', res_text_vc = NULL WHERE res_type = 'Observation'",
+    )
+    .execute(&mut written.connection)
+    .await?;
     let found = fixture.gateway.cohort(with(&["Observation"], 0)).await?;
     assert_eq!((found.resources.len(), found.footer.resources_unreadable), (0, 2));
     Ok(())
@@ -190,12 +250,26 @@ async fn resources_are_hapis_newest_and_of_these_patients_alone() -> anyhow::Res
 #[tokio::test]
 async fn resources_are_given_of_so_many_patients_and_not_without_hapi() -> anyhow::Result<()> {
     let fixture = Fixture::with_settings(&three(), |config| config.cohort.max_resource_patients = 1).await?;
-    let refused = fixture.gateway.cohort(with(&["Patient"], 0)).await.expect_err("too many");
+    let refused = fixture
+        .gateway
+        .cohort(with(&["Patient"], 0))
+        .await
+        .expect_err("too many");
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
-    assert!(refused.message().contains("cohort.max_resource_patients"), "{refused}");
+    assert!(
+        refused.message().contains("cohort.max_resource_patients"),
+        "{refused}"
+    );
     // Ids alone are given of any number; of the first patient resources are, too: but there is no HAPI.
-    assert_eq!(fixture.gateway.cohort(request(in_view("conditions"))).await?.ids, ["p-1", "p-2"]);
-    let broken = fixture.gateway.cohort(with(&["Patient"], 1)).await.expect_err("no HAPI");
+    assert_eq!(
+        fixture.gateway.cohort(request(in_view("conditions"))).await?.ids,
+        ["p-1", "p-2"]
+    );
+    let broken = fixture
+        .gateway
+        .cohort(with(&["Patient"], 1))
+        .await
+        .expect_err("no HAPI");
     assert_eq!(broken.code(), Code::Unavailable, "{broken}");
     assert!(broken.message().contains("patients' resources"), "{broken}");
     Ok(())
@@ -228,7 +302,11 @@ async fn many_resources_come_as_they_are_read() -> anyhow::Result<()> {
     fixture.batch.read_from(written.hapi.clone());
     let found = fixture.gateway.cohort(with(&["Observation"], 0)).await?;
     assert_eq!(found.ids.len(), count);
-    let mut ids: Vec<&str> = found.resources.iter().map(|resource| resource.id.as_str()).collect();
+    let mut ids: Vec<&str> = found
+        .resources
+        .iter()
+        .map(|resource| resource.id.as_str())
+        .collect();
     ids.sort_unstable();
     ids.dedup();
     assert_eq!((found.resources.len(), ids.len()), (2 * count, 2 * count));

@@ -34,10 +34,13 @@ async fn law_3_a_cohort_and_its_freshness_are_of_one_snapshot() -> anyhow::Resul
         })
         .collect();
     let fixture = Fixture::over(&conditions).await?;
-    let visits = r#""select": [{"column": [{"name": "patient_id", "path": "subject.getReferenceKey(Patient)"}]}]"#;
+    let visits =
+        r#""select": [{"column": [{"name": "patient_id", "path": "subject.getReferenceKey(Patient)"}]}]"#;
     super::register(&fixture.owner, "visits", "Encounter", visits).await?;
     join_type(&fixture.owner, "Encounter", 3, &[]).await?;
-    let all: Vec<_> = (0..PATIENTS).map(|i| patient(&format!("p-{i}"), "other")).collect();
+    let all: Vec<_> = (0..PATIENTS)
+        .map(|i| patient(&format!("p-{i}"), "other"))
+        .collect();
     people(&fixture, &all).await?;
     let visited = || in_view("visits");
     let start = deadline::until("the views are known", PATIENCE, || async {
@@ -58,7 +61,10 @@ async fn law_3_a_cohort_and_its_freshness_are_of_one_snapshot() -> anyhow::Resul
         while !stopping.load(Ordering::Relaxed) {
             for statement in [MOVE, MOVE_BACK] {
                 for i in 0..PATIENTS {
-                    let moved = sqlx::query(statement).bind(format!("p-{i}")).execute(&mut owner).await?;
+                    let moved = sqlx::query(statement)
+                        .bind(format!("p-{i}"))
+                        .execute(&mut owner)
+                        .await?;
                     assert_eq!(moved.rows_affected(), 1);
                     moves += 1;
                 }
@@ -79,7 +85,10 @@ async fn law_3_a_cohort_and_its_freshness_are_of_one_snapshot() -> anyhow::Resul
             (all_of(vec![a(), b()]), 0),
             (any_of(vec![a(), b()]), PATIENTS),
             (not(any_of(vec![a(), b()])), 0),
-            (any_of(vec![all_of(vec![a(), not(b())]), all_of(vec![b(), not(a())])]), PATIENTS),
+            (
+                any_of(vec![all_of(vec![a(), not(b())]), all_of(vec![b(), not(a())])]),
+                PATIENTS,
+            ),
         ] {
             let found = fixture.gateway.cohort(count(criteria.clone())).await?;
             assert_eq!(found.header.patient_count, expected, "{criteria:?}");
