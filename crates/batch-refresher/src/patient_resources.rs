@@ -84,8 +84,8 @@ pub fn read(
                 }
                 states.retain(|state| !state.is_deleted());
                 for states in messages(states, body_bytes) {
-                    let typed = |state| TypedState { resource_type: name.clone(), state };
-                    yield states.into_iter().map(typed).collect::<Vec<_>>();
+                    let named = |state| TypedState { resource_type: name.clone(), state };
+                    yield states.into_iter().map(named).collect::<Vec<_>>();
                 }
             }
         }

@@ -72,7 +72,7 @@ mod tests {
                 true,
             ),
             (
-                format!(r#"{{"select": [{{"select": [{{"forEach": "name", "column": []}}]}}]}}"#),
+                r#"{"select": [{"select": [{"forEach": "name", "column": []}]}]}"#.to_owned(),
                 false,
                 true,
             ),

@@ -232,7 +232,6 @@ fn of_people(people: &[Person], of: impl Fn(&Person) -> bool) -> BTreeSet<String
     those.map(|person| person.id.clone()).collect()
 }
 
-#[expect(clippy::too_many_lines, reason = "a list of criteria, each with its meaning")]
 fn atoms(worlds: &[World; 2]) -> Vec<Atom> {
     let mut atoms = Vec::new();
     let mut add = |tree: CriterionTree, found: &dyn Fn(&World) -> BTreeSet<String>| {

@@ -133,10 +133,9 @@ fn with(types: &[&str], limit: i64) -> CohortRequest {
     }
 }
 
-#[tokio::test]
-async fn resources_are_hapis_newest_and_of_these_patients_alone() -> anyhow::Result<()> {
-    let server = server().await?;
-    let mut written = Written::on(&server).await?;
+/// Three patients with conditions; the first is the second's mother, and has taken her temperature.
+async fn family(server: &Postgres) -> anyhow::Result<Written> {
+    let mut written = Written::on(server).await?;
     for id in ["p-1", "p-2", "p-3"] {
         written
             .write(
@@ -162,6 +161,13 @@ async fn resources_are_hapis_newest_and_of_these_patients_alone() -> anyhow::Res
     written
         .write("Observation", "o-2", Some(OBSERVATION_BY_MOTHER))
         .await?;
+    Ok(written)
+}
+
+#[tokio::test]
+async fn resources_are_hapis_newest_and_of_these_patients_alone() -> anyhow::Result<()> {
+    let server = server().await?;
+    let mut written = family(&server).await?;
     let seen = written.current(CONDITION, &["c-1", "c-2", "c-3"]).await?;
     let fixture = Fixture::on(&server, &seen, |_| {}).await?;
     fixture.batch.read_from(written.hapi.clone());

@@ -61,11 +61,11 @@ async fn law_3_a_cohort_and_its_freshness_are_of_one_snapshot() -> anyhow::Resul
         while !stopping.load(Ordering::Relaxed) {
             for statement in [MOVE, MOVE_BACK] {
                 for i in 0..PATIENTS {
-                    let moved = sqlx::query(statement)
+                    let done = sqlx::query(statement)
                         .bind(format!("p-{i}"))
                         .execute(&mut owner)
                         .await?;
-                    assert_eq!(moved.rows_affected(), 1);
+                    assert_eq!(done.rows_affected(), 1);
                     moves += 1;
                 }
             }
