@@ -40,7 +40,8 @@ mod transaction;
 
 pub use apply::{AppliedPage, Cursor, LastPage, ReadingAt, ReceivedPreview};
 pub use cohort::{
-    CohortError, CohortSelect, CohortSnapshot, KeyColumn, KeyForm, PatientKey, PatientRows, Patients,
+    CohortError, CohortSelect, CohortSnapshot, FoundPatients, KeyColumn, KeyForm, PatientKey, PatientRows,
+    Patients,
 };
 pub use counts::RowCounts;
 pub use driver::is_postgres_url;
@@ -96,6 +97,11 @@ mod tests {
     #[expect(dead_code, reason = "it only has to compile")]
     fn selects_can_be_spawned(snapshot: &mut Snapshot, select: &Select) {
         send(snapshot.select(select));
+    }
+
+    #[expect(dead_code, reason = "it only has to compile")]
+    fn cohorts_can_be_found_by_a_task(cohort: &mut CohortSnapshot, select: &CohortSelect) {
+        send(cohort.find(select));
     }
 
     #[expect(dead_code, reason = "it only has to compile")]

@@ -19,7 +19,7 @@ use async_stream::try_stream;
 use futures::{Stream, StreamExt as _};
 use proto::cohort_response::Part;
 use tokio::time::Instant;
-use view_store::{CohortError, CohortSelect, CohortSnapshot, StoreError};
+use view_store::{CohortError, CohortSelect, CohortSnapshot, FoundPatients, StoreError};
 
 use self::{plan::Plan, resources::Read};
 use crate::{errors::store_error, freshness::AnswerFreshness, shared::Core, statistics::Served, visibility};
@@ -45,7 +45,7 @@ pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
             count_only: cohort.count_only,
             limit: cohort.limit,
         };
-        let (patient_count, mut ids) = snapshot.find(&select).await.map_err(|error| cohort_error(&core, error))?;
+        let FoundPatients { count: patient_count, ids } = snapshot.find(&select).await.map_err(|error| cohort_error(&core, error))?;
         let wanted = patient_count.min(cohort.limit.unwrap_or(i64::MAX));
         if !cohort.resource_types.is_empty() {
             check_resources(wanted, core.cohort.max_resource_patients)?;
@@ -61,16 +61,17 @@ pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
         };
         // Kept only where resources are asked for, and then bounded.
         let mut patients = Vec::new();
-        while !ids.is_empty() {
-            footer.patients_sent += i64::try_from(ids.len()).unwrap_or(i64::MAX);
+        let mut pages = ids.chunks(IDS);
+        while let Some(page) = pages.next().await {
+            let page: Result<Vec<String>, CohortError> = page.into_iter().collect();
+            let patient_ids = page.map_err(|error| cohort_error(&core, error))?;
+            footer.patients_sent += i64::try_from(patient_ids.len()).unwrap_or(i64::MAX);
             if !cohort.resource_types.is_empty() {
-                patients.extend_from_slice(&ids);
+                patients.extend_from_slice(&patient_ids);
             }
-            for patient_ids in ids.chunks(IDS) {
-                yield part(Part::Patients(proto::CohortPatients { patient_ids: patient_ids.to_vec() }));
-            }
-            ids = snapshot.next().await.map_err(|error| cohort_error(&core, error))?;
+            yield part(Part::Patients(proto::CohortPatients { patient_ids }));
         }
+        drop(pages);
         // Resources may take long: nothing of the views' database is held meanwhile.
         drop(snapshot);
         let mut read = pin!(resources::of(core.batch.clone(), cohort.resource_types, patients));

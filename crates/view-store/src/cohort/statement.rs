@@ -18,7 +18,7 @@ pub(super) struct Seen<'a> {
     pub(super) resource_type: &'a str,
 }
 
-/// A cohort as SQL: ids with their number, or the number alone.
+/// A cohort as SQL: ids, each with how many there are, or that number alone.
 pub(super) struct Statement {
     pub(super) sql: String,
     pub(super) checks: Vec<ValueCheck>,

@@ -238,7 +238,7 @@ async fn one_that_takes_too_long_is_ended_with_the_settings_name() -> anyhow::Re
 async fn who_goes_ends_the_search_in_postgresql() -> anyhow::Result<()> {
     let fixture = Fixture::over(&three()).await?;
     let mut owner = slow(&fixture).await?;
-    let searching = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE 'FETCH%'";
+    let searching = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE 'SELECT _patient%'";
     let mut client = fixture.gateway.client.clone();
     let asking = tokio::spawn(async move { client.cohort(slowly()).await.map(|_| ()) });
     let owner = tokio::sync::Mutex::new(&mut owner);
