@@ -38,8 +38,6 @@ impl Circumstances {
 pub(crate) struct AnswerFreshness {
     /// Everything committed before is in; `None`: nothing was read yet.
     pub(crate) as_of: Option<DateTime<Utc>>,
-    batch_as_of: Option<DateTime<Utc>>,
-    speed_as_of: Option<DateTime<Utc>>,
     staleness: Option<TimeDelta>,
     message: proto::Freshness,
 }
@@ -94,6 +92,52 @@ impl AnswerFreshness {
         )
     }
 
+    /// Of an answer from the tables of several views: as fresh as the least fresh of them. Of one that names no view there is nothing to be told.
+    pub(crate) fn of_all(views: Vec<(&str, TypeFreshness, Self)>, on: &Circumstances) -> Self {
+        /// The earlier; what is not known is earlier than all else.
+        fn least(times: impl Iterator<Item = Option<DateTime<Utc>>>) -> Option<DateTime<Utc>> {
+            times.min().flatten()
+        }
+        let merged = on.effective() == Layers::Merged;
+        let as_of = least(views.iter().map(|(_, _, one)| one.as_of));
+        let staleness = as_of.map(|at| (on.now - at).max(TimeDelta::zero()));
+        let batch_as_of = least(views.iter().map(|(_, known, _)| known.batch_as_of));
+        let speed_as_of = least(views.iter().map(|(_, known, _)| known.speed_as_of)).filter(|_| merged);
+        let mut message = proto::Freshness {
+            as_of: as_of.map(time::timestamp),
+            batch_as_of: batch_as_of.map(time::timestamp),
+            speed_as_of: speed_as_of.map(time::timestamp),
+            staleness: staleness.map(time::duration),
+            source: proto::Source::Materialized.into(),
+            speed_layer_enabled: on.use_speed_layer,
+            ..Default::default()
+        };
+        for (name, _, one) in views {
+            // Active, unless one is not.
+            if ["", ViewState::Active.name()].contains(&message.view_state.as_str()) {
+                message.view_state = one.message.view_state;
+            }
+            for mut degradation in one.message.degradations {
+                // These are the same whichever view it is.
+                let of_all = matches!(
+                    degradation.reason(),
+                    Reason::SpeedUnavailable | Reason::BatchUnavailable | Reason::SpeedLayerOff
+                );
+                if !of_all {
+                    degradation.detail = format!("{name}: {}", degradation.detail);
+                }
+                if !message.degradations.contains(&degradation) {
+                    message.degradations.push(degradation);
+                }
+            }
+        }
+        Self {
+            as_of,
+            staleness,
+            message,
+        }
+    }
+
     /// Of an answer from HAPI's raw tables.
     pub(crate) fn of_raw(view: &View, as_of: DateTime<Utc>, on: &Circumstances) -> Self {
         let degradations = view_degradations(view);
@@ -130,54 +174,6 @@ impl AnswerFreshness {
         };
         Self {
             as_of,
-            batch_as_of,
-            speed_as_of,
-            staleness,
-            message,
-        }
-    }
-
-    /// Of an answer from several views' tables in one snapshot: as old as the oldest, with what is said of each, by the view's name. `parts` has one or more.
-    pub(crate) fn of_all(parts: &[(&str, Self)]) -> Self {
-        // None is the least: one that was never read leaves nothing to promise.
-        let least =
-            |of: fn(&Self) -> Option<DateTime<Utc>>| parts.iter().map(|(_, part)| of(part)).min().flatten();
-        let (as_of, batch_as_of) = (least(|part| part.as_of), least(|part| part.batch_as_of));
-        let speed_as_of = least(|part| part.speed_as_of);
-        let ages: Option<Vec<TimeDelta>> = parts.iter().map(|(_, part)| part.staleness).collect();
-        let staleness = ages.and_then(|ages| ages.into_iter().max());
-        let mut degradations: Vec<proto::Degradation> = Vec::new();
-        for (view, part) in parts {
-            for degradation in &part.message.degradations {
-                let of_all = matches!(
-                    degradation.reason(),
-                    Reason::SpeedUnavailable | Reason::BatchUnavailable | Reason::SpeedLayerOff
-                );
-                let mut degradation = degradation.clone();
-                if !of_all {
-                    degradation.detail = format!("view {view}: {}", degradation.detail);
-                }
-                if !degradations.contains(&degradation) {
-                    degradations.push(degradation);
-                }
-            }
-        }
-        let states = || parts.iter().map(|(_, part)| part.message.view_state.as_str());
-        let state = states().find(|state| *state != ViewState::Active.name());
-        let message = proto::Freshness {
-            as_of: as_of.map(time::timestamp),
-            batch_as_of: batch_as_of.map(time::timestamp),
-            speed_as_of: speed_as_of.map(time::timestamp),
-            staleness: staleness.map(time::duration),
-            source: proto::Source::Materialized.into(),
-            speed_layer_enabled: parts.iter().all(|(_, part)| part.message.speed_layer_enabled),
-            degradations,
-            view_state: state.or_else(|| states().next()).unwrap_or_default().to_owned(),
-        };
-        Self {
-            as_of,
-            batch_as_of,
-            speed_as_of,
             staleness,
             message,
         }

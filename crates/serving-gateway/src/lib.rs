@@ -30,7 +30,6 @@ mod service;
 mod shape;
 mod shared;
 mod statistics;
-mod streamed;
 mod visibility;
 
 pub use config::{Config, DEFAULTS};

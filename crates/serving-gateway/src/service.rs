@@ -1,6 +1,7 @@
 //! The gRPC service: decode, ask, encode; nothing more.
 
 use std::{
+    pin::Pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -12,6 +13,7 @@ use api::{
     query::Query,
 };
 use daemon::Shutdown;
+use futures::{Stream, StreamExt as _, stream};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
@@ -23,7 +25,6 @@ use crate::{
     metrics::{CallLabel, ServingMetrics},
     query,
     shared::Core,
-    streamed::{Answers, begun},
 };
 
 /// An answer must be on its way this long before the caller's deadline.
@@ -36,6 +37,8 @@ pub(crate) struct Serving {
     shutdown: Shutdown,
     limits: QueryLimits,
 }
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Serving {
     pub(crate) fn new(
@@ -66,24 +69,13 @@ impl Serving {
         result.map(Response::new).map_err(Status::from)
     }
 
-    /// When an answer to this request must be on its way.
-    fn deadline(&self, metadata: &MetadataMap) -> Instant {
-        let within = deadline(metadata).unwrap_or(self.limits.at_least_seconds);
-        Instant::now() + within.saturating_sub(ON_ITS_WAY)
-    }
-
     async fn query_parts(
         &self,
         request: Request<proto::QueryRequest>,
     ) -> Result<Answers<proto::QueryResponse>, ServiceError> {
         let (core, deadline) = (self.core()?.clone(), self.deadline(request.metadata()));
         let query = Query::try_from(request.into_inner())?;
-        begun(
-            query::answer(core, query, deadline),
-            &self.shutdown,
-            self.limits.stop_seconds,
-        )
-        .await
+        self.stream(query::answer(core, query, deadline)).await
     }
 
     async fn cohort_parts(
@@ -92,12 +84,50 @@ impl Serving {
     ) -> Result<Answers<proto::CohortResponse>, ServiceError> {
         let (core, deadline) = (self.core()?.clone(), self.deadline(request.metadata()));
         let cohort = Cohort::try_from(request.into_inner())?;
-        begun(
-            cohort::answer(core, cohort, deadline),
-            &self.shutdown,
-            self.limits.stop_seconds,
-        )
-        .await
+        self.stream(cohort::answer(core, cohort, deadline)).await
+    }
+
+    /// Until when an answer must be on its way.
+    fn deadline(&self, metadata: &MetadataMap) -> Instant {
+        let within = deadline(metadata).unwrap_or(self.limits.at_least_seconds);
+        Instant::now() + within.saturating_sub(ON_ITS_WAY)
+    }
+
+    /// The first part decides whether there is an answer at all; the rest follows, and ends soon after a stop.
+    async fn stream<T: Send + 'static>(
+        &self,
+        mut parts: impl Stream<Item = Result<T, ServiceError>> + Send + Unpin + 'static,
+    ) -> Result<Answers<T>, ServiceError> {
+        let first = match self.shutdown.unless_stopped(parts.next()).await {
+            Some(Some(first)) => first?,
+            Some(None) => return Err(ServiceError::new(Code::Internal, "no answer was made")),
+            None => return Err(ServiceError::stopping()),
+        };
+        let (shutdown, grace) = (self.shutdown.clone(), self.limits.stop_seconds);
+        let cut = async move {
+            shutdown.stopping().await;
+            tokio::time::sleep(grace).await;
+        };
+        // A stream that is cut ends with an error: nobody takes half an answer for a whole one.
+        let rest = parts
+            .map(|part| part.map_err(Status::from))
+            .take_until(Box::pin(cut));
+        let rest = stream::unfold((rest, false), |(mut rest, over)| async move {
+            if over {
+                return None;
+            }
+            match rest.next().await {
+                Some(part) => {
+                    let over = part.is_err();
+                    Some((part, (rest, over)))
+                }
+                None if rest.is_stopped() && rest.take_result().is_some() => {
+                    Some((Err(ServiceError::stopping().into()), (rest, true)))
+                }
+                None => None,
+            }
+        });
+        Ok(Box::pin(stream::once(async { Ok(first) }).chain(rest)))
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::Instant};
 use tonic::transport::Channel;
 use view_store::ViewStore;
 
-use crate::{errors::store_error, freshness::Circumstances, shared::Core};
+use crate::{errors::store_error, shared::Core};
 
 /// How often it is looked whether another gateway's merger has applied it; ours says so at once.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -25,11 +25,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Pause before the speed layer is asked again, after it has failed.
 const PULL_AGAIN: Duration = Duration::from_millis(500);
 
-/// Waits until what a demand names is visible to an answer in these circumstances; refused where no view would ever show it.
+/// Waits until versions are visible in these layers; nothing to wait for is visible. `since` is HAPI's time when it was asked.
 pub(crate) async fn wait_for_versions(
     core: &Core,
     versions: &[ResourceVersion],
-    on: &Circumstances,
+    layers: Layers,
+    since: DateTime<Utc>,
     deadline: Instant,
 ) -> Result<(), ServiceError> {
     if versions.is_empty() {
@@ -51,28 +52,28 @@ pub(crate) async fn wait_for_versions(
         store: &core.store,
         speed: core.speed.clone(),
         applied: core.applied.subscribe(),
-        layers: on.effective(),
-        since: on.now,
+        layers,
+        since,
         deadline,
     };
     wait.until_visible(versions).await
 }
 
 /// Who waits, and for how long.
-struct Wait<'a> {
-    store: &'a ViewStore,
-    speed: SpeedServiceClient<Channel>,
+pub(crate) struct Wait<'a> {
+    pub(crate) store: &'a ViewStore,
+    pub(crate) speed: SpeedServiceClient<Channel>,
     /// Moves whenever this gateway's merger has committed.
-    applied: watch::Receiver<u64>,
-    layers: Layers,
+    pub(crate) applied: watch::Receiver<u64>,
+    pub(crate) layers: Layers,
     /// HAPI's time when it was asked.
-    since: DateTime<Utc>,
-    deadline: Instant,
+    pub(crate) since: DateTime<Utc>,
+    pub(crate) deadline: Instant,
 }
 
 impl Wait<'_> {
     /// Waits until all are visible in the asked layers.
-    async fn until_visible(mut self, versions: &[ResourceVersion]) -> Result<(), ServiceError> {
+    pub(crate) async fn until_visible(mut self, versions: &[ResourceVersion]) -> Result<(), ServiceError> {
         let mut open: Vec<&ResourceVersion> = versions.iter().collect();
         let mut asked: Option<DateTime<Utc>> = None;
         let types: std::collections::BTreeSet<String> =

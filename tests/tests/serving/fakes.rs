@@ -259,12 +259,18 @@ impl SpeedService for FakeSpeed {
 pub(crate) struct FakeBatch {
     states: Arc<Mutex<(DateTime<Utc>, Vec<State>)>>,
     hapi: Arc<Mutex<Option<Hapi>>>,
+    read: Arc<AtomicU64>,
 }
 
 impl FakeBatch {
     /// What HAPI holds, as of a reading.
     pub(crate) fn hold(&self, as_of: DateTime<Utc>, states: Vec<State>) {
         *self.states.lock().unwrap_or_else(PoisonError::into_inner) = (as_of, states);
+    }
+
+    /// Bytes of patients' resources that were read so far.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
     }
 
     /// Where patients' resources are read from now on.
@@ -418,11 +424,13 @@ impl BatchService for FakeBatch {
         let types = types
             .collect::<Result<_, _>>()
             .map_err(|rule| ServiceError::new(Code::Invalid, rule))?;
-        let states = patient_resources::read(hapi, types, request.patient_ids).map(|states| {
+        let read = self.read.clone();
+        let states = patient_resources::read(hapi, types, request.patient_ids).map(move |states| {
             let states = states.map_err(|error| ServiceError::new(Code::Unavailable, error.to_string()))?;
-            Ok(batch::ReadPatientResourcesResponse {
-                states: states.into_iter().map(Into::into).collect(),
-            })
+            let states: Vec<batch::ResourceState> = states.into_iter().map(Into::into).collect();
+            let bytes = states.iter().map(|state| state.body.len() as u64).sum();
+            read.fetch_add(bytes, Ordering::Relaxed);
+            Ok(batch::ReadPatientResourcesResponse { states })
         });
         Ok(Response::new(Box::pin(states)))
     }

@@ -35,7 +35,7 @@ pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
     Box::pin(try_stream! {
         let plan = plan(&core, &cohort).await?;
         let on = core.circumstances(cohort.freshness.layers);
-        visibility::wait_for_versions(&core, &cohort.freshness.at_least, &on, deadline).await?;
+        visibility::wait_for_versions(&core, &cohort.freshness.at_least, on.effective(), on.now, deadline).await?;
         let (mut snapshot, freshness) = open(&core, &cohort, &plan).await?;
         freshness.meets(cohort.freshness.max_staleness)?;
         let merged = on.effective() == Layers::Merged;
@@ -111,17 +111,17 @@ async fn open(
     let snapshot = opened.map_err(|error| cohort_error(core, error))?;
     // HAPI's time as of the snapshot, not as of when the question came.
     let on = core.circumstances(cohort.freshness.layers);
-    let parts: Vec<(&str, AnswerFreshness)> = plan
+    let views = plan
         .views
         .iter()
         .filter_map(|(name, view)| {
             let (known, errors) = snapshot.freshness(name)?;
             let mut part = AnswerFreshness::of_tables(view, known, &on);
             part.evaluation_errors(errors);
-            Some((name.as_str(), part))
+            Some((name.as_str(), known.clone(), part))
         })
         .collect();
-    let freshness = AnswerFreshness::of_all(&parts);
+    let freshness = AnswerFreshness::of_all(views, &on);
     Ok((snapshot, freshness))
 }
 

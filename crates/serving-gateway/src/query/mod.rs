@@ -133,12 +133,18 @@ async fn wait_for_versions(
     plan: &Plan,
     deadline: Instant,
 ) -> Result<(), ServiceError> {
-    let versions = &query.freshness.at_least;
     // HAPI's own tables hold every version that HAPI has answered for.
-    if versions.is_empty() || plan.served == Served::Raw {
+    if plan.served == Served::Raw {
         return Ok(());
     }
-    visibility::wait_for_versions(core, versions, &plan.on, deadline).await
+    visibility::wait_for_versions(
+        core,
+        &query.freshness.at_least,
+        plan.on.effective(),
+        plan.on.now,
+        deadline,
+    )
+    .await
 }
 
 /// The snapshot, and how fresh it is; true if rows may have been left out already.

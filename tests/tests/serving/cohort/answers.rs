@@ -215,7 +215,7 @@ async fn live_rows_count_and_each_view_tells_of_its_own_freshness() -> anyhow::R
         .filter(|(reason, _)| *reason == Reason::SpeedBehind)
         .collect();
     assert!(
-        behind.len() == 1 && behind[0].1.starts_with("view people: "),
+        behind.len() == 1 && behind[0].1.starts_with("people: "),
         "{behind:?}"
     );
 

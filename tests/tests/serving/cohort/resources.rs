@@ -1,9 +1,13 @@
 //! The resources of a cohort's patients: from HAPI's own tables, newest versions, of these patients and of nobody else.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use api::proto::serving::cohort_response::Part;
 use api::proto::serving::{CohortRequest, CohortResource};
 use batch_refresher::hapi::{Hapi, HapiSettings, Partition, Zone};
 use batch_refresher::resources::{self, Reference};
 use chrono::TimeDelta;
+use e2e::deadline;
 use e2e::postgres::Postgres;
 use e2e::tables::{self, Version};
 use fhir_core::resource::{Content, State};
@@ -13,6 +17,7 @@ use sqlx::{Connection as _, PgConnection};
 use tonic::Code;
 
 use super::{in_view, request};
+use crate::fakes::PATIENCE;
 use crate::fixture::{CONDITION, Fixture, server, three};
 
 /// HAPI's tables, and who writes into them.
@@ -316,5 +321,57 @@ async fn many_resources_come_as_they_are_read() -> anyhow::Result<()> {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!((found.resources.len(), ids.len()), (2 * count, 2 * count));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_slow_reader_slows_the_reading_down() -> anyhow::Result<()> {
+    let server = server().await?;
+    let mut written = Written::on(&server).await?;
+    written
+        .write("Patient", "p-1", Some(r#"{"resourceType":"Patient"}"#))
+        .await?;
+    let (count, size) = (300_u64, 200_000);
+    let long = "x".repeat(size);
+    for i in 0..count {
+        let body = format!(
+            r#"{{"resourceType":"Observation","subject":{{"reference":"Patient/p-1"}},"code":{{"text":"{long}"}}}}"#
+        );
+        written
+            .write("Observation", &format!("o-{i}"), Some(&body))
+            .await?;
+    }
+    let seen = [super::state("c-1", 1, condition("p-1", "100"))];
+    let fixture = Fixture::on(&server, &seen, |_| {}).await?;
+    fixture.batch.read_from(written.hapi.clone());
+    let mut client = fixture.gateway.client.clone();
+    let mut stream = client.cohort(with(&["Observation"], 0)).await?.into_inner();
+    let mut got = 0;
+    while got == 0 {
+        let part = stream.message().await?.and_then(|message| message.part);
+        got += u64::from(matches!(part, Some(Part::Resource(_))));
+    }
+    // Nobody reads on: the reading comes to a stand, far from its end.
+    let (last, same) = (AtomicU64::new(0), AtomicU64::new(0));
+    deadline::until("the reading to stand still", PATIENCE, || async {
+        let now = fixture.batch.bytes_read();
+        let still = last.swap(now, Ordering::Relaxed) == now;
+        let before = same.fetch_add(1, Ordering::Relaxed);
+        if !still {
+            same.store(0, Ordering::Relaxed);
+        }
+        (still && before >= 25).then_some(())
+    })
+    .await?;
+    let all = count * size as u64;
+    assert!(
+        fixture.batch.bytes_read() < all / 2,
+        "{} of {all} bytes",
+        fixture.batch.bytes_read()
+    );
+    while let Some(message) = stream.message().await? {
+        got += u64::from(matches!(message.part, Some(Part::Resource(_))));
+    }
+    assert!(got == count && fixture.batch.bytes_read() >= all);
     Ok(())
 }
