@@ -22,7 +22,7 @@ pub(crate) async fn measure(servers: &mut Servers, arguments: &Arguments) -> any
         hapi.begin().await?;
         for number in first..first + AT_ONCE {
             // Others than those that are live.
-            hapi.patient((arguments.patients - 1 - number * 3), "1991-01-01")
+            hapi.patient(arguments.patients - 1 - number * 3, "1991-01-01")
                 .await?;
         }
         hapi.commit().await?;

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use chrono::NaiveDateTime;
 use e2e::tables::{self, Version};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
@@ -17,8 +16,6 @@ pub(crate) struct Hapi {
 /// A version that is committed.
 pub(crate) struct Written {
     pub(crate) id: String,
-    pub(crate) version: i64,
-    pub(crate) updated: NaiveDateTime,
     /// As HAPI delivers it.
     pub(crate) body: Value,
 }
@@ -90,12 +87,7 @@ impl Hapi {
         self.known.insert(id.clone(), (row, version));
         body["id"] = id.clone().into();
         body["meta"] = json!({"versionId": version.to_string(), "lastUpdated": format!("{}Z", updated.format("%FT%T%.3f"))});
-        Ok(Written {
-            id,
-            version,
-            updated,
-            body,
-        })
+        Ok(Written { id, body })
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod batch;
 mod cell;
+pub mod cohort;
 pub mod error;
 mod field;
 pub mod outcome;

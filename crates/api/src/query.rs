@@ -5,9 +5,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::{InvalidField, batch::resource_type, page::Page, proto::serving as proto, required, time};
 
 /// How deep conditions may nest.
-const MAX_DEPTH: usize = 32;
+pub(crate) const MAX_DEPTH: usize = 32;
 /// How many conditions and values a request may have in all.
-const MAX_TERMS: usize = 10_000;
+pub(crate) const MAX_TERMS: usize = 10_000;
 /// How many versions may be waited for.
 const MAX_AT_LEAST: usize = 1_000;
 
@@ -255,7 +255,7 @@ fn count(field: &'static str, terms: &mut usize, used: usize) -> Result<(), Inva
     Ok(())
 }
 
-fn filter(filter: proto::Filter, depth: usize, terms: &mut usize) -> Result<Filter, InvalidField> {
+pub(crate) fn filter(filter: proto::Filter, depth: usize, terms: &mut usize) -> Result<Filter, InvalidField> {
     use proto::filter::Filter as Kind;
     let Some(depth) = depth.checked_sub(1) else {
         return Err(InvalidField::new(
@@ -337,7 +337,7 @@ fn comparison(comparison: proto::Comparison) -> Result<Filter, InvalidField> {
     })
 }
 
-fn search_parameter(
+pub(crate) fn search_parameter(
     search: proto::SearchParameter,
     terms: &mut usize,
 ) -> Result<SearchParameter, InvalidField> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! HAPI's PostgreSQL ─► hapi ─► reading (n, T, position) ─┬─► run: evaluate, stage, publish ─► view-store
-//!                                                        └─► gRPC: ReadChanges, RunView, ReadResources, Verify
+//!                                                        └─► gRPC: ReadChanges, RunView, ReadResources, ReadPatientResources, Verify
 //! ```
 //!
 //! [`hapi`] alone knows HAPI's tables; [`reading`] numbers its snapshots; [`run`] is the batch's half of the merge protocol, as a machine that a
@@ -16,6 +16,7 @@ pub mod hapi;
 mod load;
 pub mod measures;
 mod messages;
+pub mod patient_resources;
 pub mod progress;
 pub mod reading;
 pub mod reconciliation;

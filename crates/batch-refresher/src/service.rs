@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 use api::{
     Code, InvalidField, ServiceError,
     batch::{ReadChanges, batch_service_server::BatchService, resource_type},
+    cohort::resource_types,
     proto::batch as proto,
     time,
 };
@@ -19,13 +20,14 @@ use crate::{
     changes::Changes,
     conversions, folder,
     hapi::{Hapi, Selection},
+    patient_resources::{self, OwnedType},
     refresher::Refresher,
     resources::{self, Reference},
     run_view::{self, RunView},
     verify::Verify,
 };
 
-/// References that `ReadResources` takes at once.
+/// References that `ReadResources` takes at once, and patients that `ReadPatientResources` does.
 const MAX_REFERENCES: usize = 10_000;
 
 /// The service.
@@ -354,6 +356,39 @@ impl BatchService for Batch {
         Ok(self.answer(
             states
                 .map_ok(|states| proto::ReadResourcesResponse {
+                    states: states.into_iter().map(Into::into).collect(),
+                })
+                .map_err(|error| conversions::hapi_error(&error).into()),
+        ))
+    }
+
+    type ReadPatientResourcesStream = Answer<proto::ReadPatientResourcesResponse>;
+
+    async fn read_patient_resources(
+        &self,
+        request: Request<proto::ReadPatientResourcesRequest>,
+    ) -> Result<Response<Self::ReadPatientResourcesStream>, Status> {
+        let request = request.into_inner();
+        if request.patient_ids.is_empty() || request.patient_ids.len() > MAX_REFERENCES {
+            let rule = format!("must be 1 to {MAX_REFERENCES}: ask again for the others");
+            return Err(refuse(InvalidField::new("patient_ids", rule)));
+        }
+        let names = resource_types("resource_types", request.resource_types).map_err(refuse)?;
+        if names.is_empty() {
+            return Err(refuse(InvalidField::new(
+                "resource_types",
+                "must name at least one type",
+            )));
+        }
+        let types: Vec<OwnedType> = names
+            .iter()
+            .map(|name| OwnedType::of(name).map_err(|rule| InvalidField::new("resource_types", rule)))
+            .collect::<Result<_, _>>()
+            .map_err(refuse)?;
+        let states = patient_resources::read(self.hapi.clone(), types, request.patient_ids);
+        Ok(self.answer(
+            states
+                .map_ok(|states| proto::ReadPatientResourcesResponse {
                     states: states.into_iter().map(Into::into).collect(),
                 })
                 .map_err(|error| conversions::hapi_error(&error).into()),

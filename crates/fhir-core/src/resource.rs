@@ -83,6 +83,32 @@ pub fn is_r4_type(name: &str) -> bool {
         .is_some_and(|named| !named.is_abstract() && resource.is_some_and(|resource| named.is(resource)))
 }
 
+/// The elements by which a resource of this FHIR R4 type says whose it is: `subject` or `patient` where it has them as references, and the elements that stand for
+/// them in a few types. Elements in which a patient is only mentioned (performer, asserter, member) are none of them. Empty for Patient itself, and for types
+/// that are nobody's.
+pub fn patient_elements(resource_type: &str) -> Vec<&'static str> {
+    const BY_NAME: [&str; 2] = ["subject", "patient"];
+    // What their search parameter `patient` searches.
+    const BY_TYPE: [(&str, &str); 3] = [
+        ("Coverage", "beneficiary"),
+        ("ResearchSubject", "individual"),
+        ("Task", "for"),
+    ];
+    let (Some(of_type), Some(reference)) = (Type::fhir(resource_type), Type::fhir("Reference")) else {
+        return Vec::new();
+    };
+    let own = BY_TYPE.iter().filter(|(name, _)| *name == resource_type);
+    let names = BY_NAME.into_iter().chain(own.map(|(_, element)| *element));
+    // A definition's `subject[x]` names a kind of subject, not a subject.
+    names
+        .filter(|name| {
+            of_type
+                .element(name)
+                .is_some_and(|element| !element.choice && element.types.contains(&reference))
+        })
+        .collect()
+}
+
 impl fmt::Debug for State {
     /// Neither id nor body: what is printed may end in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,6 +164,24 @@ mod tests {
             );
             let (deleted, body, unreadable) = content.clone().into_parts();
             assert_eq!(Content::from_parts(deleted, body, unreadable), content);
+        }
+    }
+
+    #[test]
+    fn a_resource_says_whose_it_is_by_an_element_of_its_own() {
+        for (name, elements) in [
+            ("Condition", &["subject"][..]),
+            ("Immunization", &["patient"]),
+            ("Coverage", &["beneficiary"]),
+            ("ResearchSubject", &["individual"]),
+            ("Task", &["for"]),
+            ("Account", &["subject"]),
+            ("Patient", &[]),
+            ("Practitioner", &[]),
+            ("ActivityDefinition", &[]),
+            ("Nothing", &[]),
+        ] {
+            assert_eq!(patient_elements(name), elements, "{name}");
         }
     }
 

@@ -71,6 +71,16 @@ impl Views {
         self.by_name.values()
     }
 
+    /// The view of this name, or an error that names those that exist.
+    pub(crate) fn named(&self, name: &str) -> Result<Arc<View>, ServiceError> {
+        self.by_name.get(name).cloned().ok_or_else(|| {
+            store_error(StoreError::UnknownView {
+                name: name.to_owned(),
+                known: self.by_name.keys().cloned().collect(),
+            })
+        })
+    }
+
     /// Types with a materialised view: those whose live changes are merged.
     pub(crate) fn merged_types(&self) -> Vec<String> {
         let types: BTreeSet<&str> = self
@@ -114,13 +124,7 @@ impl Catalog {
         if let Some(view) = self.views().await.map_err(store_error)?.by_name.get(name) {
             return Ok(view.clone());
         }
-        let views = self.reload().await.map_err(store_error)?;
-        views.by_name.get(name).cloned().ok_or_else(|| {
-            store_error(StoreError::UnknownView {
-                name: name.to_owned(),
-                known: views.by_name.keys().cloned().collect(),
-            })
-        })
+        self.reload().await.map_err(store_error)?.named(name)
     }
 
     /// How many views are cached.

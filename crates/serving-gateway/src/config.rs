@@ -28,6 +28,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Questions in SQL.
     pub sql: SqlLimits,
+    /// Cohorts.
+    pub cohort: CohortLimits,
     /// When an answer says that a layer is behind.
     pub degradation: DegradationBounds,
 }
@@ -92,6 +94,21 @@ pub struct SqlLimits {
     pub max_statement_bytes: usize,
 }
 
+/// `[cohort]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CohortLimits {
+    /// Criteria of one cohort.
+    pub max_criteria: usize,
+    /// How deep they may nest.
+    pub max_depth: usize,
+    /// How long a statement may take in the views' PostgreSQL.
+    #[serde(with = "seconds")]
+    pub timeout_seconds: Duration,
+    /// Patients of whom resources are given in one answer.
+    pub max_resource_patients: usize,
+}
+
 /// `[degradation]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,6 +153,18 @@ impl DaemonConfig for Config {
         demands.demand(
             self.views.merge_connections >= 2,
             "views.merge_connections: must be 2 or more",
+        );
+        for (key, limit) in [
+            ("cohort.max_criteria", self.cohort.max_criteria),
+            ("cohort.max_depth", self.cohort.max_depth),
+            ("cohort.max_resource_patients", self.cohort.max_resource_patients),
+        ] {
+            demands.demand(limit >= 1, format!("{key}: must be 1 or more"));
+        }
+        // PostgreSQL takes milliseconds as an integer, and none as no limit.
+        demands.demand(
+            (1..=86_400).contains(&self.cohort.timeout_seconds.as_secs()),
+            "cohort.timeout_seconds: must be 1 to 86400",
         );
         demands.demand(
             view_store::is_postgres_url(self.views.url.expose()),

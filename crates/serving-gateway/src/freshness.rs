@@ -118,8 +118,12 @@ impl AnswerFreshness {
                 message.view_state = one.message.view_state;
             }
             for mut degradation in one.message.degradations {
-                // These two are of a view, the others of a layer.
-                if matches!(degradation.reason(), Reason::EvaluationErrors | Reason::ViewStale) {
+                // These are the same whichever view it is.
+                let of_all = matches!(
+                    degradation.reason(),
+                    Reason::SpeedUnavailable | Reason::BatchUnavailable | Reason::SpeedLayerOff
+                );
+                if !of_all {
                     degradation.detail = format!("{name}: {}", degradation.detail);
                 }
                 if !message.degradations.contains(&degradation) {

@@ -127,6 +127,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         bounds: config.degradation,
         max_raw_bytes: config.query.max_raw_bytes,
         sql,
+        cohort: config.cohort,
     };
     let _set_once = core.set(this.clone());
     shutdown.spawn(this.catalog.clone().keep(ready, shutdown.clone()));

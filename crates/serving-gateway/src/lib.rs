@@ -4,12 +4,16 @@
 //! SpeedService.Changes ──merge──► view tables ◄──query── gRPC Query, HTTP $sql-run
 //!                                 (PostgreSQL)              │ a view that is not materialised
 //! registry ──catalog──► which views, columns, search params └──raw──► BatchService.RunView
+//!                                 view tables ◄──cohort─ gRPC Cohort
+//!                                                           │ patients' resources
+//!                                                           └───────► BatchService.ReadPatientResources
 //! ```
 //!
 //! Rows and freshness of an answer come from one PostgreSQL snapshot. The merger writes live rows to where queries read them, so a query is a plain
 //! SELECT. What one gateway's merger does is right whether or not another one runs.
 
 mod catalog;
+mod cohort;
 mod config;
 mod discovery;
 mod errors;
@@ -24,6 +28,7 @@ mod query;
 mod raw;
 pub mod search;
 mod service;
+mod shape;
 mod shared;
 mod sql;
 mod statistics;

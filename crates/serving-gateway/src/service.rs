@@ -8,6 +8,7 @@ use std::{
 
 use api::{
     Code, ServiceError,
+    cohort::Cohort,
     proto::serving::{self as proto, serving_service_server::ServingService},
     query::Query,
     sql::SqlQuestion,
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
+    cohort,
     config::QueryLimits,
     discovery,
     gateway::not_ready,
@@ -87,6 +89,15 @@ impl Serving {
         self.stream(sql::answer(core, question, deadline)).await
     }
 
+    async fn cohort_parts(
+        &self,
+        request: Request<proto::CohortRequest>,
+    ) -> Result<Answers<proto::CohortResponse>, ServiceError> {
+        let (core, deadline) = (self.core()?.clone(), self.deadline(request.metadata()));
+        let cohort = Cohort::try_from(request.into_inner())?;
+        self.stream(cohort::answer(core, cohort, deadline)).await
+    }
+
     /// Until when an answer must be on its way.
     fn deadline(&self, metadata: &MetadataMap) -> Instant {
         let within = deadline(metadata).unwrap_or(self.limits.at_least_seconds);
@@ -150,8 +161,12 @@ impl ServingService for Serving {
         self.done("Sql", result)
     }
 
-    async fn cohort(&self, _: Request<proto::CohortRequest>) -> Result<Response<Self::CohortStream>, Status> {
-        self.done("Cohort", Err(unimplemented("Cohort: use Query over each view")))
+    async fn cohort(
+        &self,
+        request: Request<proto::CohortRequest>,
+    ) -> Result<Response<Self::CohortStream>, Status> {
+        let result = self.cohort_parts(request).await;
+        self.done("Cohort", result)
     }
 
     async fn list_views(
@@ -201,10 +216,6 @@ impl ServingService for Serving {
         });
         self.done("ClearViewCache", answer)
     }
-}
-
-fn unimplemented(what: &str) -> ServiceError {
-    ServiceError::new(Code::Unimplemented, format!("this release does not serve {what}"))
 }
 
 /// The caller's deadline: the header `grpc-timeout`, digits and a unit.

@@ -9,8 +9,13 @@ use tonic::transport::Channel;
 use view_store::ViewStore;
 
 use crate::{
-    catalog::Catalog, config::DegradationBounds, freshness::Circumstances, hapi_clock::HapiClock,
-    layer_health::LayerHealth, sql::Sql, statistics::Statistics,
+    catalog::Catalog,
+    config::{CohortLimits, DegradationBounds},
+    freshness::Circumstances,
+    hapi_clock::HapiClock,
+    layer_health::LayerHealth,
+    sql::Sql,
+    statistics::Statistics,
 };
 
 /// Cheap to clone.
@@ -30,6 +35,7 @@ pub(crate) struct Core {
     pub(crate) max_raw_bytes: usize,
     /// `None`: switched off.
     pub(crate) sql: Option<Sql>,
+    pub(crate) cohort: CohortLimits,
 }
 
 impl Core {

@@ -72,14 +72,14 @@ impl Statistics {
         self.metrics.rows.inc_by(rows.unsigned_abs());
     }
 
-    /// An answer to a statement over these views was begun: one query, and one of each view.
-    pub(crate) fn sql(&self, views: &[String], served: Served) {
+    /// An answer over several views was begun: one question, which asks each of them.
+    pub(crate) fn query_over<'a>(&self, views: impl IntoIterator<Item = &'a str>, served: Served) {
         self.with(|counts| {
             counts.total += 1;
             counts.materialized += 1;
             counts.speed_layer += i64::from(served == Served::Merged);
             for view in views {
-                counts.views.entry(view.clone()).or_default().0 += 1;
+                counts.views.entry(view.to_owned()).or_default().0 += 1;
             }
         });
         let source = match served {
@@ -178,7 +178,7 @@ mod tests {
         );
         assert_eq!((answer.views_cached, answer.changes_applied), (5, 3));
         assert_eq!((answer.views[0].queries, answer.views[0].rows), (3, 7));
-        statistics.sql(&["a".into(), "b".into()], Served::Merged);
+        statistics.query_over(["a", "b"], Served::Merged);
         let answer = statistics.answer(5, true);
         assert_eq!((answer.total_queries, answer.speed_layer_queries), (5, 3));
         assert_eq!((answer.views[0].queries, answer.views[1].queries), (4, 2));

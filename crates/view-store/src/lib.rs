@@ -11,7 +11,9 @@
 //! | `sqlonfhir_meta` | registry, types, ledger, the reading number, migrations | owner, merger |
 
 mod apply;
+mod cohort;
 mod copy;
+mod counts;
 mod decode;
 pub mod driver;
 mod encode;
@@ -38,6 +40,11 @@ mod tables;
 mod transaction;
 
 pub use apply::{AppliedPage, Cursor, LastPage, ReadingAt, ReceivedPreview};
+pub use cohort::{
+    CohortError, CohortSelect, CohortSnapshot, FoundPatients, KeyColumn, KeyForm, PatientKey, PatientRows,
+    Patients,
+};
+pub use counts::RowCounts;
 pub use driver::is_postgres_url;
 pub use encode::{EncodeError, encode_rows};
 pub use error::{StoreError, listed, shortened};
@@ -96,6 +103,11 @@ mod tests {
     #[expect(dead_code, reason = "it only has to compile")]
     fn questions_can_be_spawned(store: &ViewStore, view: &RegisteredView, select: &Select) {
         send(store.ask(view, &[], select));
+    }
+
+    #[expect(dead_code, reason = "it only has to compile")]
+    fn cohorts_can_be_found_by_a_task(cohort: &mut CohortSnapshot, select: &CohortSelect) {
+        send(cohort.find(select));
     }
 
     #[expect(dead_code, reason = "it only has to compile")]

@@ -6,6 +6,7 @@ mod crashes;
 mod errors;
 mod joins;
 mod loads;
+mod patient_resources;
 mod played;
 mod progress;
 mod readers;

@@ -10,6 +10,7 @@ use api::proto::batch::{
 use tonic::Code;
 
 use crate::{
+    patient_resources,
     played::{ANOTHER_VIEW, PATIENT_VIEW, Played, patient},
     served::{Client, LIMIT, Served, active, refresh, serve},
 };
@@ -98,6 +99,7 @@ async fn the_service_keeps_views_reads_changes_and_runs_views() -> anyhow::Resul
     let mut watch = views_are_put_and_dropped(&mut client).await?;
     views_run_over_hapi(&mut client, &played).await?;
     resources_are_read(&mut client).await?;
+    patient_resources::are_read(&mut client, &played).await?;
     verify_finds_what_is_wrong(&mut client, &played).await?;
     what_is_covered_is_read_again_where_that_is_asked_for(&mut client, &played).await?;
 

@@ -12,6 +12,8 @@ use api::proto::speed::speed_service_server::{SpeedService, SpeedServiceServer};
 use api::proto::{batch, speed};
 use api::speed::{Changes, ChangesPart, Preview, Reading, TypeChanges, type_marks};
 use api::{Code, ServiceError};
+use batch_refresher::hapi::Hapi;
+use batch_refresher::patient_resources::{self, OwnedType};
 use chrono::{DateTime, Utc};
 use fhir_core::merge::Mark;
 use fhir_core::resource::{Content, State};
@@ -252,7 +254,7 @@ impl SpeedService for FakeSpeed {
     }
 }
 
-/// BatchService: runs views over the states that a test gives it.
+/// BatchService: runs views over the states that a test gives it, and reads patients' resources from HAPI's tables, if it has some.
 #[derive(Clone, Default)]
 pub(crate) struct FakeBatch {
     states: Arc<Mutex<(DateTime<Utc>, Vec<State>)>>,
@@ -260,6 +262,8 @@ pub(crate) struct FakeBatch {
     others: Arc<Mutex<HashMap<String, String>>>,
     /// Views are run over some resources only.
     cut: Arc<AtomicBool>,
+    hapi: Arc<Mutex<Option<Hapi>>>,
+    read: Arc<AtomicU64>,
 }
 
 impl FakeBatch {
@@ -277,6 +281,16 @@ impl FakeBatch {
     pub(crate) fn put(&self, reference: &str, body: &str) {
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         others.insert(reference.into(), body.into());
+    }
+
+    /// Bytes of patients' resources that were read so far.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// Where patients' resources are read from now on.
+    pub(crate) fn read_from(&self, hapi: Hapi) {
+        *self.hapi.lock().unwrap_or_else(PoisonError::into_inner) = Some(hapi);
     }
 
     pub(crate) async fn serve(&self) -> anyhow::Result<SocketAddr> {
@@ -319,6 +333,7 @@ impl BatchService for FakeBatch {
     type RunViewStream = Parts<batch::RunViewResponse>;
     type ReadChangesStream = Parts<batch::ReadChangesResponse>;
     type ReadResourcesStream = Parts<batch::ReadResourcesResponse>;
+    type ReadPatientResourcesStream = Parts<batch::ReadPatientResourcesResponse>;
     type VerifyStream = Parts<batch::VerifyResponse>;
 
     async fn watch_views(
@@ -438,6 +453,28 @@ impl BatchService for FakeBatch {
         let states = request.into_inner().references.into_iter().map(state).collect();
         let message = batch::ReadResourcesResponse { states };
         Ok(Response::new(Box::pin(stream::iter([Ok(message)]))))
+    }
+
+    async fn read_patient_resources(
+        &self,
+        request: Request<batch::ReadPatientResourcesRequest>,
+    ) -> Result<Response<Self::ReadPatientResourcesStream>, Status> {
+        let hapi = self.hapi.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let hapi = hapi.ok_or_else(|| ServiceError::new(Code::Unavailable, "no HAPI"))?;
+        let request = request.into_inner();
+        let types = request.resource_types.iter().map(|name| OwnedType::of(name));
+        let types = types
+            .collect::<Result<_, _>>()
+            .map_err(|rule| ServiceError::new(Code::Invalid, rule))?;
+        let read = self.read.clone();
+        let states = patient_resources::read(hapi, types, request.patient_ids).map(move |states| {
+            let states = states.map_err(|error| ServiceError::new(Code::Unavailable, error.to_string()))?;
+            let states: Vec<batch::ResourceState> = states.into_iter().map(Into::into).collect();
+            let bytes = states.iter().map(|state| state.body.len() as u64).sum();
+            read.fetch_add(bytes, Ordering::Relaxed);
+            Ok(batch::ReadPatientResourcesResponse { states })
+        });
+        Ok(Response::new(Box::pin(states)))
     }
 
     async fn verify(&self, _: Request<batch::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {

@@ -1,7 +1,9 @@
 //! The serving gateway on a real PostgreSQL: what a question gets, from which layers, and how fresh.
 
 mod agreement;
+mod cohort;
 mod demands;
+mod discovery;
 mod fakes;
 mod fixture;
 mod hostile_sizes;

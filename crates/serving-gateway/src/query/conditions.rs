@@ -9,7 +9,7 @@ use view_store::{Condition, Operator as StoreOperator, OrderBy};
 use crate::{catalog::View, raw::Pushdown};
 
 /// All conditions of a query, each name checked.
-pub(super) fn condition(query: &Query, view: &View) -> Result<Option<Condition>, ServiceError> {
+pub(crate) fn condition(query: &Query, view: &View) -> Result<Option<Condition>, ServiceError> {
     let mut all = Vec::new();
     for asked in &query.filters {
         all.push(filter(asked, view)?);

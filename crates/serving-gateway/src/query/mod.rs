@@ -1,6 +1,6 @@
 //! A question over one view: names checked, layers chosen, rows and freshness from one snapshot, streamed as they come.
 
-mod conditions;
+pub(crate) mod conditions;
 mod open;
 
 use std::collections::HashSet;

@@ -5,7 +5,9 @@
 //! coding. What a view's columns cannot answer rightly is refused by name, with what can be asked.
 
 mod date;
+mod forms;
 mod parameters;
+mod patient;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +16,8 @@ use fhir_core::{
     resource::is_id,
 };
 use view_store::{Condition, Operator};
+
+pub use forms::{SearchForm, SearchForms, values_of};
 
 use self::{
     date::{Asked, FORM, compare},
@@ -106,17 +110,6 @@ pub struct Bindings {
     bound: BTreeMap<String, Binding>,
 }
 
-/// A parameter that can be asked, for `DescribeView`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Searchable {
-    /// Name.
-    pub name: String,
-    /// Modifiers that it takes.
-    pub modifiers: Vec<&'static str>,
-    /// Columns that it searches.
-    pub columns: Vec<String>,
-}
-
 impl Bindings {
     /// Binds what can be bound.
     pub fn of(view: &str, resource_type: &str, columns: &[Column]) -> Self {
@@ -156,23 +149,11 @@ impl Bindings {
         }
     }
 
-    /// All that can be asked.
-    pub fn searchable(&self) -> Vec<Searchable> {
-        let hidden = ["_id", "_lastUpdated"].map(|name| Searchable {
-            name: name.into(),
-            modifiers: vec![],
-            columns: vec![],
-        });
-        let bound = self.bound.iter().map(|(name, binding)| Searchable {
-            name: name.clone(),
-            modifiers: binding.modifiers(),
-            columns: binding
-                .targets
-                .iter()
-                .map(|target| target.column.clone())
-                .collect(),
-        });
-        hidden.into_iter().chain(bound).collect()
+    /// Names of all that can be asked.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        ["_id", "_lastUpdated"]
+            .into_iter()
+            .chain(self.bound.keys().map(String::as_str))
     }
 
     /// The condition that one parameter means; its values are alternatives.
@@ -202,7 +183,7 @@ impl Bindings {
             return Ok(any(each.collect::<Result<_, _>>()?));
         }
         let Some(binding) = self.bound.get(name) else {
-            let known: Vec<String> = self.searchable().into_iter().map(|s| s.name).collect();
+            let known: Vec<&str> = self.names().collect();
             return Err(SearchError::Unbound {
                 name: name.to_owned(),
                 view: self.view.clone(),

@@ -71,6 +71,19 @@ pub(super) const PARAMETERS: &[Parameter] = &[
         &["medication.ofType(CodeableConcept)", "medicationCodeableConcept"],
     ),
     parameter("code", &[], Kind::Concept, &["code"]),
+    parameter("patient", &["Task"], Kind::Reference(Some("Patient")), &["for"]),
+    parameter(
+        "patient",
+        &["Coverage"],
+        Kind::Reference(Some("Patient")),
+        &["beneficiary"],
+    ),
+    parameter(
+        "patient",
+        &["ResearchSubject"],
+        Kind::Reference(Some("Patient")),
+        &["individual"],
+    ),
     parameter("patient", &[], Kind::Reference(Some("Patient")), CLINICAL),
     parameter("subject", &[], Kind::Reference(None), CLINICAL),
     parameter(

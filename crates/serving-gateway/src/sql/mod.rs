@@ -93,7 +93,7 @@ pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> Sq
             SqlLayer::Merged => Served::Merged,
             SqlLayer::Batch => Served::Batch,
         };
-        core.statistics.sql(&views, served);
+        core.statistics.query_over(views.iter().map(String::as_str), served);
         yield header(prepared.columns(), &freshness);
 
         let mut footer = proto::QueryFooter::default();

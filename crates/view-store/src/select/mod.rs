@@ -8,7 +8,7 @@
 mod asked;
 mod row;
 mod snapshot;
-mod statement;
+pub(crate) mod statement;
 
 use chrono::{DateTime, Utc};
 use fhir_core::{column::Column, row::Cell};

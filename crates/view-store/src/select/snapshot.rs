@@ -24,9 +24,9 @@ use crate::{StoreError, TypeFreshness, ViewStore, transaction};
 /// Dropping it ends the transaction; dropping it while rows are still streaming closes the connection, which ends the query too.
 pub struct Snapshot {
     store: ViewStore,
-    connection: PoolConnection<Postgres>,
+    pub(crate) connection: PoolConnection<Postgres>,
     /// Rows are on their way: the connection is of no use to anyone else until they are read.
-    streaming: bool,
+    pub(crate) streaming: bool,
 }
 
 /// All statements see what the first one sees. Rows of the caller need a temporary table, which a read-only transaction may not make.
@@ -223,7 +223,7 @@ impl Snapshot {
     }
 
     /// Under a savepoint, since a refusal would end the transaction.
-    async fn check_values(&mut self, check: &ValueCheck) -> Result<(), StoreError> {
+    pub(crate) async fn check_values(&mut self, check: &ValueCheck) -> Result<(), StoreError> {
         let doing = during("checking a condition's values");
         let mut savepoint = self.connection.begin().await.map_err(doing)?;
         let checked = check.run(&mut savepoint).await;

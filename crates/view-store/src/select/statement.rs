@@ -16,7 +16,7 @@ use crate::{StoreError, numeric};
 
 /// A parameter.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Argument {
+pub(crate) enum Argument {
     Text(String),
     Texts(Vec<String>),
     Number(i64),
@@ -25,7 +25,7 @@ pub(super) enum Argument {
 
 /// Values that PostgreSQL must be asked about before they are used.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct ValueCheck {
+pub(crate) struct ValueCheck {
     pub(super) column: String,
     pub(super) sql_type: String,
     pub(super) values: Vec<String>,
@@ -200,18 +200,23 @@ impl Statement {
 
     /// The values, to be bound.
     pub(super) fn arguments(&self) -> Result<PgArguments, StoreError> {
-        let mut arguments = PgArguments::default();
-        for argument in &self.arguments {
-            match argument {
-                Argument::Text(value) => arguments.add(value),
-                Argument::Texts(values) => arguments.add(values),
-                Argument::Number(value) => arguments.add(value),
-                Argument::Time(value) => arguments.add(value),
-            }
-            .map_err(|_| StoreError::InvalidSelect("a value is too long".into()))?;
-        }
-        Ok(arguments)
+        bound(&self.arguments)
     }
+}
+
+/// Values as the driver takes them.
+pub(crate) fn bound(values: &[Argument]) -> Result<PgArguments, StoreError> {
+    let mut arguments = PgArguments::default();
+    for value in values {
+        match value {
+            Argument::Text(value) => arguments.add(value),
+            Argument::Texts(values) => arguments.add(values),
+            Argument::Number(value) => arguments.add(value),
+            Argument::Time(value) => arguments.add(value),
+        }
+        .map_err(|_| StoreError::InvalidSelect("a value is too long".into()))?;
+    }
+    Ok(arguments)
 }
 
 /// All rows of a source, with their layer.
@@ -421,6 +426,27 @@ impl Builder<'_> {
             });
         }
     }
+}
+
+/// A condition over columns that go by their plain names, of a `source` with these rows, in a statement with these arguments so far, which it adds to.
+pub(crate) fn condition_sql(
+    condition: &Condition,
+    columns: &[Column],
+    rows: &str,
+    what: &str,
+    arguments: &mut Vec<Argument>,
+    checks: &mut Vec<ValueCheck>,
+) -> Result<String, StoreError> {
+    let mut builder = Builder {
+        columns,
+        rows: rows.to_owned(),
+        what,
+        arguments: std::mem::take(arguments),
+        checks: std::mem::take(checks),
+    };
+    let sql = builder.condition(condition);
+    (*arguments, *checks) = (builder.arguments, builder.checks);
+    sql
 }
 
 /// The type that values are read as: without a column's precision and scale, which would round the value.

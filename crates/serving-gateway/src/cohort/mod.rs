@@ -1,0 +1,163 @@
+//! Cohorts: the distinct patients of whom a tree of criteria over several views is true, counted, named, and with their resources.
+//!
+//! ```text
+//! tree ──plan──► sets of patients ──► view-store: one statement, one snapshot ──► count and freshness, ids ──┐
+//!                                                      BatchService.ReadPatientResources ◄── ids of a group ─┴─► resources
+//! ```
+//!
+//! All criteria and the freshness are of one snapshot (law 3). Resources are read from HAPI after it, by groups of patients: HAPI's tables hold every version that
+//! a criterion may have seen, or a later one.
+
+pub(crate) mod plan;
+mod resources;
+mod sets;
+
+use std::{pin::Pin, pin::pin};
+
+use api::{Code, ServiceError, cohort::Cohort, proto::serving as proto, query::Layers};
+use async_stream::try_stream;
+use futures::{Stream, StreamExt as _};
+use proto::cohort_response::Part;
+use tokio::time::Instant;
+use view_store::{CohortError, CohortSelect, CohortSnapshot, FoundPatients, StoreError};
+
+use self::{plan::Plan, resources::Read};
+use crate::{errors::store_error, freshness::AnswerFreshness, shared::Core, statistics::Served, visibility};
+
+/// Ids a message at most.
+const IDS: usize = 5_000;
+
+/// The parts of an answer, in their order.
+pub(crate) type Parts = Pin<Box<dyn Stream<Item = Result<proto::CohortResponse, ServiceError>> + Send>>;
+
+/// Answers a cohort. Errors before the header come as the stream's first item.
+pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
+    Box::pin(try_stream! {
+        let plan = plan(&core, &cohort).await?;
+        let on = core.circumstances(cohort.freshness.layers);
+        visibility::wait_for_versions(&core, &cohort.freshness.at_least, on.effective(), on.now, deadline).await?;
+        let (mut snapshot, freshness) = open(&core, &cohort, &plan).await?;
+        freshness.meets(cohort.freshness.max_staleness)?;
+        let merged = on.effective() == Layers::Merged;
+        let select = CohortSelect {
+            patients: plan.patients,
+            merged,
+            count_only: cohort.count_only,
+            limit: cohort.limit,
+        };
+        let FoundPatients { count: patient_count, ids } = snapshot.find(&select).await.map_err(|error| cohort_error(&core, error))?;
+        let wanted = patient_count.min(cohort.limit.unwrap_or(i64::MAX));
+        if !cohort.resource_types.is_empty() {
+            check_resources(wanted, core.cohort.max_resource_patients)?;
+        }
+        let served = if merged { Served::Merged } else { Served::Batch };
+        core.statistics.query_over(plan.views.keys().map(String::as_str), served);
+        let header = proto::CohortHeader { patient_count, freshness: Some(freshness.message()) };
+        yield part(Part::Header(header));
+
+        let mut footer = proto::CohortFooter {
+            truncated: !cohort.count_only && wanted < patient_count,
+            ..Default::default()
+        };
+        // Kept only where resources are asked for, and then bounded.
+        let mut patients = Vec::new();
+        let mut pages = ids.chunks(IDS);
+        while let Some(page) = pages.next().await {
+            let page: Result<Vec<String>, CohortError> = page.into_iter().collect();
+            let patient_ids = page.map_err(|error| cohort_error(&core, error))?;
+            footer.patients_sent += i64::try_from(patient_ids.len()).unwrap_or(i64::MAX);
+            if !cohort.resource_types.is_empty() {
+                patients.extend_from_slice(&patient_ids);
+            }
+            yield part(Part::Patients(proto::CohortPatients { patient_ids }));
+        }
+        drop(pages);
+        // Resources may take long: nothing of the views' database is held meanwhile.
+        drop(snapshot);
+        let mut read = pin!(resources::of(core.batch.clone(), cohort.resource_types, patients));
+        while let Some(found) = read.next().await {
+            match found? {
+                Read::Resource(resource) => {
+                    footer.resources_sent += 1;
+                    yield part(Part::Resource(resource));
+                }
+                Read::Unreadable => footer.resources_unreadable += 1,
+            }
+        }
+        yield part(Part::Footer(footer));
+    })
+}
+
+/// Nothing is refused by what the cache has of the views: they may be others by now.
+async fn plan(core: &Core, cohort: &Cohort) -> Result<Plan, ServiceError> {
+    let known = core.catalog.views().await.map_err(store_error)?;
+    if let Ok(plan) = plan::plan(cohort, &known, &core.cohort) {
+        return Ok(plan);
+    }
+    let known = core.catalog.reload().await.map_err(store_error)?;
+    plan::plan(cohort, &known, &core.cohort)
+}
+
+/// The snapshot of all views, and how fresh they are together.
+async fn open(
+    core: &Core,
+    cohort: &Cohort,
+    plan: &Plan,
+) -> Result<(CohortSnapshot, AnswerFreshness), ServiceError> {
+    let opened = core
+        .store
+        .cohort(&plan.names(), core.cohort.timeout_seconds)
+        .await;
+    let snapshot = opened.map_err(|error| cohort_error(core, error))?;
+    // HAPI's time as of the snapshot, not as of when the question came.
+    let on = core.circumstances(cohort.freshness.layers);
+    let views = plan
+        .views
+        .iter()
+        .filter_map(|(name, view)| {
+            let (known, errors) = snapshot.freshness(name)?;
+            let mut part = AnswerFreshness::of_tables(view, known, &on);
+            part.evaluation_errors(errors);
+            Some((name.as_str(), known.clone(), part))
+        })
+        .collect();
+    let freshness = AnswerFreshness::of_all(views, &on);
+    Ok((snapshot, freshness))
+}
+
+fn check_resources(patients: i64, limit: usize) -> Result<(), ServiceError> {
+    if usize::try_from(patients).is_ok_and(|patients| patients <= limit) {
+        return Ok(());
+    }
+    let message = format!(
+        "resource_types: the cohort has {patients} patients, and resources are given of {limit} at most (cohort.max_resource_patients): \
+         narrow the criteria, set limit, or ask for ids alone"
+    );
+    Err(ServiceError::new(Code::Exhausted, message))
+}
+
+fn cohort_error(core: &Core, error: CohortError) -> ServiceError {
+    match error {
+        CohortError::TimedOut => {
+            let seconds = core.cohort.timeout_seconds.as_secs();
+            let message = format!(
+                "criteria: finding the patients took longer than {seconds} s (cohort.timeout_seconds): narrow the criteria, or filter by indexed columns"
+            );
+            ServiceError::new(Code::Exhausted, message)
+        }
+        CohortError::Store(error) => {
+            // Dropped or replaced since the cache was filled.
+            if matches!(
+                error,
+                StoreError::UnknownView { .. } | StoreError::ViewsChanged { .. }
+            ) {
+                core.catalog.clear();
+            }
+            store_error(error)
+        }
+    }
+}
+
+fn part(part: Part) -> proto::CohortResponse {
+    proto::CohortResponse { part: Some(part) }
+}
