@@ -29,18 +29,18 @@ impl RowSink for Rows {
             return;
         }
         let values: Vec<Value> = cells.iter().map(Value::from).collect();
-        self.bytes += values.iter().map(prost_len).sum::<usize>();
+        self.bytes += values.iter().map(memory_of).sum::<usize>();
         self.taken.push(Row { values });
     }
 }
 
 /// About the memory of a value.
-fn prost_len(value: &Value) -> usize {
+fn memory_of(value: &Value) -> usize {
     use api::proto::serving::value::Kind;
     size_of::<Value>()
         + match &value.kind {
             Some(Kind::Decimal(text) | Kind::Text(text) | Kind::Json(text)) => text.len(),
-            Some(Kind::List(list)) => list.values.iter().map(prost_len).sum(),
+            Some(Kind::List(list)) => list.values.iter().map(memory_of).sum(),
             Some(Kind::Timestamp(_)) => size_of::<Timestamp>(),
             _ => 0,
         }

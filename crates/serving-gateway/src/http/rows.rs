@@ -210,7 +210,7 @@ pub(super) fn unfinished() -> ServiceError {
 fn not_all() -> ServiceError {
     ServiceError::new(
         Code::Exhausted,
-        "there are more resources than the batch layer reads for a view that is not materialised (views.run_view_limit there): \
+        "there are more resources than the batch layer reads for a view that is not materialised (run_view.max_resources there): \
          ask by patient or _since, or register the view",
     )
 }
