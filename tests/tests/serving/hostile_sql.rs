@@ -202,6 +202,9 @@ async fn hostile_texts_do_no_harm_where_they_are_not_checked() -> anyhow::Result
                 .await;
             assert!(holds.is_ok(), "{login}: {guard}: {holds:?}");
         }
+        // What is too large does not come here at all.
+        let large = unchecked(&reader, "SELECT repeat('x', 5000000)", true).await;
+        assert!(matches!(large, Err(SqlError::ValueTooLarge)), "{large:?}");
         // Not closed before the state is looked at: what they hold would go with them.
         readers.push(reader);
     }
