@@ -100,7 +100,7 @@ impl Servers {
             "serving-gateway",
             &folder,
             &format!(
-                "[views]\nurl = \"{views}\"\nmax_connections = 60\n[services]\nspeed = \"http://{}\"\nbatch = \"http://{}\"\n",
+                "[http]\nlisten = \"{{http}}\"\n[views]\nurl = \"{views}\"\nmax_connections = 60\n[services]\nspeed = \"http://{}\"\nbatch = \"http://{}\"\n",
                 speed.address("grpc")?,
                 batch.address("grpc")?
             ),

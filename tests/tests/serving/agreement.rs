@@ -1,6 +1,8 @@
 //! Law 2 for questions: whatever is asked of a merged view, the answer is that of a plain table which holds what HAPI has now. Questions are drawn by chance,
 //! each as a request and, by another way, as SQL over the plain table.
 
+use std::fmt::Write as _;
+
 use api::proto::serving::{
     ClearViewCacheRequest, Filter, FilterList, Operator, Order, QueryRequest, SearchParameter, filter,
     value::Kind,
@@ -316,7 +318,8 @@ async fn fill(plain: &mut PgConnection, hapi: &[Option<Condition>]) -> anyhow::R
     let or_null = |text: Option<&str>| text.map_or_else(|| "NULL".to_owned(), literal);
     for condition in hapi.iter().flatten() {
         for (number, (code, display)) in condition.codings.iter().enumerate() {
-            sql += &format!(
+            let _ = write!(
+                sql,
                 "INSERT INTO plain VALUES ({}, {number}, '{}', {}, {}, {}::numeric, {}, {});",
                 literal(&condition.id),
                 condition.updated.to_rfc3339(),
@@ -391,7 +394,8 @@ async fn law_2_questions_over_a_merged_view_are_answered_as_over_a_plain_table_o
             let (mut rows, _) = question.asked(&fixture, question.request.clone()).await?;
             let mut whole = expected.clone();
             if !in_order {
-                (rows.sort(), whole.sort());
+                rows.sort();
+                whole.sort();
             }
             assert_eq!(rows, whole, "{what}");
 

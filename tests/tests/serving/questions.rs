@@ -265,6 +265,18 @@ async fn unknown_names_are_refused_with_those_that_exist() -> anyhow::Result<()>
             "a value is in the message: {refused}"
         );
     }
+    let mut client = fixture.gateway.client.clone();
+    let unknown = client
+        .describe_view(DescribeViewRequest { view: "x".into() })
+        .await
+        .expect_err("unknown");
+    assert_eq!(unknown.code(), Code::InvalidArgument);
+    Ok(())
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_and_a_token_belongs_to_its_question() -> anyhow::Result<()> {
+    let fixture = Fixture::over(&three()).await?;
     let page = |page_token: &str| QueryRequest {
         page_size: 2,
         page_token: page_token.into(),
@@ -302,12 +314,6 @@ async fn unknown_names_are_refused_with_those_that_exist() -> anyhow::Result<()>
             "{refused}"
         );
     }
-    let mut client = fixture.gateway.client.clone();
-    let unknown = client
-        .describe_view(DescribeViewRequest { view: "x".into() })
-        .await
-        .expect_err("unknown");
-    assert_eq!(unknown.code(), Code::InvalidArgument);
     Ok(())
 }
 

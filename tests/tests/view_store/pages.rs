@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use e2e::deadline;
 use fhir_core::resource::{Content, State};
+use fhir_core::row::Cell;
 use futures::StreamExt as _;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use view_store::{OrderBy, Relation, Select, StoreError};
+use view_store::{Answer, OrderBy, Relation, Select, StoreError};
 
 use super::fixture::{Fixture, at, deleted, everything, observation};
 
@@ -67,8 +68,7 @@ async fn law_1_a_row_that_stays_is_on_one_page_and_no_other_whatever_else_change
         let before = labs.ask(&page).await?;
         let (mut seen, mut changed) = (Vec::new(), Vec::new());
         loop {
-            let size = 1 + dice.random_range(0..9);
-            page.limit = Some(i64::try_from(size)?);
+            page.limit = Some(1 + dice.random_range(0..9));
             let rows = labs.ask(&page).await?;
             let Some(last) = rows.last() else { break };
             page.after = last.key.clone();
@@ -99,6 +99,56 @@ async fn law_1_a_row_that_stays_is_on_one_page_and_no_other_whatever_else_change
             page.order
         );
     }
+    Ok(())
+}
+
+/// Changes that are applied while it is asked.
+const CHANGES: i64 = 300;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn law_3_rows_and_freshness_of_one_statement_are_of_one_snapshot() -> anyhow::Result<()> {
+    let labs = Fixture::with_labs(&[observation("a", 1, "1")]).await?;
+    let view = labs.store.views().await?.remove(0);
+    let columns = labs.views().await?.views[0].columns().to_vec();
+    let (mut answers, mut seen) = (0, std::collections::BTreeSet::new());
+    // The value is the number of the reading that the mark is moved to with it.
+    let writing = async {
+        for n in 2..=CHANGES {
+            labs.apply(n, &[observation("a", n, &n.to_string())]).await?;
+        }
+        anyhow::Ok(())
+    };
+    let mut writing = std::pin::pin!(writing);
+    loop {
+        let reading = async {
+            let asked = labs.store.ask(&view, &columns, &everything()).await?;
+            let as_of = asked.freshness.merged();
+            let rows: Vec<_> = asked.rows.collect().await;
+            anyhow::Ok((as_of, rows))
+        };
+        tokio::select! {
+            biased;
+            written = &mut writing => {
+                written?;
+                break;
+            }
+            read = reading => {
+                let (as_of, rows) = read?;
+                assert_eq!(rows.len(), 1);
+                let Some(Ok(Answer { cells, .. })) = rows.into_iter().next() else {
+                    anyhow::bail!("no row")
+                };
+                let Cell::Decimal(value) = &cells[2] else {
+                    anyhow::bail!("no value")
+                };
+                let n: i64 = value.parse()?;
+                assert_eq!(as_of, Some(at(10 * n)), "value {n}");
+                (answers, _) = (answers + 1, seen.insert(n));
+            }
+        }
+    }
+    println!("{answers} answers, of {} readings", seen.len());
+    assert!(seen.len() > 10);
     Ok(())
 }
 

@@ -14,12 +14,7 @@ use tokio::time::Instant;
 use view_store::{Answer, RowKey};
 
 use self::open::Opened;
-use crate::{errors::store_error, freshness::AnswerFreshness, shared::Core, statistics::Served};
-
-/// Rows a message at most.
-const BATCH_ROWS: usize = 500;
-/// Bytes of values a message, about.
-const BATCH_BYTES: usize = 256 * 1024;
+use crate::{errors::store_error, freshness::AnswerFreshness, rows::Rows, shared::Core, statistics::Served};
 
 /// The parts of an answer, in their order.
 pub(crate) type Parts =
@@ -33,7 +28,7 @@ pub(crate) fn answer(core: Core, query: Query, deadline: Instant) -> Parts {
         yield header(&columns, &freshness);
 
         let mut counted = Counted::new(&query, served, cut);
-        let mut batch = Batch::default();
+        let mut batch = Rows::default();
         while let Some(row) = rows.next().await {
             let row = row.map_err(store_error)?;
             if counted.is_full() {
@@ -43,15 +38,15 @@ pub(crate) fn answer(core: Core, query: Query, deadline: Instant) -> Parts {
             batch.push(&row.cells);
             counted.row(row);
             if batch.is_full() {
-                yield batch.take();
+                yield part(Part::Rows(batch.take()));
             }
         }
         drop(rows);
-        if !batch.rows.is_empty() {
-            yield batch.take();
+        if !batch.is_empty() {
+            yield part(Part::Rows(batch.take()));
         }
         core.statistics.rows(&view.registered.name, counted.footer.row_count);
-        yield proto::QueryResponse { part: Some(Part::Footer(counted.footer())) };
+        yield part(Part::Footer(counted.footer()));
     })
 }
 
@@ -145,49 +140,12 @@ fn rows_wanted(query: &Query) -> Option<i64> {
 
 fn header(columns: &[Column], freshness: &AnswerFreshness) -> proto::QueryResponse {
     let columns = columns.iter().map(proto::Column::from).collect();
-    let header = proto::QueryHeader {
+    part(Part::Header(proto::QueryHeader {
         columns,
         freshness: Some(freshness.message()),
-    };
-    proto::QueryResponse {
-        part: Some(Part::Header(header)),
-    }
+    }))
 }
 
-/// Rows on their way into a message.
-#[derive(Default)]
-struct Batch {
-    rows: Vec<proto::Row>,
-    bytes: usize,
-}
-
-impl Batch {
-    fn push(&mut self, cells: &[Cell<'_>]) {
-        let values: Vec<proto::Value> = cells.iter().map(proto::Value::from).collect();
-        self.bytes += values.iter().map(size).sum::<usize>();
-        self.rows.push(proto::Row { values });
-    }
-
-    fn is_full(&self) -> bool {
-        self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
-    }
-
-    fn take(&mut self) -> proto::QueryResponse {
-        self.bytes = 0;
-        let rows = std::mem::take(&mut self.rows);
-        proto::QueryResponse {
-            part: Some(Part::Rows(proto::RowBatch { rows })),
-        }
-    }
-}
-
-/// About the bytes of a value on the wire.
-fn size(value: &proto::Value) -> usize {
-    use proto::value::Kind;
-    4 + match &value.kind {
-        Some(Kind::Decimal(text) | Kind::Text(text) | Kind::Json(text)) => text.len(),
-        Some(Kind::List(list)) => list.values.iter().map(size).sum(),
-        Some(Kind::Boolean(_) | Kind::Integer(_) | Kind::Timestamp(_)) => 8,
-        None => 0,
-    }
+fn part(part: Part) -> proto::QueryResponse {
+    proto::QueryResponse { part: Some(part) }
 }

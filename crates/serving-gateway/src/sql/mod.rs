@@ -11,7 +11,6 @@ mod check;
 mod errors;
 mod fault;
 mod parser;
-mod rows;
 mod statement;
 mod tokens;
 
@@ -31,7 +30,6 @@ use self::{
     check::KnownView,
     errors::{sql_error, too_many_bytes, too_many_rows},
     fault::Fault,
-    rows::Rows,
     statement::Statement,
 };
 use crate::{
@@ -39,6 +37,7 @@ use crate::{
     config::SqlLimits,
     errors::store_error,
     freshness::{AnswerFreshness, Circumstances},
+    rows::Rows,
     shared::Core,
     statistics::Served,
     visibility::wait_for_versions,

@@ -14,7 +14,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{AssertSqlSafe, Postgres};
 
-use super::row::Layout;
+use super::row::{self, Layout};
 use super::statement::{Source, Statement};
 use super::{Answer, Select};
 use crate::driver::{is_connection_lost, sqlstate};
@@ -86,7 +86,7 @@ impl ViewStore {
             }
         };
         let layout = statement.layout;
-        let (freshness, errors) = layout.known(&first)?;
+        let (freshness, errors) = row::known(&first)?;
         Ok(Asked {
             columns: layout.columns.clone(),
             freshness,

@@ -64,23 +64,23 @@ impl Layout {
             key,
         }))
     }
+}
 
-    /// Freshness of the view's type, and how many resources could not be evaluated for it: of a statement that was made
-    /// [`with_freshness`](super::statement::Statement::with_freshness).
-    pub(super) fn known(&self, row: &PgRow) -> Result<(TypeFreshness, i64), StoreError> {
-        let known = bytes(row, row.len().saturating_sub(1))?.ok_or_else(unknown_form)?;
-        let (numbers, []) = known.as_chunks::<8>() else {
-            return Err(unknown_form());
-        };
-        let &[batch, speed, errors] = numbers else {
-            return Err(unknown_form());
-        };
-        let freshness = TypeFreshness {
-            batch_as_of: decode::finite_time(i64::from_be_bytes(batch)),
-            speed_as_of: decode::finite_time(i64::from_be_bytes(speed)),
-        };
-        Ok((freshness, i64::from_be_bytes(errors)))
-    }
+/// Freshness of the view's type, and how many resources could not be evaluated for it: of a statement that was made
+/// [`with_freshness`](super::statement::Statement::with_freshness).
+pub(super) fn known(row: &PgRow) -> Result<(TypeFreshness, i64), StoreError> {
+    let known = bytes(row, row.len().saturating_sub(1))?.ok_or_else(unknown_form)?;
+    let (numbers, []) = known.as_chunks::<8>() else {
+        return Err(unknown_form());
+    };
+    let &[batch, speed, errors] = numbers else {
+        return Err(unknown_form());
+    };
+    let freshness = TypeFreshness {
+        batch_as_of: decode::finite_time(i64::from_be_bytes(batch)),
+        speed_as_of: decode::finite_time(i64::from_be_bytes(speed)),
+    };
+    Ok((freshness, i64::from_be_bytes(errors)))
 }
 
 fn bytes(row: &PgRow, index: usize) -> Result<Option<&[u8]>, StoreError> {

@@ -85,30 +85,6 @@ impl Snapshot {
             .freshness())
     }
 
-    /// Freshness of a view's type, and how many resources could not be evaluated for the view, in this snapshot.
-    pub async fn freshness_of_view(
-        &mut self,
-        resource_type: &str,
-        view: &str,
-    ) -> Result<(TypeFreshness, i64), StoreError> {
-        let (batch_as_of, speed_as_of, errors) = sqlx::query_as(
-            "SELECT t.published_as_of, t.speed_as_of, (SELECT count(*) FROM sqlonfhir_meta.error WHERE view = $2) \
-             FROM (SELECT) one LEFT JOIN sqlonfhir_meta.resource_type t ON t.type = $1",
-        )
-        .bind(resource_type)
-        .bind(view)
-        .fetch_one(&mut *self.connection)
-        .await
-        .map_err(during("reading a view's freshness"))?;
-        Ok((
-            TypeFreshness {
-                batch_as_of,
-                speed_as_of,
-            },
-            errors,
-        ))
-    }
-
     /// The columns of the answer, and its rows, streamed.
     pub async fn select(
         &mut self,

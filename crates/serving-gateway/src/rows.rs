@@ -10,14 +10,14 @@ const BATCH_BYTES: usize = 256 * 1024;
 
 /// The rows of the next message.
 #[derive(Default)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     rows: Vec<Row>,
     bytes: usize,
 }
 
 impl Rows {
     /// Takes a row in; returns about the bytes of its values on the wire.
-    pub(super) fn push(&mut self, cells: &[Cell<'_>]) -> usize {
+    pub(crate) fn push(&mut self, cells: &[Cell<'_>]) -> usize {
         let values: Vec<Value> = cells.iter().map(Value::from).collect();
         let bytes = values.iter().map(size).sum();
         self.bytes += bytes;
@@ -25,15 +25,15 @@ impl Rows {
         bytes
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    pub(super) fn take(&mut self) -> RowBatch {
+    pub(crate) fn take(&mut self) -> RowBatch {
         self.bytes = 0;
         RowBatch {
             rows: std::mem::take(&mut self.rows),
