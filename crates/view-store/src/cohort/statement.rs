@@ -7,7 +7,8 @@ use sqlx::postgres::PgArguments;
 
 use super::{CohortSelect, KeyColumn, KeyForm, PatientKey, PatientRows, Patients};
 use crate::StoreError;
-use crate::select::statement::{self, Argument, ValueCheck, condition_sql};
+use crate::select::conditions::condition_sql;
+use crate::select::values::{self, Argument, ValueCheck};
 use crate::tables::{self, Table};
 
 /// A view as the snapshot has it.
@@ -69,7 +70,7 @@ impl Statement {
 
     /// The values, as the driver takes them.
     pub(super) fn bound(&self) -> Result<PgArguments, StoreError> {
-        statement::bound(&self.arguments)
+        values::bound(&self.arguments)
     }
 }
 

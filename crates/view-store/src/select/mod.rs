@@ -6,9 +6,11 @@
 //! ```
 
 mod asked;
+pub(crate) mod conditions;
 mod row;
 mod snapshot;
-pub(crate) mod statement;
+mod statement;
+pub(crate) mod values;
 
 use chrono::{DateTime, Utc};
 use fhir_core::{column::Column, row::Cell};

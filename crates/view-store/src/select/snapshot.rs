@@ -9,7 +9,8 @@ use sqlx::postgres::PgArguments;
 use sqlx::{AssertSqlSafe, Connection as _, Postgres, SqlSafeStr as _};
 
 use super::row::Layout;
-use super::statement::{Source, Statement, ValueCheck};
+use super::statement::{Source, Statement};
+use super::values::ValueCheck;
 use super::{Answer, Relation, Select};
 use crate::driver::sqlstate;
 use crate::error::during;
