@@ -192,13 +192,13 @@ async fn fill(connection: &mut PgConnection, arguments: &Arguments) -> anyhow::R
     let patients = format!(
         "INSERT INTO sqlonfhir_base.patient_simple (_rid, _version, _updated, _row, id, gender, birth_date, active, deceased) \
          SELECT 'p' || i, 1, '2026-01-01'::timestamptz, 0, 'p' || i, CASE i % 2 WHEN 0 THEN 'male' ELSE 'female' END, \
-         ('1930-01-01'::date + (i * 7919 % 30000)::int)::text, true, false FROM generate_series(1, {}) i",
+         ('1930-01-01'::date + (i * 7919 % 30000)::int)::text, true, false FROM generate_series(1::bigint, {}) i",
         arguments.patients
     );
     let observations = format!(
         "INSERT INTO sqlonfhir_base.observation_lab (_rid, _version, _updated, _row, id, patient_id, status, effective, value, unit, system, code) \
          SELECT 'o' || i, 1, '2026-01-01'::timestamptz, 0, 'o' || i, 'p' || (i * 7919 % {} + 1), 'final', '2026-01-01T08:00:00Z', \
-         (i % 1000)::numeric / 10, 'mg/dL', 'http://loinc.org', (i % 50)::text || '-1' FROM generate_series(1, {}) i",
+         (i % 1000)::numeric / 10, 'mg/dL', 'http://loinc.org', (i % 50)::text || '-1' FROM generate_series(1::bigint, {}) i",
         arguments.patients, arguments.observations
     );
     for sql in [patients, observations] {
