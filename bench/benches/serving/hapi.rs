@@ -66,7 +66,11 @@ impl Hapi {
         id: String,
         mut body: Value,
     ) -> anyhow::Result<Written> {
-        let known = self.known.get(&id).copied();
+        let known = match self.known.get(&id) {
+            Some(known) => Some(*known),
+            // Written by another one of these.
+            None => tables::find(&mut self.connection, &id).await?,
+        };
         let version = known.map_or(FIRST, |(_, version)| version) + 1;
         let updated = tables::now(&mut self.connection).await?;
         let stored = body.to_string();

@@ -115,9 +115,7 @@ impl Servers {
             _redis: redis,
         };
         servers.make_live(arguments).await?;
-        sqlx::raw_sql("VACUUM ANALYZE; CHECKPOINT")
-            .execute(&mut connection)
-            .await?;
+        settle(&mut connection).await?;
         Ok(servers)
     }
 
@@ -206,9 +204,14 @@ async fn fill(connection: &mut PgConnection, arguments: &Arguments) -> anyhow::R
             .execute(&mut *connection)
             .await?;
     }
-    sqlx::raw_sql("VACUUM ANALYZE; CHECKPOINT")
-        .execute(connection)
-        .await?;
+    settle(connection).await
+}
+
+/// What was written is not for what is measured to tidy up.
+async fn settle(connection: &mut PgConnection) -> anyhow::Result<()> {
+    for sql in ["VACUUM ANALYZE", "CHECKPOINT"] {
+        sqlx::raw_sql(sql).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
