@@ -18,9 +18,14 @@ const MAX_IDLE: usize = 4;
 /// A connection that was idle for so long is tested before it is used.
 const TESTED_AFTER: Duration = Duration::from_secs(1);
 
-/// A backend that computes looks this often whether its client is still there: whoever breaks off ends the query too. (PostgreSQL 14 and later.)
-const NOTICE_THE_CLIENT: &str =
-    "SELECT set_config(name, '1000', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";
+/// Lets the backend look, while it computes, whether its client is still there: whoever breaks off ends the query too. False where this PostgreSQL cannot (before
+/// release 14, and on some systems).
+pub(crate) async fn notice_the_client(connection: &mut PgConnection) -> bool {
+    sqlx::raw_sql("SET client_connection_check_interval = 250")
+        .execute(connection)
+        .await
+        .is_ok()
+}
 
 /// How to reach the views' PostgreSQL.
 #[derive(Clone)]
@@ -74,10 +79,8 @@ impl ViewStore {
             })
             .after_connect(|connection, _| {
                 Box::pin(async move {
-                    sqlx::raw_sql(NOTICE_THE_CLIENT)
-                        .execute(connection)
-                        .await
-                        .map(|_| ())
+                    let _unable = notice_the_client(connection).await;
+                    Ok(())
                 })
             })
             .connect_with(options.clone())

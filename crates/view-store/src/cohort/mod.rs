@@ -218,17 +218,13 @@ impl ViewStore {
     }
 }
 
-/// Nothing is written, and PostgreSQL looks whether who asked is still there (from release 14 on).
+/// Nothing is written.
 async fn settle(snapshot: &mut Snapshot) -> Result<(), StoreError> {
-    sqlx::query(
-        "SELECT set_config('transaction_read_only', 'on', true), \
-                CASE WHEN current_setting('client_connection_check_interval', true) IS NOT NULL \
-                     THEN set_config('client_connection_check_interval', '500ms', true) END",
-    )
-    .execute(&mut *snapshot.connection)
-    .await
-    .map(|_| ())
-    .map_err(during("opening a cohort"))
+    sqlx::raw_sql("SET TRANSACTION READ ONLY")
+        .execute(&mut *snapshot.connection)
+        .await
+        .map(|_| ())
+        .map_err(during("opening a cohort"))
 }
 
 impl CohortSnapshot {

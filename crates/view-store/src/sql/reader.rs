@@ -13,13 +13,11 @@ use super::errors::SqlError;
 use super::statement::SqlSnapshot;
 use crate::driver::sqlstate;
 use crate::error::during;
+use crate::store::notice_the_client;
 use crate::{StoreError, TypeFreshness, tables, transaction};
 
 /// How long a statement waits for a lock that whoever replaces a view holds for milliseconds.
 const LOCK_TIMEOUT_MS: u128 = 1_000;
-
-/// How often PostgreSQL looks whether we are still there while it works: a statement whose caller has gone ends within this.
-const STILL_THERE_MS: u32 = 250;
 
 /// How a reader connects.
 #[derive(Clone)]
@@ -223,13 +221,8 @@ fn cannot_begin(error: &sqlx::Error) -> SqlError {
 
 /// What can be set for a session, and what should be.
 async fn prepare(connection: &mut PgConnection) {
-    let still_there = format!("SET client_connection_check_interval = {STILL_THERE_MS}");
     // Not every system can: there a statement ends with its time-out.
-    if sqlx::raw_sql(AssertSqlSafe(still_there))
-        .execute(&mut *connection)
-        .await
-        .is_err()
-    {
+    if !notice_the_client(connection).await {
         tracing::warn!(
             "a statement whose caller has gone goes on until sql.timeout_seconds: this PostgreSQL does not notice"
         );
