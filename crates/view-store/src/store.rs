@@ -80,6 +80,10 @@ impl ViewStore {
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     let _unable = notice_the_client(connection).await;
+                    // Many ask at once, and changes are applied beside them: nobody takes more than one core. Whoever has a large question asks by `Sql`.
+                    sqlx::raw_sql("SET max_parallel_workers_per_gather = 0")
+                        .execute(&mut *connection)
+                        .await?;
                     Ok(())
                 })
             })
