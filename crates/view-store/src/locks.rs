@@ -47,6 +47,15 @@ pub(crate) async fn lock_type(connection: &mut PgConnection, resource_type: &str
         .map_err(during("taking the type's lock"))
 }
 
+/// [`lock_type`] as a statement without parameters, to go in one message with others.
+pub(crate) fn lock_type_sql(resource_type: &str) -> String {
+    format!(
+        "SELECT pg_advisory_xact_lock({}, {})",
+        Class::Type as i32,
+        key(resource_type)
+    )
+}
+
 /// [`lock_type`] with the driver's error, for callers that set `lock_timeout`.
 pub(crate) async fn lock_type_raw(
     connection: &mut PgConnection,
