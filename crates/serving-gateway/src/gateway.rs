@@ -24,7 +24,7 @@ use view_store::{
 
 use crate::{
     catalog::Catalog,
-    config::{Config, Views},
+    config::{Config, DegradationBounds, Views},
     hapi_clock::HapiClock,
     http::{self, Http, HttpConfig, HttpMetrics},
     layer_health::LayerHealth,
@@ -34,6 +34,7 @@ use crate::{
     shared::Core,
     sql::Sql,
     statistics::Statistics,
+    views_watch,
 };
 
 /// Pauses between tries to reach the views' database.
@@ -113,6 +114,19 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     let Some(merge_store) = reach(&config.views, config.views.merge_connections, &shutdown).await? else {
         return Ok(());
     };
+    let DegradationBounds {
+        turn_seconds: turn,
+        silent_seconds: silent,
+        ..
+    } = config.degradation;
+    let store = store.with_turns_within(turn);
+    let merge_store = merge_store.watched_by(store.pulse().clone());
+    let sql = sql.map(|sql| Sql {
+        reader: sql.reader.watched_by(store.pulse().clone(), turn),
+        ..sql
+    });
+    let watched = views_watch::watch(store.clone(), silent, metrics.clone(), shutdown.clone());
+    shutdown.spawn(watched);
     let this = Core {
         // Beside the merger: long answers cannot keep it from looking.
         catalog: Catalog::new(merge_store.clone()),

@@ -86,7 +86,17 @@ impl Wait<'_> {
         let mut pull_at = Instant::now();
         loop {
             self.applied.mark_unchanged();
-            self.retain_open(&mut open, asked).await?;
+            // The views' database may be slow, or silent.
+            match tokio::time::timeout_at(self.deadline, self.still_open(&open, asked)).await {
+                Ok(still) => open = still?,
+                Err(_) => {
+                    return Err(not_visible(
+                        open.len(),
+                        versions.len(),
+                        "; the views' database has not told in time",
+                    ));
+                }
+            }
             if open.is_empty() {
                 return Ok(());
             }
@@ -104,9 +114,14 @@ impl Wait<'_> {
                     pulling.set(None);
                 }
                 () = tokio::time::sleep_until(self.deadline) => {
-                    let why = if pull_failed { "; the speed layer cannot be asked to read it" } else { "" };
-                    let message = format!("freshness.at_least: {} of {} versions are not visible yet{why}", open.len(), versions.len());
-                    return Err(ServiceError::new(Code::DeadlineExceeded, message));
+                    let why = if pull_failed {
+                        "; the speed layer cannot be asked to read them"
+                    } else if pulling.is_some() {
+                        "; the speed layer was asked to read them, and has not answered"
+                    } else {
+                        ""
+                    };
+                    return Err(not_visible(open.len(), versions.len(), why));
                 }
             }
         }
@@ -123,13 +138,14 @@ impl Wait<'_> {
             .filter(|as_of| *as_of >= self.since)
     }
 
-    async fn retain_open(
+    /// Those that are not visible.
+    async fn still_open<'v>(
         &self,
-        open: &mut Vec<&ResourceVersion>,
+        open: &[&'v ResourceVersion],
         asked: Option<DateTime<Utc>>,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<Vec<&'v ResourceVersion>, ServiceError> {
         let mut still = Vec::new();
-        for version in open.drain(..) {
+        for version in open.iter().copied() {
             let (known, freshness) = self
                 .store
                 .known_version(&version.resource_type, &version.id)
@@ -144,7 +160,11 @@ impl Wait<'_> {
                 still.push(version);
             }
         }
-        *open = still;
-        Ok(())
+        Ok(still)
     }
+}
+
+fn not_visible(open: usize, of: usize, why: &str) -> ServiceError {
+    let message = format!("freshness.at_least: {open} of {of} versions are not visible yet{why}");
+    ServiceError::new(Code::DeadlineExceeded, message)
 }

@@ -74,8 +74,13 @@ impl ViewStore {
         let sql = format!("/* {} */ {}", view.hash, statement.sql);
         let mut tries = 1;
         let (first, rows) = loop {
-            let mut rows = self.run(&statement, sql.clone(), statement.arguments()?).await?;
-            match rows.next().await {
+            let begun = async {
+                let mut rows = self.run(&statement, sql.clone(), statement.arguments()?).await?;
+                let first = rows.next().await;
+                Ok::<_, StoreError>((first, rows))
+            };
+            let (first, rows) = self.pulse.unless_silent(begun).await?;
+            match first {
                 Some(Ok(first)) => break (first, rows),
                 None => return Err(changed()),
                 Some(Err(error)) if is_connection_lost(&error) && tries < TRIES => tries += 1,
@@ -91,7 +96,7 @@ impl ViewStore {
             columns: layout.columns.clone(),
             freshness,
             errors,
-            rows: answers(first, rows, layout),
+            rows: self.pulse.watched(answers(first, rows, layout)).boxed(),
         })
     }
 
@@ -102,7 +107,7 @@ impl ViewStore {
         sql: String,
         arguments: PgArguments,
     ) -> Result<Rows, StoreError> {
-        let connection = self.pool.acquire().await.map_err(during("connecting"))?;
+        let connection = self.lend("connecting").await?;
         let mut lent = Lent {
             connection,
             ended: false,
