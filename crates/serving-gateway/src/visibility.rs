@@ -84,17 +84,19 @@ impl Wait<'_> {
         let mut pulling = pin!(None);
         let mut pull_failed = false;
         let mut pull_at = Instant::now();
+        let mut looked = false;
         loop {
             self.applied.mark_unchanged();
             // The views' database may be slow, or silent.
             match tokio::time::timeout_at(self.deadline, self.still_open(&open, asked)).await {
-                Ok(still) => open = still?,
+                Ok(still) => (open, looked) = (still?, true),
                 Err(_) => {
-                    return Err(not_visible(
-                        open.len(),
-                        versions.len(),
-                        "; the views' database has not told in time",
-                    ));
+                    let why = if looked {
+                        why_not(pull_failed, pulling.is_some())
+                    } else {
+                        "; the views' database has not told in time"
+                    };
+                    return Err(not_visible(open.len(), versions.len(), why));
                 }
             }
             if open.is_empty() {
@@ -114,13 +116,7 @@ impl Wait<'_> {
                     pulling.set(None);
                 }
                 () = tokio::time::sleep_until(self.deadline) => {
-                    let why = if pull_failed {
-                        "; the speed layer cannot be asked to read them"
-                    } else if pulling.is_some() {
-                        "; the speed layer was asked to read them, and has not answered"
-                    } else {
-                        ""
-                    };
+                    let why = why_not(pull_failed, pulling.is_some());
                     return Err(not_visible(open.len(), versions.len(), why));
                 }
             }
@@ -161,6 +157,14 @@ impl Wait<'_> {
             }
         }
         Ok(still)
+    }
+}
+
+fn why_not(pull_failed: bool, pulling: bool) -> &'static str {
+    match (pull_failed, pulling) {
+        (true, _) => "; the speed layer cannot be asked to read them",
+        (false, true) => "; the speed layer was asked to read them, and has not answered",
+        (false, false) => "",
     }
 }
 
