@@ -151,7 +151,7 @@ impl Catalog {
         // The generation first: a change in between is then seen again.
         let generation = self.store.registry_generation().await?;
         let mut by_name = BTreeMap::new();
-        for registered in self.store.views().await? {
+        for registered in self.store.views_without_sizes().await? {
             match CompiledView::from_json(&registered.definition) {
                 Ok(compiled) => {
                     let bindings =

@@ -112,6 +112,7 @@ pub struct CohortLimits {
 /// `[degradation]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "a key says its unit")]
 pub struct DegradationBounds {
     /// The tail has not finished a round for so long.
     #[serde(with = "seconds")]

@@ -24,7 +24,7 @@ use view_store::{
 
 use crate::{
     catalog::Catalog,
-    config::{Config, DegradationBounds, Views},
+    config::{Config, Views},
     hapi_clock::HapiClock,
     http::{self, Http, HttpConfig, HttpMetrics},
     layer_health::LayerHealth,
@@ -34,7 +34,7 @@ use crate::{
     shared::Core,
     sql::Sql,
     statistics::Statistics,
-    views_watch,
+    views_watch::Ways,
 };
 
 /// Pauses between tries to reach the views' database.
@@ -114,23 +114,17 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     let Some(merge_store) = reach(&config.views, config.views.merge_connections, &shutdown).await? else {
         return Ok(());
     };
-    let DegradationBounds {
-        turn_seconds: turn,
-        silent_seconds: silent,
-        ..
-    } = config.degradation;
-    let store = store.with_turns_within(turn);
-    let merge_store = merge_store.watched_by(store.pulse().clone());
-    let sql = sql.map(|sql| Sql {
-        reader: sql.reader.watched_by(store.pulse().clone(), turn),
-        ..sql
-    });
-    let watched = views_watch::watch(store.clone(), silent, metrics.clone(), shutdown.clone());
-    shutdown.spawn(watched);
+    let ways = Ways {
+        questions: store,
+        merger: merge_store,
+        sql,
+    };
+    let ways = ways.watched(&config.degradation, metrics.clone(), &shutdown);
+    let merge_store = ways.merger;
     let this = Core {
         // Beside the merger: long answers cannot keep it from looking.
         catalog: Catalog::new(merge_store.clone()),
-        store,
+        store: ways.questions,
         speed,
         batch,
         health: LayerHealth::new(metrics.clone()),
@@ -140,7 +134,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         use_speed_layer: config.use_speed_layer,
         bounds: config.degradation,
         max_raw_bytes: config.query.max_raw_bytes,
-        sql,
+        sql: ways.sql,
         cohort: config.cohort,
     };
     let _set_once = core.set(this.clone());

@@ -5,15 +5,45 @@ use std::time::Duration;
 use daemon::Shutdown;
 use view_store::{ServerState, ViewStore};
 
-use crate::metrics::ServingMetrics;
+use crate::{config::DegradationBounds, metrics::ServingMetrics, sql::Sql};
+
+/// The ways to the views' database.
+pub(crate) struct Ways {
+    pub(crate) questions: ViewStore,
+    pub(crate) merger: ViewStore,
+    /// `None`: switched off.
+    pub(crate) sql: Option<Sql>,
+}
+
+impl Ways {
+    /// The same, watched from now on until the stop.
+    pub(crate) fn watched(
+        self,
+        bounds: &DegradationBounds,
+        metrics: ServingMetrics,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let questions = self.questions.with_turns_within(bounds.turn_seconds);
+        let pulse = questions.pulse().clone();
+        shutdown.spawn(watch(
+            questions.clone(),
+            bounds.silent_seconds,
+            metrics,
+            shutdown.clone(),
+        ));
+        Self {
+            questions,
+            merger: self.merger.watched_by(pulse.clone()),
+            sql: self.sql.map(|sql| Sql {
+                reader: sql.reader.watched_by(pulse, bounds.turn_seconds),
+                ..sql
+            }),
+        }
+    }
+}
 
 /// Looks until the stop, and tells in log and metrics what changes.
-pub(crate) async fn watch(
-    store: ViewStore,
-    silent_after: Duration,
-    metrics: ServingMetrics,
-    shutdown: Shutdown,
-) {
+async fn watch(store: ViewStore, silent_after: Duration, metrics: ServingMetrics, shutdown: Shutdown) {
     let changed = |state| {
         let answers = matches!(state, ServerState::Answers { .. });
         metrics.views_answer.set(i64::from(answers));

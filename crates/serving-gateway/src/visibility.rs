@@ -88,17 +88,16 @@ impl Wait<'_> {
         loop {
             self.applied.mark_unchanged();
             // The views' database may be slow, or silent.
-            match tokio::time::timeout_at(self.deadline, self.still_open(&open, asked)).await {
-                Ok(still) => (open, looked) = (still?, true),
-                Err(_) => {
-                    let why = if looked {
-                        why_not(pull_failed, pulling.is_some())
-                    } else {
-                        "; the views' database has not told in time"
-                    };
-                    return Err(not_visible(open.len(), versions.len(), why));
-                }
-            }
+            let look = self.still_open(&open, asked);
+            let Ok(still) = tokio::time::timeout_at(self.deadline, look).await else {
+                let why = if looked {
+                    why_not(pull_failed, pulling.is_some())
+                } else {
+                    "; the views' database has not told in time"
+                };
+                return Err(not_visible(open.len(), versions.len(), why));
+            };
+            (open, looked) = (still?, true);
             if open.is_empty() {
                 return Ok(());
             }

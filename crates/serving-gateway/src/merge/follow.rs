@@ -71,7 +71,7 @@ impl Follower {
         // What was said last of why there is no lead, which may be so for long.
         let mut said = None;
         while !shutdown.is_stopping() {
-            let gained = self.store.pulse().unless_silent(self.gain());
+            let gained = self.store.pulse().unless_silent(Box::pin(self.gain()));
             let lead = match shutdown.unless_stopped(gained).await {
                 None => return,
                 Some(Ok(lead)) => lead,

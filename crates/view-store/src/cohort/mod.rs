@@ -141,7 +141,9 @@ impl ViewStore {
         views: &BTreeSet<String>,
         timeout: Duration,
     ) -> Result<CohortSnapshot, CohortError> {
-        self.pulse.unless_silent(self.open_cohort(views, timeout)).await
+        self.pulse
+            .unless_silent(Box::pin(self.open_cohort(views, timeout)))
+            .await
     }
 
     async fn open_cohort(

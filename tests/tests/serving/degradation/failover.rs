@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use api::proto::serving::serving_service_client::ServingServiceClient;
 use daemon::Shutdown;
+use daemon::admin::Readiness;
 use daemon::metrics::Metrics;
 use e2e::deadline;
 use e2e::postgres::until_true;
@@ -99,15 +100,14 @@ async fn process(fixture: &Fixture) -> anyhow::Result<(Daemon, Gateway, TempDir)
         shutdown: Shutdown::new(),
         metrics: Metrics::new(),
         http: format!("http://{}", daemon.address("http")?),
+        readiness: Readiness::default(),
     };
     Ok((daemon, gateway, folder))
 }
 
-fn tell(what: &str, since: Instant) {
-    println!(
-        "another merger shows a change {:.1} s after the leader {what}",
-        since.elapsed().as_secs_f64()
-    );
+fn told(what: &str, since: Instant) -> String {
+    let seconds = since.elapsed().as_secs_f64();
+    format!("another merger shows a change {seconds:.1} s after the leader {what}")
 }
 
 #[tokio::test]
@@ -126,13 +126,13 @@ async fn a_leader_that_is_killed_or_loses_its_connection_is_followed() -> anyhow
     anyhow::ensure!(ended == 1, "one session has the lead, not {ended}");
     let since = Instant::now();
     two.shows(1 - leader, 6).await?;
-    tell("has lost its connection", since);
+    println!("{}", told("has lost its connection", since));
 
     let leader = two.until_one_leads().await?;
     two.daemons[leader].kill9();
     let since = Instant::now();
     two.shows(1 - leader, 7).await?;
-    tell("was killed", since);
+    println!("{}", told("was killed", since));
     Ok(())
 }
 
@@ -145,7 +145,7 @@ async fn a_leader_that_stands_still_is_followed_and_does_no_harm_when_it_goes_on
     two.daemons[leader].signal("STOP");
     let since = Instant::now();
     two.shows(1 - leader, 6).await?;
-    tell("was stopped", since);
+    println!("{}", told("was stopped", since));
 
     // It has been given what the other one has applied long ago.
     two.shows(1 - leader, 7).await?;
@@ -198,7 +198,7 @@ async fn a_leader_that_stands_still_within_a_transaction_does_not_keep_the_types
     })
     .await
     .context("the type's lock is kept")?;
-    tell("has begun to stand still within a transaction", since);
+    println!("{}", told("has begun to stand still within a transaction", since));
 
     lined.views.mend();
     let changed = condition("c-4", 5, "p-3", "405", "changed", "4");

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::proto::serving::{
-    CohortRequest, DegradationReason as Reason, DescribeViewRequest, GetStatisticsRequest, ListViewsRequest,
+    ClearViewCacheRequest, CohortRequest, DegradationReason as Reason, DescribeViewRequest,
+    GetStatisticsRequest, ListViewsRequest,
 };
 use chrono::TimeDelta;
 use e2e::deadline;
@@ -65,6 +66,15 @@ async fn each_is_answered(lined: &Lined) -> anyhow::Result<()> {
     .await
 }
 
+/// What the health service says.
+async fn until_ready(lined: &Lined, ready: bool) -> anyhow::Result<()> {
+    let what = format!("readiness is {ready}");
+    deadline::until(&what, PATIENCE, || async {
+        (lined.gateway.readiness.missing().is_empty() == ready).then_some(())
+    })
+    .await
+}
+
 /// Status of an answer over HTTP, and whether it says when to ask again.
 async fn over_http(lined: &Lined) -> anyhow::Result<(u16, bool)> {
     let url = format!(
@@ -95,6 +105,7 @@ async fn a_database_that_is_gone_is_told_at_once_and_back_when_it_is() -> anyhow
 
     server.stop().await?;
     each_is_unavailable(&lined).await;
+    until_ready(&lined, false).await?;
     assert_eq!(over_http(&lined).await?, (503, true));
     let changed = condition("c-4", 5, "p-3", "405", "changed meanwhile", "4");
     speed.round(CONDITION, vec![changed], mark(6));
@@ -107,6 +118,7 @@ async fn a_database_that_is_gone_is_told_at_once_and_back_when_it_is() -> anyhow
             |_| true,
         )
         .await?;
+    until_ready(&lined, true).await?;
     each_is_answered(&lined).await
 }
 
@@ -142,6 +154,7 @@ async fn a_database_that_stands_still_holds_nobody_up() -> anyhow::Result<()> {
     }
     // It is found out.
     each_is_unavailable(&lined).await;
+    until_ready(&lined, false).await?;
     assert_eq!(over_http(&lined).await?, (503, true));
     let rest = async {
         loop {
@@ -162,6 +175,7 @@ async fn a_database_that_stands_still_holds_nobody_up() -> anyhow::Result<()> {
     lined
         .until("what came meanwhile is shown", &four, |_| true)
         .await?;
+    until_ready(&lined, true).await?;
     each_is_answered(&lined).await?;
     // All connections are to be had again: more questions at once than there are.
     let asked = join_all((0..20).map(|_| lined.gateway.ask(all()))).await;
@@ -253,8 +267,6 @@ async fn where_all_connections_are_in_use_a_question_is_told_soon_to_ask_again()
         config.degradation.turn_seconds = turn;
     })
     .await?;
-    // A gateway that knows the views: it reads their sizes with them, for which PostgreSQL locks their tables too.
-    fixture.ask(all()).await?;
     let mut owner = PgConnection::connect(&fixture.owner_url).await?;
     let mut holding = owner.begin().await?;
     sqlx::raw_sql("LOCK TABLE sqlonfhir_base.conditions IN ACCESS EXCLUSIVE MODE")
@@ -290,13 +302,10 @@ async fn where_all_connections_are_in_use_a_question_is_told_soon_to_ask_again()
     let answer = http_client()?.get(url).send().await?;
     assert_eq!(answer.status().as_u16(), 503);
     assert!(answer.headers().contains_key("retry-after"));
-    // What needs no connection of theirs goes on, and so does merging.
-    fixture
-        .gateway
-        .client
-        .clone()
-        .get_statistics(GetStatisticsRequest {})
-        .await?;
+    // What needs no connection of theirs goes on, and so does merging, also where the views are looked up again.
+    let mut client = fixture.gateway.client.clone();
+    client.get_statistics(GetStatisticsRequest {}).await?;
+    client.clear_view_cache(ClearViewCacheRequest {}).await?;
     fixture.speed.round(CONDITION, vec![], mark(5));
     deadline::until("the cursor moves", PATIENCE, || async {
         let speed = fixture.owner.type_state(CONDITION).await.ok()?.speed?;
