@@ -144,10 +144,14 @@ impl Catalog {
 
     /// Reads the registry.
     pub(crate) async fn reload(&self) -> Result<Arc<Views>, StoreError> {
+        self.store.pulse().unless_silent(self.read()).await
+    }
+
+    async fn read(&self) -> Result<Arc<Views>, StoreError> {
         // The generation first: a change in between is then seen again.
         let generation = self.store.registry_generation().await?;
         let mut by_name = BTreeMap::new();
-        for registered in self.store.views().await? {
+        for registered in self.store.views_without_sizes().await? {
             match CompiledView::from_json(&registered.definition) {
                 Ok(compiled) => {
                     let bindings =
@@ -182,7 +186,8 @@ impl Catalog {
                 .unwrap_or_else(PoisonError::into_inner)
                 .as_ref()
                 .map(|v| v.generation);
-            let looked = match (self.store.registry_generation().await, known) {
+            let generation = self.store.registry_generation();
+            let looked = match (self.store.pulse().unless_silent(generation).await, known) {
                 (Ok(now), Some(known)) if now == known => Ok(()),
                 // It has moved, or was never read: read it.
                 (Ok(_), _) => self.reload().await.map(|_| ()),

@@ -34,6 +34,7 @@ use crate::{
     shared::Core,
     sql::Sql,
     statistics::Statistics,
+    views_watch::Ways,
 };
 
 /// Pauses between tries to reach the views' database.
@@ -113,10 +114,17 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     let Some(merge_store) = reach(&config.views, config.views.merge_connections, &shutdown).await? else {
         return Ok(());
     };
+    let ways = Ways {
+        questions: store,
+        merger: merge_store,
+        sql,
+    };
+    let ways = ways.watched(&config.degradation, metrics.clone(), &shutdown);
+    let merge_store = ways.merger;
     let this = Core {
         // Beside the merger: long answers cannot keep it from looking.
         catalog: Catalog::new(merge_store.clone()),
-        store,
+        store: ways.questions,
         speed,
         batch,
         health: LayerHealth::new(metrics.clone()),
@@ -126,7 +134,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         use_speed_layer: config.use_speed_layer,
         bounds: config.degradation,
         max_raw_bytes: config.query.max_raw_bytes,
-        sql,
+        sql: ways.sql,
         cohort: config.cohort,
     };
     let _set_once = core.set(this.clone());

@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transacti
 
 use crate::error::during;
 use crate::registry::ViewCache;
-use crate::{StoreError, driver};
+use crate::{Pulse, StoreError, driver, lend};
 
 /// Connections of runs that are kept: as many as a run and its workers use by default.
 const MAX_IDLE: usize = 4;
@@ -48,6 +48,10 @@ pub struct ViewStore {
     idle: Arc<Mutex<Vec<PgConnection>>>,
     pub(crate) skew: TimeDelta,
     pub(crate) cache: Arc<ViewCache>,
+    /// What is known of the server.
+    pub(crate) pulse: Pulse,
+    /// How long a question waits for its turn.
+    pub(crate) patience: Duration,
 }
 
 impl ViewStore {
@@ -66,7 +70,7 @@ impl ViewStore {
             .disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections)
-            .acquire_timeout(Duration::from_secs(10))
+            .acquire_timeout(lend::LONGEST)
             // One that was in use a moment ago is there; a statement that meets a lost one is tried again where that matters.
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
@@ -96,6 +100,8 @@ impl ViewStore {
             idle: Arc::default(),
             skew: settings.skew,
             cache: Arc::default(),
+            pulse: Pulse::default(),
+            patience: lend::LONGEST,
         })
     }
 

@@ -93,6 +93,8 @@ pub(crate) struct Gateway {
     pub(crate) metrics: Metrics,
     /// Base URL of its HTTP.
     pub(crate) http: String,
+    /// What `/readyz` and the health service say.
+    pub(crate) readiness: Readiness,
 }
 
 /// One PostgreSQL for all tests that do not harm it: a database for each.
@@ -376,7 +378,7 @@ async fn gateway(
         grpc: GrpcServer {
             listener,
             reflection: true,
-            readiness,
+            readiness: readiness.clone(),
         },
         announcement: Announcement::new(Some(announced.path())),
     }))
@@ -389,5 +391,6 @@ async fn gateway(
         shutdown,
         metrics,
         http: format!("http://{http}"),
+        readiness,
     })
 }

@@ -63,7 +63,13 @@ pub(crate) async fn describe(core: &Core, name: &str) -> Result<proto::DescribeV
 }
 
 async fn freshness(core: &Core, resource_type: &str) -> Result<TypeFreshness, ServiceError> {
-    let state = core.store.type_state(resource_type).await.map_err(store_error)?;
+    let state = core.store.type_state(resource_type);
+    let state = core
+        .store
+        .pulse()
+        .unless_silent(state)
+        .await
+        .map_err(store_error)?;
     Ok(TypeFreshness {
         batch_as_of: state.published.map(|position| position.as_of),
         speed_as_of: state.speed.map(|mark| mark.as_of),
@@ -77,7 +83,8 @@ async fn summary(
 ) -> Result<proto::ViewSummary, ServiceError> {
     let on = core.circumstances(Layers::Merged);
     let counts = if view.is_materialized() {
-        let counted = core.store.row_counts(&view.registered.name).await;
+        let counted = core.store.row_counts(&view.registered.name);
+        let counted = core.store.pulse().unless_silent(counted).await;
         counted.map_err(store_error)?
     } else {
         None

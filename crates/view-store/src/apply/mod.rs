@@ -127,8 +127,10 @@ fn decide<'a>(
 /// Of a merger's transactions.
 fn settings() -> String {
     format!(
-        "SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{}'",
-        locks::MERGER_WAIT
+        "SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{}'; \
+         SET LOCAL idle_in_transaction_session_timeout = '{}'",
+        locks::MERGER_WAIT,
+        locks::MERGER_LEASE
     )
 }
 
