@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tonic::transport::Channel;
 use view_store::{RegisteredView, StoreError, ViewStore, shortened};
 
-use crate::{errors::store_error, layer_health::LayerHealth, search::Bindings};
+use crate::{errors::store_error, layer_health::LayerHealth, reads::Reads, search::Bindings};
 
 /// How often the registry's generation is looked at; a change of the registry is known within this.
 const POLL: Duration = Duration::from_millis(500);
@@ -173,8 +173,8 @@ impl Catalog {
     }
 
     /// Keeps the cache true until the stop: looks at the registry's generation twice a second, and at once when `BatchService` says that something has changed.
-    /// Readiness follows whether the registry can be read.
-    pub(crate) async fn keep(self, ready: Latch, shutdown: Shutdown) {
+    /// Readiness follows whether the registry can be read, or else a replica be asked.
+    pub(crate) async fn keep(self, ready: Latch, reads: Reads, shutdown: Shutdown) {
         while !shutdown.is_stopping() {
             let known = self
                 .views
@@ -191,7 +191,10 @@ impl Catalog {
             match looked {
                 Ok(()) => ready.release(),
                 Err(error) => {
-                    ready.hold();
+                    // Replicas answer with the views as they were last known.
+                    if !reads.go_on_without_the_primary() {
+                        ready.hold();
+                    }
                     tracing::warn!(reason = %error, "the registry of views cannot be read");
                 }
             }

@@ -30,6 +30,7 @@ use crate::{
     layer_health::LayerHealth,
     merge::{Follower, speed_client},
     metrics::ServingMetrics,
+    reads::{ReadMetrics, Reads},
     service::Serving,
     shared::Core,
     sql::Sql,
@@ -76,6 +77,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     announcement.publish()?;
     let ready = readiness.latch("the views' database");
     let http_metrics = HttpMetrics::register(&metrics);
+    let read_metrics = ReadMetrics::register(&metrics);
     let metrics = ServingMetrics::register(&metrics);
     let batch = BatchServiceClient::new(channel("services.batch", &config.services.batch)?)
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -113,10 +115,14 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     let Some(merge_store) = reach(&config.views, config.views.merge_connections, &shutdown).await? else {
         return Ok(());
     };
+    let reader = sql.as_ref().map(|sql| sql.reader.clone());
+    let reads = Reads::new(&config, store.clone(), merge_store.clone(), reader, read_metrics)?;
+    reads.watch(&shutdown);
     let this = Core {
         // Beside the merger: long answers cannot keep it from looking.
         catalog: Catalog::new(merge_store.clone()),
         store,
+        reads,
         speed,
         batch,
         health: LayerHealth::new(metrics.clone()),
@@ -130,7 +136,11 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         cohort: config.cohort,
     };
     let _set_once = core.set(this.clone());
-    shutdown.spawn(this.catalog.clone().keep(ready, shutdown.clone()));
+    shutdown.spawn(
+        this.catalog
+            .clone()
+            .keep(ready, this.reads.clone(), shutdown.clone()),
+    );
     shutdown.spawn(
         this.catalog
             .clone()

@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transacti
 
 use crate::error::during;
 use crate::registry::ViewCache;
-use crate::{StoreError, driver};
+use crate::{LogPosition, StoreError, driver};
 
 /// Connections of runs that are kept: as many as a run and its workers use by default.
 const MAX_IDLE: usize = 4;
@@ -48,11 +48,31 @@ pub struct ViewStore {
     idle: Arc<Mutex<Vec<PgConnection>>>,
     pub(crate) skew: TimeDelta,
     pub(crate) cache: Arc<ViewCache>,
+    /// What the snapshots of questions must hold: everything before this place of the log.
+    pub(crate) from: Option<LogPosition>,
 }
 
 impl ViewStore {
     /// Connects; fails with a clear error (never with the password) if it cannot.
     pub async fn connect(settings: StoreSettings) -> Result<Self, StoreError> {
+        let (pool, options) = Self::prepared(&settings)?;
+        let pool = pool
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    let _unable = notice_the_client(connection).await;
+                    Ok(())
+                })
+            })
+            .connect_with(options.clone())
+            .await
+            .map_err(during("connecting"))?;
+        Ok(Self::over(pool, options, &settings))
+    }
+
+    /// How the pool is made, but for what is done with each new connection.
+    pub(crate) fn prepared(
+        settings: &StoreSettings,
+    ) -> Result<(PgPoolOptions, PgConnectOptions), StoreError> {
         // The parser's error may quote the URL, and with it the password.
         let options = PgConnectOptions::from_str(&settings.url)
             .map_err(|_| StoreError::Database {
@@ -76,23 +96,19 @@ impl ViewStore {
                     }
                     Ok(true)
                 })
-            })
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    let _unable = notice_the_client(connection).await;
-                    Ok(())
-                })
-            })
-            .connect_with(options.clone())
-            .await
-            .map_err(during("connecting"))?;
-        Ok(Self {
+            });
+        Ok((pool, options))
+    }
+
+    pub(crate) fn over(pool: PgPool, options: PgConnectOptions, settings: &StoreSettings) -> Self {
+        Self {
             pool,
             options: Arc::new(options),
             idle: Arc::default(),
             skew: settings.skew,
             cache: Arc::default(),
-        })
+            from: None,
+        }
     }
 
     /// Whether the schema is there and of this release; `StoreError::NotMigrated` says what to do.

@@ -12,6 +12,7 @@ mod hostile_texts;
 mod http;
 mod layers;
 mod questions;
+mod replicas;
 mod sql;
 mod sql_bounds;
 mod sql_freshness;

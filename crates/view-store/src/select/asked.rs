@@ -102,7 +102,7 @@ impl ViewStore {
         sql: String,
         arguments: PgArguments,
     ) -> Result<Rows, StoreError> {
-        let connection = self.pool.acquire().await.map_err(during("connecting"))?;
+        let connection = self.reading("connecting").await?;
         let mut lent = Lent {
             connection,
             ended: false,

@@ -39,7 +39,7 @@ impl ViewStore {
     /// of the caller can be asked too ([`Relation::Given`]).
     pub async fn snapshot(&self, view: Option<&str>) -> Result<Snapshot, StoreError> {
         let doing = during("opening a snapshot");
-        let connection = self.pool.acquire().await.map_err(doing)?;
+        let connection = self.reading("opening a snapshot").await?;
         let mut snapshot = Snapshot {
             store: self.clone(),
             connection,
