@@ -116,6 +116,13 @@ impl Standby {
         self.execute("SELECT pg_wal_replay_resume()").await
     }
 
+    /// Sets a setting that can be set while it runs.
+    pub async fn set(&self, name: &str, value: &str) -> anyhow::Result<()> {
+        self.execute(&format!("ALTER SYSTEM SET {name} = '{value}'"))
+            .await?;
+        self.execute("SELECT pg_reload_conf()").await
+    }
+
     /// Becomes a primary of its own.
     pub async fn promote(&self) -> anyhow::Result<()> {
         self.execute("SELECT pg_promote(wait => true)").await

@@ -17,7 +17,7 @@ use daemon::grpc::GrpcServer;
 use daemon::metrics::Metrics;
 use daemon::{Clock as _, Context, Shutdown, SystemClock};
 use e2e::deadline;
-use e2e::postgres::Postgres;
+use e2e::postgres::{Postgres, Settings};
 use e2e::staged::load;
 use fhir_core::merge::{Mark, Position};
 use fhir_core::resource::{Content, State};
@@ -113,7 +113,11 @@ pub(crate) struct Fixture {
 
 /// A PostgreSQL on which the gateway has its least rights.
 pub(crate) async fn server() -> anyhow::Result<Postgres> {
-    let server = Postgres::start().await?;
+    server_with(Settings::default()).await
+}
+
+pub(crate) async fn server_with(settings: Settings) -> anyhow::Result<Postgres> {
+    let server = Postgres::start_with(settings).await?;
     let roles = "CREATE ROLE researchflow_merger NOLOGIN; CREATE ROLE researchflow_reader NOLOGIN; \
                  CREATE ROLE gateway LOGIN IN ROLE researchflow_merger";
     server.execute("postgres", roles).await?;

@@ -12,7 +12,8 @@ use sqlx::{Connection as _, PgConnection};
 use tonic::Code;
 
 use super::{
-    ANY_LAG, at_least, change, no_older_than, over, primary, staleness, standing, until_metric, until_read_at,
+    ANY_LAG, at_least, change, no_older_than, over, pair, primary, replicated, staleness, standing,
+    until_metric, until_read_at,
 };
 use crate::fakes::PATIENCE;
 use crate::fixture::{Fixture, all, condition, server, three};
@@ -20,9 +21,9 @@ use crate::sql::statement;
 
 #[tokio::test]
 async fn a_replica_that_is_frozen_or_gone_holds_up_nobody_and_comes_back() -> anyhow::Result<()> {
-    let primary = primary().await?;
-    let mut standby = Standby::of(primary).await?;
-    let fixture = over(primary, &[&standby], &three(), |config| {
+    let (primary, mut pair) = pair().await?;
+    let standby = &mut pair[0];
+    let fixture = over(primary, &[standby], &three(), |config| {
         config.views.max_replica_lag_seconds = ANY_LAG;
     })
     .await?;
@@ -138,7 +139,7 @@ async fn a_replica_that_was_promoted_is_left_alone_and_the_primary_in_the_list_i
 
 #[tokio::test]
 async fn reads_go_on_while_the_primary_is_away_and_say_so() -> anyhow::Result<()> {
-    let mut primary = server().await?;
+    let mut primary = replicated().await?;
     let standby = Standby::of(&primary).await?;
     let fixture = over(&primary, &[&standby], &three(), |_| {}).await?;
     change(&fixture, "c-4", 5);

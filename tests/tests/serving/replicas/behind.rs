@@ -8,11 +8,8 @@ use api::proto::serving::{
 };
 use e2e::deadline;
 use e2e::postgres::until_true;
-use e2e::standby::Standby;
 
-use super::{
-    ANY_LAG, at_least, change, no_older_than, over, primary, staleness, until_metric, until_read_at,
-};
+use super::{ANY_LAG, at_least, change, no_older_than, over, pair, staleness, until_metric, until_read_at};
 use crate::cohort::filtered;
 use crate::fakes::PATIENCE;
 use crate::fixture::{CONDITION, all, mark, three};
@@ -20,9 +17,9 @@ use crate::sql::statement;
 
 #[tokio::test]
 async fn a_paused_replica_is_never_taken_for_fresh_and_is_read_again_when_it_goes_on() -> anyhow::Result<()> {
-    let primary = primary().await?;
-    let standby = Standby::of(primary).await?;
-    let fixture = over(primary, &[&standby], &three(), |_| {}).await?;
+    let (primary, pair) = pair().await?;
+    let standby = &pair[0];
+    let fixture = over(primary, &[standby], &three(), |_| {}).await?;
     until_read_at(&fixture, "replica-1", all()).await?;
     standby.pause().await?;
     change(&fixture, "c-4", 5);
@@ -72,9 +69,9 @@ async fn a_paused_replica_is_never_taken_for_fresh_and_is_read_again_when_it_goe
 
 #[tokio::test]
 async fn at_least_is_read_where_the_version_is_and_waited_for_at_the_primary() -> anyhow::Result<()> {
-    let primary = primary().await?;
-    let standby = Standby::of(primary).await?;
-    let fixture = over(primary, &[&standby], &three(), |config| {
+    let (primary, pair) = pair().await?;
+    let standby = &pair[0];
+    let fixture = over(primary, &[standby], &three(), |config| {
         config.views.max_replica_lag_seconds = ANY_LAG;
     })
     .await?;
@@ -102,9 +99,9 @@ async fn at_least_is_read_where_the_version_is_and_waited_for_at_the_primary() -
 
 #[tokio::test]
 async fn pages_do_not_go_back_to_a_replica_that_lacks_what_was_shown() -> anyhow::Result<()> {
-    let primary = primary().await?;
-    let (one, two) = tokio::try_join!(Standby::of(primary), Standby::of(primary))?;
-    let fixture = over(primary, &[&one, &two], &three(), |config| {
+    let (primary, pair) = pair().await?;
+    let [one, two] = &*pair;
+    let fixture = over(primary, &[one, two], &three(), |config| {
         config.views.max_replica_lag_seconds = ANY_LAG;
     })
     .await?;
@@ -149,9 +146,9 @@ async fn pages_do_not_go_back_to_a_replica_that_lacks_what_was_shown() -> anyhow
 
 #[tokio::test]
 async fn questions_of_one_caller_do_not_go_back_if_they_say_so() -> anyhow::Result<()> {
-    let primary = primary().await?;
-    let (one, two) = tokio::try_join!(Standby::of(primary), Standby::of(primary))?;
-    let fixture = over(primary, &[&one, &two], &three(), |config| {
+    let (primary, pair) = pair().await?;
+    let [one, two] = &*pair;
+    let fixture = over(primary, &[one, two], &three(), |config| {
         config.views.max_replica_lag_seconds = ANY_LAG;
     })
     .await?;
@@ -204,13 +201,11 @@ async fn questions_of_one_caller_do_not_go_back_if_they_say_so() -> anyhow::Resu
 
 #[tokio::test]
 async fn a_question_that_stands_in_the_way_of_replaying_is_asked_elsewhere() -> anyhow::Result<()> {
-    let primary = primary().await?;
-    let standby = Standby::of(primary).await?;
-    standby
-        .execute("ALTER SYSTEM SET max_standby_streaming_delay = 0")
-        .await?;
-    standby.execute("SELECT pg_reload_conf()").await?;
-    let fixture = over(primary, &[&standby], &three(), |config| {
+    let (primary, pair) = pair().await?;
+    let standby = &pair[0];
+    // Nothing waits for questions.
+    standby.set("max_standby_streaming_delay", "0").await?;
+    let fixture = over(primary, &[standby], &three(), |config| {
         config.views.max_replica_lag_seconds = ANY_LAG;
     })
     .await?;
@@ -231,5 +226,6 @@ async fn a_question_that_stands_in_the_way_of_replaying_is_asked_elsewhere() -> 
     assert_eq!(answer.lines(), ["27000000"]);
     let read_at = answer.header.freshness.unwrap_or_default().read_at;
     assert_eq!(read_at, "primary");
-    until_metric(&fixture, "reads_missed_total{server=\"replica-1\"} 1").await
+    until_metric(&fixture, "reads_missed_total{server=\"replica-1\"} 1").await?;
+    standby.set("max_standby_streaming_delay", "30s").await
 }

@@ -12,27 +12,53 @@ use api::proto::serving::{
 };
 use chrono::TimeDelta;
 use e2e::deadline;
-use e2e::postgres::Postgres;
+use e2e::postgres::{Postgres, Settings};
 use e2e::standby::Standby;
 use fhir_core::resource::State;
 use serving_gateway::Config;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use tonic::Status;
 
 use crate::cohort::filtered;
 use crate::fakes::PATIENCE;
-use crate::fixture::{Answer, CONDITION, Fixture, all, condition, mark, server, three};
+use crate::fixture::{Answer, CONDITION, Fixture, all, condition, mark, server_with, three};
 use crate::sql::statement;
 
 /// The primary of all tests that do not harm it.
 static PRIMARY: OnceCell<Postgres> = OnceCell::const_new();
+static PAIR: OnceCell<Mutex<[Standby; 2]>> = OnceCell::const_new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// A lag that no test reaches.
 const ANY_LAG: Duration = Duration::from_hours(1);
 
 async fn primary() -> anyhow::Result<&'static Postgres> {
-    PRIMARY.get_or_try_init(server).await
+    PRIMARY.get_or_try_init(replicated).await
+}
+
+/// A server that keeps its log for replicas which are being set up, or are away.
+async fn replicated() -> anyhow::Result<Postgres> {
+    let settings = Settings {
+        options: vec![("wal_keep_size".into(), "1GB".into())],
+        ..Settings::default()
+    };
+    server_with(settings).await
+}
+
+/// Two replicas of that primary, for one test at a time: setting them up takes longer than most tests do.
+async fn pair() -> anyhow::Result<(&'static Postgres, MutexGuard<'static, [Standby; 2]>)> {
+    let primary = primary().await?;
+    let set_up = || async {
+        let (one, two) = tokio::try_join!(Standby::of(primary), Standby::of(primary))?;
+        anyhow::Ok(Mutex::new([one, two]))
+    };
+    let pair = PAIR.get_or_try_init(set_up).await?.lock().await;
+    for standby in pair.iter() {
+        // A test that has failed may have left it standing still.
+        standby.signal_all("CONT")?;
+        standby.resume().await?;
+    }
+    Ok((primary, pair))
 }
 
 /// A gateway over a database of a primary and its replicas.
@@ -136,9 +162,9 @@ fn change(fixture: &Fixture, id: &str, n: i64) {
 
 #[tokio::test]
 async fn questions_of_all_sorts_are_spread_over_replicas_that_show_live_rows() -> anyhow::Result<()> {
-    let primary = primary().await?;
-    let (one, two) = tokio::try_join!(Standby::of(primary), Standby::of(primary))?;
-    let fixture = over(primary, &[&one, &two], &three(), |config| {
+    let (primary, pair) = pair().await?;
+    let [one, two] = &*pair;
+    let fixture = over(primary, &[one, two], &three(), |config| {
         config.views.max_replica_lag_seconds = ANY_LAG;
     })
     .await?;
