@@ -174,7 +174,7 @@ impl Catalog {
 
     /// Keeps the cache true until the stop: looks at the registry's generation twice a second, and at once when `BatchService` says that something has changed.
     /// Readiness follows whether the registry can be read, or else a replica be asked.
-    pub(crate) async fn keep(self, ready: Latch, reads: Reads, shutdown: Shutdown) {
+    pub(crate) async fn keep(self, ready: Latch, servers: Reads, shutdown: Shutdown) {
         while !shutdown.is_stopping() {
             let known = self
                 .views
@@ -192,7 +192,7 @@ impl Catalog {
                 Ok(()) => ready.release(),
                 Err(error) => {
                     // Replicas answer with the views as they were last known.
-                    if !reads.go_on_without_the_primary() {
+                    if !servers.go_on_without_the_primary() {
                         ready.hold();
                     }
                     tracing::warn!(reason = %error, "the registry of views cannot be read");

@@ -116,13 +116,13 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         return Ok(());
     };
     let reader = sql.as_ref().map(|sql| sql.reader.clone());
-    let reads = Reads::new(&config, store.clone(), merge_store.clone(), reader, read_metrics)?;
-    reads.watch(&shutdown);
+    let servers = Reads::new(&config, store.clone(), merge_store.clone(), reader, read_metrics)?;
+    servers.watch(&shutdown);
     let this = Core {
         // Beside the merger: long answers cannot keep it from looking.
         catalog: Catalog::new(merge_store.clone()),
         store,
-        reads,
+        reads: servers,
         speed,
         batch,
         health: LayerHealth::new(metrics.clone()),

@@ -107,17 +107,8 @@ impl ServerWatch {
         type Row = (i64, i64, DateTime<Utc>, bool, bool, i64, Option<DateTime<Utc>>);
         let doing = during("looking at a server");
         let expected = self.expected.as_ref().and_then(ExpectedIdentity::get);
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let mut connection = self.store.own_connection("researchflow watch").await?;
-                // First of all: another database has no tables to be asked of.
-                let found = identity(&mut connection).await.map_err(doing)?;
-                if expected.is_some_and(|expected| expected != found) {
-                    return Ok(None);
-                }
-                connection
-            }
+        let Some(mut connection) = self.connected(expected).await? else {
+            return Ok(None);
         };
         let row: Result<Row, _> = sqlx::query_as(LOOK).fetch_one(&mut connection).await;
         let (system, database, started, in_recovery, paused, bytes, as_of) = row.map_err(doing)?;
@@ -135,6 +126,23 @@ impl ServerWatch {
             position: LogPosition::of(bytes),
             as_of,
         }))
+    }
+
+    /// The connection of the look before, or a new one to a server of this identity.
+    async fn connected(
+        &mut self,
+        expected: Option<ServerIdentity>,
+    ) -> Result<Option<PgConnection>, StoreError> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(Some(connection));
+        }
+        let mut connection = self.store.own_connection("researchflow watch").await?;
+        // First of all: another database has no tables to be asked of.
+        let found = identity(&mut connection)
+            .await
+            .map_err(during("looking at a server"))?;
+        let is_expected = expected.is_none_or(|expected| expected == found);
+        Ok(is_expected.then_some(connection))
     }
 
     /// Ends the connection.

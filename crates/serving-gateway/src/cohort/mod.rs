@@ -51,9 +51,9 @@ pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
             limit: cohort.limit,
         };
         let mut snapshot;
-        let (server, freshness, FoundPatients { count: patient_count, ids }) = loop {
-            let server = route.server();
-            let opened = match server.while_it_answers(open(&core, &cohort, &plan, &route)).await {
+        let (at, freshness, FoundPatients { count: patient_count, ids }) = loop {
+            let at = route.server();
+            let opened = match at.while_it_answers(open(&core, &cohort, &plan, &route)).await {
                 Ok(opened) => opened,
                 Err(lost) => Err(lost),
             };
@@ -71,9 +71,9 @@ pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
                     continue;
                 }
             };
-            match server.while_it_answers(snapshot.find(&select)).await {
-                Ok(Ok(found)) => break (server, freshness, found),
-                Ok(Err(error)) => route.missed(cohort_error(&core, &server, error))?,
+            match at.while_it_answers(snapshot.find(&select)).await {
+                Ok(Ok(found)) => break (at, freshness, found),
+                Ok(Err(error)) => route.missed(cohort_error(&core, &at, error))?,
                 Err(lost) => route.missed(lost)?,
             }
         };
@@ -93,10 +93,10 @@ pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
         };
         // Kept only where resources are asked for, and then bounded.
         let mut patients = Vec::new();
-        let mut pages = server.rows(ids).chunks(IDS);
+        let mut pages = at.rows(ids).chunks(IDS);
         while let Some(page) = pages.next().await {
             let page: Result<Vec<String>, CohortError> = page.into_iter().collect();
-            let patient_ids = page.map_err(|error| cohort_error(&core, &server, error))?;
+            let patient_ids = page.map_err(|error| cohort_error(&core, &at, error))?;
             footer.patients_sent += i64::try_from(patient_ids.len()).unwrap_or(i64::MAX);
             if !cohort.resource_types.is_empty() {
                 patients.extend_from_slice(&patient_ids);

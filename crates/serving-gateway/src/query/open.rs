@@ -56,16 +56,16 @@ pub(super) async fn open(core: &Core, query: &Query, deadline: Instant) -> Resul
             Some(route) => route,
             None => route.insert(self::route(core, query, deadline).await?),
         };
-        let server = route.server();
+        let at = route.server();
         let asking = tables(core, query, view, select, served, route);
-        let opened = match server.while_it_answers(asking).await {
+        let opened = match at.while_it_answers(asking).await {
             // The registry has moved since it was read. (A replica may know it as it was before, or not yet.)
-            Ok(Err(StoreError::ViewsChanged { .. })) if server.is_primary() && tries < TRIES => {
+            Ok(Err(StoreError::ViewsChanged { .. })) if at.is_primary() && tries < TRIES => {
                 core.catalog.reload().await.map_err(store_error)?;
                 tries += 1;
                 continue;
             }
-            Ok(opened) => opened.map_err(|error| server.error(error)),
+            Ok(opened) => opened.map_err(|error| at.error(error)),
             Err(lost) => Err(lost),
         };
         let fresh = opened.and_then(|opened| {
@@ -144,7 +144,7 @@ async fn tables(
     served: Served,
     route: &Route,
 ) -> Result<Opened, StoreError> {
-    let (server, store) = (route.server(), route.store());
+    let (at, store) = (route.server(), route.store());
     let asked = store
         .ask(&view.registered, view.compiled.columns(), &select)
         .await?;
@@ -158,7 +158,7 @@ async fn tables(
     let on = core.circumstances(query.freshness.layers);
     let mut freshness = AnswerFreshness::of_tables(&view, &known, &on);
     freshness.evaluation_errors(errors);
-    core.reads.tell(&server, &mut freshness);
+    core.reads.tell(&at, &mut freshness);
     // After the snapshot: the next page, or question, must not be read before anything that this one shows.
     let paged = query.page.is_some() && core.reads.has_replicas();
     let shown_until = if paged || query.freshness.not_before.is_some() {
@@ -174,7 +174,7 @@ async fn tables(
         served,
         columns,
         freshness,
-        rows: server.rows(rows),
+        rows: at.rows(rows),
         cut: false,
         shown_until,
     })
