@@ -182,17 +182,22 @@ impl Catalog {
                 .unwrap_or_else(PoisonError::into_inner)
                 .as_ref()
                 .map(|v| v.generation);
-            let looked = match (self.store.registry_generation().await, known) {
-                (Ok(now), Some(known)) if now == known => Ok(()),
-                // It has moved, or was never read: read it.
-                (Ok(_), _) => self.reload().await.map(|_| ()),
-                (Err(error), _) => Err(error),
+            let looking = async {
+                match (self.store.registry_generation().await, known) {
+                    (Ok(now), Some(known)) if now == known => Ok(()),
+                    // It has moved, or was never read: read it.
+                    (Ok(_), _) => self.reload().await.map(|_| ()),
+                    (Err(error), _) => Err(error),
+                }
             };
-            match looked {
+            let looked = servers.primary().while_it_answers(looking).await;
+            match looked.and_then(|looked| looked.map_err(store_error)) {
                 Ok(()) => ready.release(),
                 Err(error) => {
                     // Replicas answer with the views as they were last known.
-                    if !servers.go_on_without_the_primary() {
+                    if known.is_some() && servers.go_on_without_the_primary() {
+                        ready.release();
+                    } else {
                         ready.hold();
                     }
                     tracing::warn!(reason = %error, "the registry of views cannot be read");

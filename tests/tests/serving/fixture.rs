@@ -90,6 +90,7 @@ pub(crate) struct Gateway {
     pub(crate) client: ServingServiceClient<Channel>,
     pub(crate) shutdown: Shutdown,
     pub(crate) metrics: Metrics,
+    pub(crate) readiness: Readiness,
     /// Base URL of its HTTP.
     pub(crate) http: String,
 }
@@ -380,7 +381,7 @@ async fn gateway(
         grpc: GrpcServer {
             listener,
             reflection: true,
-            readiness,
+            readiness: readiness.clone(),
         },
         announcement: Announcement::new(Some(announced.path())),
     }))
@@ -392,6 +393,7 @@ async fn gateway(
         client,
         shutdown,
         metrics,
+        readiness,
         http: format!("http://{http}"),
     })
 }

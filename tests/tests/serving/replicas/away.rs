@@ -197,6 +197,9 @@ async fn reads_go_on_while_the_primary_is_away_and_say_so() -> anyhow::Result<()
         .into_inner();
     assert_eq!(listed.views[0].row_count, Some(4));
 
+    let ready = || async { gateway.readiness.missing().is_empty().then_some(()) };
+    deadline::until("it stays ready", PATIENCE, ready).await?;
+
     primary.restart().await?;
     change(&fixture, "c-5", 6);
     let whole = fixture.until_ids(&["c-1", "c-2", "c-3", "c-4", "c-5"]).await?;
