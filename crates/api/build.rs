@@ -10,6 +10,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(&files, [&root])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?).join("researchflow.bin");
     std::fs::write(&out, protox::prost::Message::encode_to_vec(&descriptors))?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        // Written and read by hand: see `row_batch`.
+        .extern_path(".researchflow.serving.v1.RowBatch", "crate::RowBatch")
+        .compile_fds(descriptors)?;
     Ok(())
 }

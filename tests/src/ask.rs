@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use api::RowBatch;
 use api::proto::serving::{
-    Comparison, Filter, Freshness, FreshnessDemand, Operator, QueryFooter, QueryRequest, Value, filter,
+    Comparison, Filter, Freshness, FreshnessDemand, Operator, QueryFooter, QueryRequest, Row, Value, filter,
     query_response::Part, serving_service_client::ServingServiceClient, value::Kind,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -138,7 +139,7 @@ impl Asker {
         while let Some(response) = stream.message().await? {
             match response.part {
                 Some(Part::Header(part)) => header = Some(part),
-                Some(Part::Rows(part)) => rows.extend(part.rows.into_iter().map(|row| row.values)),
+                Some(Part::Rows(part)) => rows.extend(rows_of(&part)?.into_iter().map(|row| row.values)),
                 Some(Part::Footer(part)) => footer = Some(part),
                 None => return Err(tonic::Status::internal("a part of the answer is empty")),
             }
@@ -235,4 +236,11 @@ impl Reader {
     pub fn connection(&mut self) -> &mut PgConnection {
         &mut self.connection
     }
+}
+
+/// The rows of a message.
+pub fn rows_of(batch: &RowBatch) -> Result<Vec<Row>, tonic::Status> {
+    batch
+        .rows()
+        .map_err(|_| tonic::Status::internal("rows in an unknown form"))
 }

@@ -34,6 +34,9 @@ struct Arguments {
     /// How long clients ask at once, and how long changes come beside them.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// What of it is measured: point, sql, stream, clients, visible, apply; all without it.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// `cargo bench` adds it.
     #[arg(long, hide = true)]
     bench: bool,
@@ -50,10 +53,24 @@ async fn main() -> anyhow::Result<()> {
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     let mut servers = Servers::start(arguments).await?;
-    point::measure(&servers, arguments).await?;
-    sql::measure(&servers).await?;
-    stream::measure(&servers).await?;
-    clients::measure(&servers, arguments).await?;
-    visible::measure(&servers, arguments).await?;
-    apply::measure(&mut servers, arguments).await
+    let wanted = |part: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == part);
+    if wanted("point") {
+        point::measure(&servers, arguments).await?;
+    }
+    if wanted("sql") {
+        sql::measure(&servers).await?;
+    }
+    if wanted("stream") {
+        stream::measure(&servers).await?;
+    }
+    if wanted("clients") {
+        clients::measure(&servers, arguments).await?;
+    }
+    if wanted("visible") {
+        visible::measure(&servers, arguments).await?;
+    }
+    if wanted("apply") {
+        apply::measure(&mut servers, arguments).await?;
+    }
+    Ok(())
 }

@@ -19,8 +19,8 @@ use clap::{Parser, Subcommand};
 use load::{Loaded, Order};
 use servers::Servers;
 
-/// Runs of each side; the median counts.
-const ROUNDS: usize = 3;
+/// Rounds of both sides, one behind the other; the median of the rounds' ratios counts, since the machine's speed varies within minutes.
+const ROUNDS: usize = 7;
 /// Webhooks a second while the way to a reader is timed: five times what HAPI writes on two cores.
 const STEADY: u64 = 2_000;
 
@@ -30,7 +30,7 @@ struct Arguments {
     #[command(subcommand)]
     hidden: Option<Hidden>,
     /// How long each run of the load takes.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 4)]
     seconds: u64,
     /// Connections of both sides.
     #[arg(long, default_value_t = 50)]
@@ -77,19 +77,9 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         let seconds = Duration::from_secs(arguments.seconds);
         // Connections, pages and branches warm up.
         servers.load(arguments, Duration::from_secs(1), None).await?;
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            ours.push(servers.load(arguments, seconds, None).await?);
-            theirs.push(peer::sets_per_second(&servers, arguments).await?);
-        }
-        // What SET writes nobody reads either.
-        print_throughput("", fsync, arguments, ours, &mut theirs);
+        measure_throughput("", &servers, arguments).await?;
         let reader = reader::Reader::start(&servers.speed_grpc()?).await?;
-        let mut read = Vec::new();
-        for _ in 0..ROUNDS {
-            read.push(servers.load(arguments, seconds, None).await?);
-        }
-        print_throughput("_beside_a_reader", fsync, arguments, read, &mut theirs);
+        measure_throughput("_beside_a_reader", &servers, arguments).await?;
         reader.forget();
         let alone = servers.load(arguments, seconds, Some(STEADY)).await?;
         let times = reader.times()?;
@@ -115,16 +105,23 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_throughput(
-    how: &str,
-    fsync: &str,
-    arguments: &Arguments,
-    mut ours: Vec<Loaded>,
-    theirs: &mut [f64],
-) {
-    ours.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
-    theirs.sort_by(f64::total_cmp);
-    let (one, sets) = (&ours[ours.len() / 2], theirs[theirs.len() / 2]);
+/// Webhooks and SETs in turn, each from a Redis that was settled.
+async fn measure_throughput(how: &str, servers: &Servers, arguments: &Arguments) -> anyhow::Result<()> {
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        servers.settle().await?;
+        let ours = servers
+            .load(arguments, Duration::from_secs(arguments.seconds), None)
+            .await?;
+        servers.settle().await?;
+        rounds.push(Round {
+            ours,
+            sets: peer::sets_per_second(servers, arguments).await?,
+        });
+    }
+    rounds.sort_by(|a, b| a.ratio().total_cmp(&b.ratio()));
+    let (least, median, most) = (&rounds[0], &rounds[ROUNDS / 2], &rounds[ROUNDS - 1]);
+    let (one, fsync) = (&median.ours, &servers.fsync);
     println!(
         "-- appendfsync {fsync}, {} connections, {} bytes: {:.0} webhooks/s (answered after p50 {:.2} ms, p99 {:.2} ms); the load's own share: {:.0} % of a core; ingestor {:.0} %, redis {:.0} %",
         arguments.connections,
@@ -142,8 +139,23 @@ fn print_throughput(
         format!("webhooks{how}_vs_redis_set_{fsync}")
     };
     println!(
-        "RATIO {name} {:.2} ({:.0} webhooks/s / {sets:.0} SET/s)",
-        one.per_second() / sets,
-        one.per_second()
+        "RATIO {name} {:.2} ({:.0} webhooks/s / {:.0} SET/s; median of {ROUNDS} rounds, {:.2} to {:.2})",
+        median.ratio(),
+        one.per_second(),
+        median.sets,
+        least.ratio(),
+        most.ratio(),
     );
+    Ok(())
+}
+
+struct Round {
+    ours: Loaded,
+    sets: f64,
+}
+
+impl Round {
+    fn ratio(&self) -> f64 {
+        self.ours.per_second() / self.sets
+    }
 }

@@ -5,7 +5,9 @@ use anyhow::{Context as _, ensure};
 use crate::{Arguments, servers::Servers};
 
 /// Requests of one run.
-const REQUESTS: u64 = 300_000;
+const REQUESTS: u64 = 250_000;
+/// The database that it writes, so that what it leaves can be emptied.
+pub(crate) const DATABASE: u8 = 1;
 
 pub(crate) async fn sets_per_second(servers: &Servers, arguments: &Arguments) -> anyhow::Result<f64> {
     let requests = if servers.fsync == "always" {
@@ -15,7 +17,15 @@ pub(crate) async fn sets_per_second(servers: &Servers, arguments: &Arguments) ->
     };
     let output = tokio::process::Command::new("redis-benchmark")
         .args(["-h", "127.0.0.1", "-p", &servers.redis.port().to_string()])
-        .args(["-t", "set", "--csv", "-r", "100000"])
+        .args([
+            "-t",
+            "set",
+            "--csv",
+            "-r",
+            "100000",
+            "--dbnum",
+            &DATABASE.to_string(),
+        ])
         .args(["-d", &arguments.bytes.to_string()])
         .args(["-c", &arguments.connections.to_string()])
         .args(["-n", &requests.to_string()])

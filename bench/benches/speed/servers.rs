@@ -4,13 +4,14 @@ use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use e2e::{
+    deadline,
     postgres::Postgres,
     process::{Daemon, Plan},
     redis::{Redis, Settings},
     server::{self, Lifetime},
 };
 
-use crate::{Arguments, load::Loaded, slow::Slow};
+use crate::{Arguments, load::Loaded, peer, slow::Slow};
 
 /// HAPI's tables, as HAPI makes them; empty.
 const SCHEMA: &str = include_str!("../../../tests/fixtures/hapi-8.8.0.sql");
@@ -67,6 +68,35 @@ impl Servers {
 
     pub(crate) fn speed_grpc(&self) -> anyhow::Result<String> {
         self.speed.address("grpc")
+    }
+
+    /// Takes away what the other side left, and has Redis's file written anew: or else a round would pay for the keys that the one before it wrote.
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
+        let client = redis::Client::open(format!("{}{}", self.redis.url(), peer::DATABASE))?;
+        let connection = client.get_multiplexed_async_connection().await?;
+        let ask = |command: &'static str| {
+            let mut connection = connection.clone();
+            async move {
+                redis::cmd(command)
+                    .query_async::<redis::Value>(&mut connection)
+                    .await
+            }
+        };
+        ask("FLUSHDB").await?;
+        let settled = "Redis's file to be written anew";
+        // One may be under way already.
+        deadline::until_ok(settled, Duration::from_mins(1), || ask("BGREWRITEAOF")).await?;
+        deadline::until(settled, Duration::from_mins(1), || async {
+            let mut connection = connection.clone();
+            let info: redis::InfoDict = redis::cmd("INFO")
+                .arg("persistence")
+                .query_async(&mut connection)
+                .await
+                .ok()?;
+            let is_over = |name| info.get::<u8>(name) == Some(0);
+            (is_over("aof_rewrite_in_progress") && is_over("aof_rewrite_scheduled")).then_some(())
+        })
+        .await
     }
 
     /// Connections that do not end what they begin.

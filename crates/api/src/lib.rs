@@ -6,13 +6,13 @@
 #![expect(clippy::allow_attributes, reason = "generated code has them")]
 
 pub mod batch;
-mod cell;
 pub mod cohort;
 pub mod error;
 mod field;
 pub mod outcome;
 pub mod page;
 pub mod query;
+mod row_batch;
 pub mod serving;
 pub mod speed;
 pub mod sql;
@@ -23,6 +23,7 @@ pub mod values_json;
 pub use error::{Code, ServiceError};
 pub use field::{InvalidField, required};
 pub use outcome::Outcome;
+pub use row_batch::RowBatch;
 
 /// The generated code of one package: messages, clients, servers.
 pub mod proto {

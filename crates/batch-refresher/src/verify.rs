@@ -13,7 +13,9 @@ use api::{Code, ServiceError};
 use async_stream::try_stream;
 use fhir_core::{merge::Position, resource::State, row::Cell, view::CompiledView};
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use view_store::{Condition, EvaluatedState, Relation, RowsOf, Select, Snapshot, TypeViews, ViewStore};
+use view_store::{
+    Condition, EvaluatedState, Relation, RowsOf, Select, Snapshot, StoreError, TypeViews, ViewStore,
+};
 
 use crate::{
     conversions::{hapi_error, store_error},
@@ -195,14 +197,16 @@ impl Verify {
         let (mut ids, mut more) = (BTreeSet::new(), true);
         while more {
             more = match answers.next().await {
-                Some(answer) => {
-                    let answer = answer.map_err(|e| store_error(&e))?;
-                    ids.extend(answer.resource.filter(|id| self.is_sampled(id)));
+                Some(answers) => {
+                    for answer in answers.map_err(|e| store_error(&e))? {
+                        let id = answer.resource().map_err(|e| store_error(&e))?;
+                        ids.extend(id.filter(|id| self.is_sampled(id)).map(str::to_owned));
+                    }
                     true
                 }
                 None => false,
             };
-            if ids.len() == CHUNK || (!more && !ids.is_empty()) {
+            if ids.len() >= CHUNK || (!more && !ids.is_empty()) {
                 let asked: Vec<String> = std::mem::take(&mut ids).into_iter().collect();
                 let mut hapi = self.hapi.snapshot().await.map_err(|e| hapi_error(&e))?;
                 let states = hapi
@@ -265,13 +269,19 @@ async fn rows(
     condition: Option<Condition>,
 ) -> Result<Rows, ServiceError> {
     let select = select(relation, Vec::new(), condition);
-    let (_, mut answers) = snapshot.select(&select).await.map_err(|e| store_error(&e))?;
-    let mut rows = Rows::new();
-    while let Some(answer) = answers.next().await {
-        let answer = answer.map_err(|e| store_error(&e))?;
-        rows.entry(answer.resource.unwrap_or_default())
-            .or_default()
-            .push(answer.cells);
-    }
-    Ok(rows)
+    let read = async {
+        let (_, mut answers) = snapshot.select(&select).await?;
+        let mut rows = Rows::new();
+        while let Some(answers) = answers.next().await {
+            for answer in answers? {
+                let id = answer.resource()?.unwrap_or_default();
+                let cells = answer.cells().map(|cell| Ok(cell?.to_owned()));
+                rows.entry(id.to_owned())
+                    .or_default()
+                    .push(cells.collect::<Result<_, StoreError>>()?);
+            }
+        }
+        Ok(rows)
+    };
+    read.await.map_err(|error| store_error(&error))
 }

@@ -1,51 +1,36 @@
 //! Rows on their way into messages.
 
-use api::proto::serving::{Row, RowBatch, Value, value::Kind};
+use std::borrow::Borrow;
+
+use api::RowBatch;
 use fhir_core::row::Cell;
 
 /// Rows a message at most.
-const BATCH_ROWS: usize = 500;
-/// Bytes of values a message, about.
+const BATCH_ROWS: usize = 1_000;
+/// Bytes of rows a message, about.
 const BATCH_BYTES: usize = 256 * 1024;
 
 /// The rows of the next message.
 #[derive(Default)]
-pub(crate) struct Rows {
-    rows: Vec<Row>,
-    bytes: usize,
-}
+pub(crate) struct Rows(RowBatch);
 
 impl Rows {
-    /// Takes a row in; returns about the bytes of its values on the wire.
-    pub(crate) fn push(&mut self, cells: &[Cell<'_>]) -> usize {
-        let values: Vec<Value> = cells.iter().map(Value::from).collect();
-        let bytes = values.iter().map(size).sum();
-        self.bytes += bytes;
-        self.rows.push(Row { values });
-        bytes
+    /// Takes a row in, a cell for each column; returns its bytes on the wire.
+    pub(crate) fn push<'a, E>(
+        &mut self,
+        cells: impl IntoIterator<Item = Result<impl Borrow<Cell<'a>>, E>>,
+    ) -> Result<usize, E> {
+        self.0.push(cells)
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
+    /// The message, once it is full.
+    pub(crate) fn full(&mut self) -> Option<RowBatch> {
+        let is_full = self.0.len() >= BATCH_ROWS || self.0.bytes() >= BATCH_BYTES;
+        is_full.then(|| std::mem::take(&mut self.0))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    pub(crate) fn take(&mut self) -> RowBatch {
-        self.bytes = 0;
-        RowBatch {
-            rows: std::mem::take(&mut self.rows),
-        }
-    }
-}
-
-fn size(value: &Value) -> usize {
-    4 + match &value.kind {
-        Some(Kind::Decimal(text) | Kind::Text(text) | Kind::Json(text)) => text.len(),
-        Some(Kind::List(list)) => list.values.iter().map(size).sum(),
-        Some(Kind::Boolean(_) | Kind::Integer(_) | Kind::Timestamp(_)) => 8,
-        None => 0,
+    /// What is left of them at the end.
+    pub(crate) fn last(self) -> Option<RowBatch> {
+        (!self.0.is_empty()).then_some(self.0)
     }
 }

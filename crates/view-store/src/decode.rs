@@ -10,7 +10,7 @@ use crate::encode::epoch;
 use crate::{StoreError, numeric};
 
 /// The cell of a column from PostgreSQL's binary form; `None` is null.
-pub(crate) fn cell(column: &Column, bytes: Option<&[u8]>) -> Result<Cell<'static>, StoreError> {
+pub(crate) fn cell<'a>(column: &Column, bytes: Option<&'a [u8]>) -> Result<Cell<'a>, StoreError> {
     let Some(bytes) = bytes else { return Ok(Cell::Null) };
     let cell = if column.collection {
         list(column.kind, bytes)
@@ -41,7 +41,7 @@ pub(crate) fn text(cell: &Cell<'_>) -> Option<String> {
     })
 }
 
-fn list(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'static>> {
+fn list(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'_>> {
     let mut rest = bytes;
     let dimensions = take_i32(&mut rest)?;
     let (_has_null, _oid) = (take_i32(&mut rest)?, take_i32(&mut rest)?);
@@ -67,8 +67,8 @@ fn list(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'static>> {
     Some(Cell::List(members))
 }
 
-pub(crate) fn value(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'static>> {
-    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(|t| Cow::Owned(t.to_owned()));
+pub(crate) fn value(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'_>> {
+    let text = |bytes| str::from_utf8(bytes).ok().map(Cow::Borrowed);
     let integer = || bytes.try_into().ok().map(i32::from_be_bytes);
     let bigint = || bytes.try_into().ok().map(i64::from_be_bytes);
     let at = || epoch().checked_add_signed(TimeDelta::microseconds(bigint()?));
@@ -140,7 +140,9 @@ mod tests {
         let size = take_i32(&mut rest).expect("a length");
         let bytes = usize::try_from(size).ok().map(|size| &rest[..size]);
         assert_eq!(bytes.map_or(0, <[u8]>::len), rest.len());
-        cell(&column, bytes).map_err(|e| e.to_string())
+        cell(&column, bytes)
+            .map(|cell| cell.to_owned())
+            .map_err(|e| e.to_string())
     }
 
     #[test]

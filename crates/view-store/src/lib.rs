@@ -57,7 +57,9 @@ pub use readings::Drawn;
 pub use registry::{PutOutcome, RegisteredView, TypeViews, ViewState};
 pub use replica::{ExpectedIdentity, LogPosition, ServerIdentity, ServerLook, ServerWatch};
 pub use schedule::ScheduleState;
-pub use select::{Answer, Asked, Condition, Operator, OrderBy, Relation, RowKey, Select, Snapshot};
+pub use select::{
+    Answer, AnswerRows, Asked, Condition, Operator, OrderBy, Relation, RowKey, Select, Snapshot,
+};
 pub use session::ApplySession;
 pub use store::{StoreSettings, ViewStore};
 

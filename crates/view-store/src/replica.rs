@@ -161,7 +161,7 @@ impl ViewStore {
         let pool = pool.after_connect(move |connection, _| {
             let expected = expected.clone();
             Box::pin(async move {
-                let _unable = crate::store::notice_the_client(connection).await;
+                crate::store::set_up(connection).await?;
                 expected.check(connection).await
             })
         });

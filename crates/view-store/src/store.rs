@@ -27,6 +27,16 @@ pub(crate) async fn notice_the_client(connection: &mut PgConnection) -> bool {
         .is_ok()
 }
 
+/// What each connection of a pool is set to, at the primary and at replicas.
+pub(crate) async fn set_up(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let _unable = notice_the_client(connection).await;
+    // Many ask at once, and changes are applied beside them: nobody takes more than one core. Whoever has a large question asks by `Sql`.
+    sqlx::raw_sql("SET max_parallel_workers_per_gather = 0")
+        .execute(&mut *connection)
+        .await?;
+    Ok(())
+}
+
 /// How to reach the views' PostgreSQL.
 #[derive(Clone)]
 pub struct StoreSettings {
@@ -57,12 +67,7 @@ impl ViewStore {
     pub async fn connect(settings: StoreSettings) -> Result<Self, StoreError> {
         let (pool, options) = Self::prepared(&settings)?;
         let pool = pool
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    let _unable = notice_the_client(connection).await;
-                    Ok(())
-                })
-            })
+            .after_connect(|connection, _| Box::pin(set_up(connection)))
             .connect_with(options.clone())
             .await
             .map_err(during("connecting"))?;

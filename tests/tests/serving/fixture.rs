@@ -16,6 +16,7 @@ use daemon::announce::Announcement;
 use daemon::grpc::GrpcServer;
 use daemon::metrics::Metrics;
 use daemon::{Clock as _, Context, Shutdown, SystemClock};
+use e2e::ask::rows_of;
 use e2e::deadline;
 use e2e::postgres::{Postgres, Settings};
 use e2e::staged::load;
@@ -220,8 +221,7 @@ impl Gateway {
             match message.part {
                 Some(Part::Header(header)) => answer.header = header,
                 Some(Part::Rows(batch)) => answer.rows.extend(
-                    batch
-                        .rows
+                    rows_of(&batch)?
                         .into_iter()
                         .map(|row| row.values.into_iter().map(|value| value.kind).collect::<Vec<_>>()),
                 ),

@@ -3,7 +3,7 @@
 use api::proto::serving::{
     QueryFooter, QueryHeader, SqlRequest, Value, ValueList, sql_response::Part, value::Kind,
 };
-use e2e::ask::text;
+use e2e::ask::{rows_of, text};
 use futures::StreamExt as _;
 use tonic::Code;
 
@@ -41,8 +41,7 @@ impl Gateway {
             match message.part {
                 Some(Part::Header(header)) => answer.header = header,
                 Some(Part::Rows(batch)) => answer.rows.extend(
-                    batch
-                        .rows
+                    rows_of(&batch)?
                         .into_iter()
                         .map(|row| row.values.into_iter().map(|value| value.kind).collect::<Vec<_>>()),
                 ),

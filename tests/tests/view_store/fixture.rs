@@ -243,8 +243,8 @@ impl Fixture {
         let asked = self.ask(select).await;
         let mut snapshot = self.store.snapshot(Some("labs")).await?;
         let (_, answers) = snapshot.select(select).await?;
-        let cells: Vec<_> = answers.map_ok(|a| a.cells).try_collect().await?;
-        let asked: Vec<_> = asked?.into_iter().map(|answer| answer.cells).collect();
+        let cells = cells_of(&answers.try_concat().await?)?;
+        let asked = cells_of(&asked?)?;
         assert_eq!(cells, asked);
         Ok(cells)
     }
@@ -257,8 +257,14 @@ impl Fixture {
         let asked = self.store.ask(view, compiled.columns(), select).await?;
         let mut snapshot = self.store.snapshot(Some("labs")).await?;
         assert_eq!(asked.freshness, snapshot.freshness(&view.resource_type).await?);
-        asked.rows.try_collect().await
+        asked.rows.try_concat().await
     }
+}
+
+/// The cells of each.
+pub(super) fn cells_of(answers: &[Answer]) -> Result<Vec<Vec<Cell<'static>>>, StoreError> {
+    let cells_of = |answer: &Answer| answer.cells().map(|cell| Ok(cell?.to_owned())).collect();
+    answers.iter().map(cells_of).collect()
 }
 
 pub(super) async fn connect(url: &str) -> Result<ViewStore, StoreError> {

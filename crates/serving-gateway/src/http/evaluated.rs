@@ -1,49 +1,35 @@
 //! Rows of resources that a request brings: evaluated here, by the same plan as everywhere.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
-use api::{
-    Code, Outcome, ServiceError,
-    proto::serving::{Column, Row, Value},
-};
+use api::{Code, Outcome, RowBatch, ServiceError, proto::serving::Column};
 use fhir_core::row::{Cell, RowSink};
 use futures::stream;
-use prost_types::Timestamp;
 
 use super::rows::Answered;
-use crate::catalog::View;
-
-/// Rows a batch.
-const BATCH_ROWS: usize = 200;
+use crate::{catalog::View, rows::Rows};
 
 /// Takes rows up to the limits: of bytes they may have, and of rows that are wanted.
-struct Rows {
-    taken: Vec<Row>,
+struct Taken {
+    full: Vec<RowBatch>,
+    rows: Rows,
     bytes: usize,
     max_bytes: usize,
+    /// Rows that are still wanted.
+    wanted: usize,
 }
 
-impl RowSink for Rows {
+impl RowSink for Taken {
     fn row(&mut self, cells: &[Cell<'_>]) {
-        if self.bytes > self.max_bytes {
+        // All are evaluated: a limit shortens an answer and changes nothing else of it.
+        if self.bytes > self.max_bytes || self.wanted == 0 {
             return;
         }
-        let values: Vec<Value> = cells.iter().map(Value::from).collect();
-        self.bytes += values.iter().map(memory_of).sum::<usize>();
-        self.taken.push(Row { values });
+        self.wanted -= 1;
+        let Ok(bytes) = self.rows.push(cells.iter().map(Ok::<_, Infallible>));
+        self.bytes += bytes;
+        self.full.extend(self.rows.full());
     }
-}
-
-/// About the memory of a value.
-fn memory_of(value: &Value) -> usize {
-    use api::proto::serving::value::Kind;
-    size_of::<Value>()
-        + match &value.kind {
-            Some(Kind::Decimal(text) | Kind::Text(text) | Kind::Json(text)) => text.len(),
-            Some(Kind::List(list)) => list.values.iter().map(memory_of).sum(),
-            Some(Kind::Timestamp(_)) => size_of::<Timestamp>(),
-            _ => 0,
-        }
 }
 
 /// All rows, before the answer begins: one resource that cannot be evaluated fails it, by its place.
@@ -58,12 +44,10 @@ pub(super) async fn of_resources(
     let rows = evaluating
         .await
         .map_err(|_| ServiceError::new(Code::Internal, "the evaluation has fallen"))??;
-    let batches: Vec<Result<Vec<Row>, ServiceError>> =
-        rows.chunks(BATCH_ROWS).map(|rows| Ok(rows.to_vec())).collect();
     Ok(Answered {
         columns,
         freshness: None,
-        rows: Box::pin(stream::iter(batches)),
+        rows: Box::pin(stream::iter(rows.into_iter().map(Ok))),
     })
 }
 
@@ -72,15 +56,18 @@ fn evaluate(
     resources: &[String],
     limit: Option<i64>,
     max_bytes: usize,
-) -> Result<Vec<Row>, Outcome> {
-    let mut sink = Rows {
-        taken: Vec::new(),
+) -> Result<Vec<RowBatch>, Outcome> {
+    let wanted = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut taken = Taken {
+        full: Vec::new(),
+        rows: Rows::default(),
         bytes: 0,
         max_bytes,
+        wanted,
     };
     for (i, resource) in resources.iter().enumerate() {
         view.compiled
-            .evaluate(resource.as_bytes(), &mut sink)
+            .evaluate(resource.as_bytes(), &mut taken)
             .map_err(|error| {
                 let why = format!(
                     "resource: the one at place {} cannot be evaluated: {error}",
@@ -88,16 +75,14 @@ fn evaluate(
                 );
                 Outcome::unprocessable(&["resource"], why)
             })?;
-        if sink.bytes > max_bytes {
+        if taken.bytes > max_bytes {
             let why = format!(
                 "the rows are more than the limit of {max_bytes} bytes (query.max_raw_bytes): give fewer resources"
             );
             return Err(ServiceError::new(Code::Exhausted, why).into());
         }
     }
-    // After all were evaluated: a limit shortens an answer and changes nothing else of it.
-    if let Some(limit) = limit {
-        sink.taken.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    }
-    Ok(sink.taken)
+    let Taken { mut full, rows, .. } = taken;
+    full.extend(rows.last());
+    Ok(full)
 }

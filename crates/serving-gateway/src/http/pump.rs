@@ -88,10 +88,13 @@ impl Pump {
             };
             let Some(batch) = next else { break };
             let batch = batch.map_err(Broken::Failed)?;
-            for row in &batch {
+            let rows = batch
+                .rows()
+                .map_err(|error| Broken::Failed(ServiceError::internal(&error)))?;
+            for row in &rows {
                 encoder.row(row, &mut part).map_err(Broken::Failed)?;
             }
-            self.metrics.rows(batch.len());
+            self.metrics.rows(rows.len());
             let size = part.len();
             self.send(Some(
                 std::mem::replace(&mut part, Vec::with_capacity(size)).into(),

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, pin::Pin, sync::Arc};
 
 use api::{
-    Code, ServiceError,
-    proto::serving::{Column, Freshness, Row, Value, query_response::Part},
+    Code, RowBatch, ServiceError,
+    proto::serving::{Column, Freshness, query_response::Part},
     query::{FreshnessDemand, Layers, Query, SearchParameter},
 };
 use async_stream::try_stream;
@@ -19,15 +19,14 @@ use crate::{
     freshness::AnswerFreshness,
     query::{self, Parts},
     raw::{self, Pushdown},
+    rows::Rows,
     shared::Core,
     statistics::Served,
 };
 
 /// Rows in batches, as they come.
-pub(super) type RowBatches = Pin<Box<dyn Stream<Item = Result<Vec<Row>, ServiceError>> + Send>>;
+pub(super) type RowBatches = Pin<Box<dyn Stream<Item = Result<RowBatch, ServiceError>> + Send>>;
 
-/// Rows a batch, where they are put together here.
-const BATCH_ROWS: usize = 200;
 /// A value that is of no type: what a patient's id is not.
 const OF_ANOTHER_TYPE: &str = "Device/x";
 
@@ -118,13 +117,13 @@ async fn of_tables(
 }
 
 /// The rows of an answer that must end with its footer, and may be cut short by the limit alone.
-fn whole(mut parts: Parts, limit: Option<i64>) -> impl Stream<Item = Result<Vec<Row>, ServiceError>> + Send {
+fn whole(mut parts: Parts, limit: Option<i64>) -> impl Stream<Item = Result<RowBatch, ServiceError>> + Send {
     try_stream! {
         loop {
             let part = parts.next().await.transpose()?.and_then(|part| part.part);
             match part.ok_or_else(unfinished)? {
                 Part::Header(_) => {}
-                Part::Rows(batch) => yield batch.rows,
+                Part::Rows(batch) => yield batch,
                 Part::Footer(footer) => {
                     let expected = limit.is_some_and(|limit| footer.row_count >= limit);
                     if footer.truncated && !expected {
@@ -183,20 +182,21 @@ fn selected(
     core: Core,
     view: Arc<View>,
     select: Select,
-) -> impl Stream<Item = Result<Vec<Row>, ServiceError>> + Send {
+) -> impl Stream<Item = Result<RowBatch, ServiceError>> + Send {
     try_stream! {
         let mut snapshot = core.store.snapshot(None).await.map_err(store_error)?;
         let (_, mut rows) = snapshot.select(&select).await.map_err(store_error)?;
-        let (mut batch, mut count) = (Vec::new(), 0);
-        while let Some(row) = rows.next().await {
-            let values = row.map_err(store_error)?.cells.iter().map(Value::from).collect();
-            batch.push(Row { values });
-            count += 1;
-            if batch.len() == BATCH_ROWS {
-                yield std::mem::take(&mut batch);
+        let (mut batch, mut count) = (Rows::default(), 0);
+        while let Some(together) = rows.next().await {
+            for row in together.map_err(store_error)? {
+                batch.push(row.cells()).map_err(store_error)?;
+                count += 1;
+                if let Some(batch) = batch.full() {
+                    yield batch;
+                }
             }
         }
-        if !batch.is_empty() {
+        if let Some(batch) = batch.last() {
             yield batch;
         }
         core.statistics.rows(&view.registered.name, count);

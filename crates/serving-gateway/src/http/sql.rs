@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use api::{
-    Code, Outcome, ServiceError,
-    proto::serving::{Row, sql_response::Part},
+    Code, Outcome, RowBatch, ServiceError,
+    proto::serving::sql_response::Part,
     query::FreshnessDemand,
     sql::SqlQuestion,
     sql_run::{Canonical, Dependency, Library, RunRequest},
@@ -65,12 +65,12 @@ pub(super) async fn of_query(
     })
 }
 
-fn rows(mut parts: SqlParts) -> impl Stream<Item = Result<Vec<Row>, ServiceError>> + Send {
+fn rows(mut parts: SqlParts) -> impl Stream<Item = Result<RowBatch, ServiceError>> + Send {
     try_stream! {
         loop {
             let part = parts.next().await.transpose()?.and_then(|part| part.part);
             match part.ok_or_else(unfinished)? {
-                Part::Rows(batch) => yield batch.rows,
+                Part::Rows(batch) => yield batch,
                 // Only the limit that was asked for cuts an answer: more rows than may be sent are an error.
                 Part::Footer(_) => return,
                 Part::Header(_) | Part::Plan(_) => {}

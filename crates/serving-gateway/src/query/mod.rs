@@ -11,7 +11,7 @@ use fhir_core::{column::Column, row::Cell};
 use futures::{Stream, StreamExt as _};
 use proto::query_response::Part;
 use tokio::time::Instant;
-use view_store::{Answer, RowKey};
+use view_store::{Answer, StoreError};
 
 use self::open::Opened;
 use crate::{errors::store_error, freshness::AnswerFreshness, rows::Rows, shared::Core, statistics::Served};
@@ -32,24 +32,26 @@ pub(crate) fn answer(core: Core, mut query: Query, deadline: Instant) -> Parts {
 
         let mut counted = Counted::new(&query, served, cut);
         let mut batch = Rows::default();
-        while let Some(row) = rows.next().await {
-            let row = row.map_err(store_error)?;
-            if counted.is_full() {
-                counted.more = true;
-                break;
-            }
-            batch.push(&row.cells);
-            counted.row(row);
-            if batch.is_full() {
-                yield part(Part::Rows(batch.take()));
+        'rows: while let Some(together) = rows.next().await {
+            for row in together.map_err(store_error)? {
+                if counted.is_full() {
+                    counted.more = true;
+                    break 'rows;
+                }
+                batch.push(row.cells()).map_err(store_error)?;
+                counted.row(row).map_err(store_error)?;
+                if let Some(batch) = batch.full() {
+                    yield part(Part::Rows(batch));
+                }
             }
         }
         drop(rows);
-        if !batch.is_empty() {
-            yield part(Part::Rows(batch.take()));
+        if let Some(batch) = batch.last() {
+            yield part(Part::Rows(batch));
         }
-        core.statistics.rows(&view.registered.name, counted.footer.row_count);
-        yield part(Part::Footer(counted.footer()));
+        let last = counted.footer().map_err(store_error)?;
+        core.statistics.rows(&view.registered.name, last.row_count);
+        yield part(Part::Footer(last));
     })
 }
 
@@ -60,8 +62,8 @@ struct Counted<'a> {
     footer: proto::QueryFooter,
     /// Resources whose rows went by, where their number is limited.
     resources: HashSet<String>,
-    /// Where the last row stands.
-    last: Option<RowKey>,
+    /// Where the page ends, if it is one.
+    last: Option<Answer>,
     /// There is a row behind the page.
     more: bool,
 }
@@ -87,23 +89,30 @@ impl<'a> Counted<'a> {
             .is_some_and(|wanted| self.query.page.is_some() && self.footer.row_count >= wanted)
     }
 
-    fn row(&mut self, row: Answer) {
+    fn row(&mut self, row: Answer) -> Result<(), StoreError> {
         let footer = &mut self.footer;
-        footer.row_count += match row.cells.first() {
-            Some(Cell::BigInt(count)) if self.query.count_only => *count,
-            _ => 1,
-        };
+        if self.query.count_only {
+            if let Some(Cell::BigInt(count)) = row.cells().next().transpose()? {
+                footer.row_count += count;
+            }
+            return Ok(());
+        }
+        footer.row_count += 1;
         match self.served {
-            _ if self.query.count_only => {}
             Served::Raw => {}
-            _ if row.live => footer.speed_rows += 1,
+            _ if row.is_live() => footer.speed_rows += 1,
             _ => footer.batch_rows += 1,
         }
-        self.resources.extend(row.resource);
-        self.last = row.key;
+        if let Some(id) = row.resource()?
+            && !self.resources.contains(id)
+        {
+            self.resources.insert(id.to_owned());
+        }
+        self.last = self.query.page.is_some().then_some(row);
+        Ok(())
     }
 
-    fn footer(self) -> proto::QueryFooter {
+    fn footer(self) -> Result<proto::QueryFooter, StoreError> {
         let Self {
             query, mut footer, ..
         } = self;
@@ -114,6 +123,7 @@ impl<'a> Counted<'a> {
             .is_some_and(|max| usize::try_from(max).is_ok_and(|max| self.resources.len() >= max));
         if let (Some(page), Some(last), true) = (&query.page, self.last, self.more)
             && left.is_none_or(|left| left > 0)
+            && let Some(last) = last.key()?
         {
             footer.next_page_token = page.token(Place {
                 order: last.order,
@@ -122,7 +132,7 @@ impl<'a> Counted<'a> {
                 left,
             });
         }
-        footer
+        Ok(footer)
     }
 }
 

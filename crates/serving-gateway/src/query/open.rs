@@ -7,9 +7,8 @@ use api::{
     query::{Layers, Query},
 };
 use fhir_core::column::Column;
-use futures::stream::BoxStream;
 use tokio::time::Instant;
-use view_store::{Answer, Asked, Relation, RowKey, Select, StoreError};
+use view_store::{AnswerRows, Asked, Relation, RowKey, Select, StoreError};
 
 use super::{conditions, rows_wanted};
 use crate::{
@@ -31,7 +30,7 @@ pub(super) struct Opened {
     pub(super) served: Served,
     pub(super) columns: Vec<Column>,
     pub(super) freshness: AnswerFreshness,
-    pub(super) rows: BoxStream<'static, Result<Answer, StoreError>>,
+    pub(super) rows: AnswerRows<'static>,
     /// Rows may have been left out already.
     pub(super) cut: bool,
     /// Of a page: up to where in the server's log it shows what was committed, where there are several servers.

@@ -15,7 +15,7 @@ mod parser;
 mod statement;
 mod tokens;
 
-use std::pin::Pin;
+use std::{convert::Infallible, pin::Pin};
 
 use api::{Code, ServiceError, proto::serving as proto, query::Layers, sql::SqlQuestion};
 use async_stream::try_stream;
@@ -106,20 +106,21 @@ pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> Sq
                 continue;
             }
             footer.row_count += 1;
-            bytes += batch.push(&row);
+            let Ok(size) = batch.push(row.iter().map(Ok::<_, Infallible>));
+            bytes += size;
             if bytes > sql.limits.max_bytes {
                 Err(too_many_bytes(&sql.limits))?;
             }
-            if batch.is_full() {
-                yield proto::SqlResponse { part: Some(Part::Rows(batch.take())) };
+            if let Some(batch) = batch.full() {
+                yield proto::SqlResponse { part: Some(Part::Rows(batch)) };
             }
         }
         if footer.truncated && question.limit.is_none_or(|limit| limit > asked) {
             // Nobody asked for a part: what was sent must not be taken for the whole.
             Err(too_many_rows(&sql.limits))?;
         }
-        if !batch.is_empty() {
-            yield proto::SqlResponse { part: Some(Part::Rows(batch.take())) };
+        if let Some(batch) = batch.last() {
+            yield proto::SqlResponse { part: Some(Part::Rows(batch)) };
         }
         core.statistics.sql_rows(footer.row_count);
         yield proto::SqlResponse { part: Some(Part::Footer(footer)) };

@@ -5,18 +5,18 @@
 //! seen as it is then, or not at all.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
-use async_stream::try_stream;
+use async_stream::stream;
 use fhir_core::column::Column;
-use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{AssertSqlSafe, Postgres};
 
-use super::row::{self, Layout};
+use super::row::{self, answers};
 use super::statement::{Source, Statement};
-use super::{Answer, Select};
+use super::{AnswerRows, ROWS_TOGETHER, Select};
 use crate::driver::{is_connection_lost, sqlstate};
 use crate::error::during;
 use crate::{RegisteredView, StoreError, TypeFreshness, ViewStore};
@@ -35,11 +35,12 @@ pub struct Asked {
     pub freshness: TypeFreshness,
     /// Resources that could not be evaluated for the view.
     pub errors: i64,
-    /// The rows as they come. Dropped before its end, it ends the query too.
-    pub rows: BoxStream<'static, Result<Answer, StoreError>>,
+    /// The rows.
+    pub rows: AnswerRows<'static>,
 }
 
-type Rows = Pin<Box<dyn Stream<Item = Result<PgRow, sqlx::Error>> + Send>>;
+/// Rows as they come together; an error is the last one.
+type Rows = Pin<Box<dyn Stream<Item = Vec<Result<PgRow, sqlx::Error>>> + Send>>;
 
 /// A connection that is closed unless the statement that it is lent for has come to its end.
 struct Lent {
@@ -73,25 +74,32 @@ impl ViewStore {
         // A prepared statement must not outlive its columns' types: it carries the definition's hash.
         let sql = format!("/* {} */ {}", view.hash, statement.sql);
         let mut tries = 1;
-        let (first, rows) = loop {
+        let (known, first, rows) = loop {
             let mut rows = self.run(&statement, sql.clone(), statement.arguments()?).await?;
-            match rows.next().await {
-                Some(Ok(first)) => break (first, rows),
+            let first = rows.next().await.unwrap_or_default();
+            match first.first() {
+                Some(Ok(row)) => break (row::known(row)?.ok_or_else(changed)?, first, rows),
                 None => return Err(changed()),
-                Some(Err(error)) if is_connection_lost(&error) && tries < TRIES => tries += 1,
-                Some(Err(error)) if sqlstate(&error).is_some_and(|code| CHANGED.contains(&code.as_str())) => {
+                Some(Err(error)) if is_connection_lost(error) && tries < TRIES => tries += 1,
+                Some(Err(error)) if sqlstate(error).is_some_and(|code| CHANGED.contains(&code.as_str())) => {
                     return Err(changed());
                 }
-                Some(Err(error)) => return Err(during("reading rows")(error)),
+                Some(Err(_)) => {
+                    let error = first.into_iter().find_map(Result::err);
+                    return Err(error.map_or_else(changed, during("reading rows")));
+                }
             }
         };
-        let layout = statement.layout;
-        let (freshness, errors) = row::known(&first)?;
+        let (freshness, errors) = known;
+        let layout = Arc::new(statement.layout);
         Ok(Asked {
             columns: layout.columns.clone(),
             freshness,
             errors,
-            rows: answers(first, rows, layout),
+            rows: stream::iter([first])
+                .chain(rows)
+                .map(move |rows| answers(&layout, rows))
+                .boxed(),
         })
     }
 
@@ -110,29 +118,21 @@ impl ViewStore {
         for check in &statement.checks {
             check.run(&mut lent.connection).await?;
         }
-        Ok(Box::pin(try_stream! {
+        Ok(Box::pin(stream! {
             let mut lent = lent;
             let mut rows = sqlx::query_with(AssertSqlSafe(sql), arguments)
                 .persistent(true)
-                .fetch(&mut *lent.connection);
-            while let Some(row) = rows.next().await {
-                yield row?;
+                .fetch(&mut *lent.connection)
+                .ready_chunks(ROWS_TOGETHER);
+            while let Some(together) = rows.next().await {
+                let failed = together.last().is_some_and(Result::is_err);
+                yield together;
+                if failed {
+                    return;
+                }
             }
             drop(rows);
             lent.ended = true;
         }))
     }
-}
-
-fn answers(first: PgRow, rows: Rows, layout: Layout) -> BoxStream<'static, Result<Answer, StoreError>> {
-    stream::once(async { Ok(first) })
-        .chain(rows)
-        .filter_map(move |row| {
-            let answer = match row {
-                Ok(row) => layout.read(&row).transpose(),
-                Err(error) => Some(Err(during("reading rows")(error))),
-            };
-            std::future::ready(answer)
-        })
-        .boxed()
 }

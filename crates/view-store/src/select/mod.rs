@@ -13,10 +13,13 @@ mod statement;
 pub(crate) mod values;
 
 use chrono::{DateTime, Utc};
-use fhir_core::{column::Column, row::Cell};
+use fhir_core::column::Column;
+use futures::stream::BoxStream;
 
 pub use self::asked::Asked;
+pub use self::row::Answer;
 pub use self::snapshot::Snapshot;
+use crate::StoreError;
 
 /// Where the rows come from.
 #[derive(Debug, Clone)]
@@ -147,15 +150,8 @@ pub struct RowKey {
     pub row: i32,
 }
 
-/// A row with the layer that it comes from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    /// Cells in the order of the columns wanted.
-    pub cells: Vec<Cell<'static>>,
-    /// From the live table.
-    pub live: bool,
-    /// The resource's id, where the select limits resources.
-    pub resource: Option<String>,
-    /// The row's place, where the select wants it.
-    pub key: Option<RowKey>,
-}
+/// Rows as they come, those together that came together. Dropped before its end, it ends the query too.
+pub type AnswerRows<'a> = BoxStream<'a, Result<Vec<Answer>, StoreError>>;
+
+/// Rows handed on together at most.
+pub(crate) const ROWS_TOGETHER: usize = 64;

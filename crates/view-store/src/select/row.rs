@@ -1,10 +1,14 @@
 //! What stands where in a select's rows.
 
+use std::fmt;
+use std::sync::Arc;
+
 use fhir_core::column::Column;
+use fhir_core::row::Cell;
 use sqlx::postgres::PgRow;
 use sqlx::{Row as _, ValueRef as _};
 
-use super::{Answer, RowKey};
+use super::RowKey;
 use crate::error::during;
 use crate::{StoreError, TypeFreshness, decode};
 
@@ -26,50 +30,100 @@ impl Layout {
         }
     }
 
+    /// How many columns a row has.
+    pub(super) fn width(&self) -> usize {
+        self.place() + self.key_columns.map_or(0, |columns| 2 + columns)
+    }
+
+    /// Where the place in the order begins.
+    fn place(&self) -> usize {
+        self.columns.len() + 1 + usize::from(self.with_resource)
+    }
+
     /// `None`: there is no row, only what is known of the view.
-    pub(super) fn read(&self, row: &PgRow) -> Result<Option<Answer>, StoreError> {
-        let mut place = self.columns.len();
-        let Some(live) = bytes(row, place)? else {
+    pub(super) fn read(self: &Arc<Self>, row: PgRow) -> Result<Option<Answer>, StoreError> {
+        let Some(live) = bytes(&row, self.columns.len())? else {
             return Ok(None);
         };
-        let cells = self
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(i, column)| decode::cell(column, bytes(row, i)?))
-            .collect::<Result<_, StoreError>>()?;
-        place += 1;
-        let resource = if self.with_resource {
-            place += 1;
-            text(row, place - 1)?
-        } else {
-            None
-        };
-        let key = match self.key_columns {
-            None => None,
-            Some(columns) => Some(RowKey {
-                id: text(row, place)?.unwrap_or_default(),
-                row: bytes(row, place + 1)?
-                    .and_then(|bytes| Some(i32::from_be_bytes(bytes.try_into().ok()?)))
-                    .ok_or_else(unknown_form)?,
-                order: (place + 2..place + 2 + columns)
-                    .map(|index| text(row, index))
-                    .collect::<Result<_, _>>()?,
-            }),
-        };
         Ok(Some(Answer {
-            cells,
             live: live == [1],
-            resource,
-            key,
+            row,
+            layout: self.clone(),
         }))
     }
 }
 
+/// A row, as PostgreSQL sent it.
+pub struct Answer {
+    row: PgRow,
+    layout: Arc<Layout>,
+    live: bool,
+}
+
+impl Answer {
+    /// Its cells in the order of the columns wanted, each read when it is come to.
+    pub fn cells(&self) -> impl Iterator<Item = Result<Cell<'_>, StoreError>> {
+        let columns = self.layout.columns.iter().enumerate();
+        columns.map(|(index, column)| decode::cell(column, bytes(&self.row, index)?))
+    }
+
+    /// Whether it is from the live table.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// The resource's id, where the select limits resources.
+    pub fn resource(&self) -> Result<Option<&str>, StoreError> {
+        if self.layout.with_resource {
+            text(&self.row, self.layout.columns.len() + 1)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The row's place, where the select wants it.
+    pub fn key(&self) -> Result<Option<RowKey>, StoreError> {
+        let Some(columns) = self.layout.key_columns else {
+            return Ok(None);
+        };
+        let place = self.layout.place();
+        let owned = |index| Ok(text(&self.row, index)?.map(str::to_owned));
+        Ok(Some(RowKey {
+            id: owned(place)?.unwrap_or_default(),
+            row: bytes(&self.row, place + 1)?
+                .and_then(|bytes| Some(i32::from_be_bytes(bytes.try_into().ok()?)))
+                .ok_or_else(unknown_form)?,
+            order: (place + 2..place + 2 + columns)
+                .map(owned)
+                .collect::<Result<_, StoreError>>()?,
+        }))
+    }
+}
+
+/// Says nothing of what the row holds.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({} columns)", self.layout.columns.len())
+    }
+}
+
+/// Rows that came together.
+pub(super) fn answers(
+    layout: &Arc<Layout>,
+    rows: Vec<Result<PgRow, sqlx::Error>>,
+) -> Result<Vec<Answer>, StoreError> {
+    let rows = rows
+        .into_iter()
+        .map(|row| layout.read(row.map_err(during("reading rows"))?));
+    rows.filter_map(Result::transpose).collect()
+}
+
 /// Freshness of the view's type, and how many resources could not be evaluated for it: of a statement that was made
-/// [`with_freshness`](super::statement::Statement::with_freshness).
-pub(super) fn known(row: &PgRow) -> Result<(TypeFreshness, i64), StoreError> {
-    let known = bytes(row, row.len().saturating_sub(1))?.ok_or_else(unknown_form)?;
+/// [`with_freshness`](super::statement::Statement::with_freshness). `None`: it is a row of the view.
+pub(super) fn known(row: &PgRow) -> Result<Option<(TypeFreshness, i64)>, StoreError> {
+    let Some(known) = bytes(row, row.len().saturating_sub(1))? else {
+        return Ok(None);
+    };
     let (numbers, []) = known.as_chunks::<8>() else {
         return Err(unknown_form());
     };
@@ -80,7 +134,7 @@ pub(super) fn known(row: &PgRow) -> Result<(TypeFreshness, i64), StoreError> {
         batch_as_of: decode::finite_time(i64::from_be_bytes(batch)),
         speed_as_of: decode::finite_time(i64::from_be_bytes(speed)),
     };
-    Ok((freshness, i64::from_be_bytes(errors)))
+    Ok(Some((freshness, i64::from_be_bytes(errors))))
 }
 
 fn bytes(row: &PgRow, index: usize) -> Result<Option<&[u8]>, StoreError> {
@@ -91,8 +145,8 @@ fn bytes(row: &PgRow, index: usize) -> Result<Option<&[u8]>, StoreError> {
     value.as_bytes().map(Some).map_err(|_| unknown_form())
 }
 
-fn text(row: &PgRow, index: usize) -> Result<Option<String>, StoreError> {
-    let text = bytes(row, index)?.map(|bytes| String::from_utf8(bytes.to_vec()));
+fn text(row: &PgRow, index: usize) -> Result<Option<&str>, StoreError> {
+    let text = bytes(row, index)?.map(str::from_utf8);
     text.transpose().map_err(|_| unknown_form())
 }
 

@@ -1,17 +1,19 @@
 //! A transaction over the views' PostgreSQL, in which all statements see one snapshot.
 
+use std::sync::Arc;
+
 use async_stream::try_stream;
 use fhir_core::column::Column;
 use futures::StreamExt as _;
-use futures::stream::{self, BoxStream};
+use futures::stream;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgArguments;
 use sqlx::{AssertSqlSafe, Connection as _, Postgres, SqlSafeStr as _};
 
-use super::row::Layout;
+use super::row::{Layout, answers};
 use super::statement::{Source, Statement};
 use super::values::ValueCheck;
-use super::{Answer, Relation, Select};
+use super::{AnswerRows, ROWS_TOGETHER, Relation, Select};
 use crate::driver::sqlstate;
 use crate::error::during;
 use crate::freshness::TypeRow;
@@ -87,10 +89,7 @@ impl Snapshot {
     }
 
     /// The columns of the answer, and its rows, streamed.
-    pub async fn select(
-        &mut self,
-        select: &Select,
-    ) -> Result<(Vec<Column>, BoxStream<'_, Result<Answer, StoreError>>), StoreError> {
+    pub async fn select(&mut self, select: &Select) -> Result<(Vec<Column>, AnswerRows<'_>), StoreError> {
         let prepared = self.prepare(select).await?;
         let columns = prepared.layout.columns.clone();
         Ok((columns, self.rows(prepared)))
@@ -100,7 +99,7 @@ impl Snapshot {
     pub async fn into_select(
         mut self,
         select: &Select,
-    ) -> Result<(Vec<Column>, BoxStream<'static, Result<Answer, StoreError>>), StoreError> {
+    ) -> Result<(Vec<Column>, AnswerRows<'static>), StoreError> {
         let prepared = self.prepare(select).await?;
         let columns = prepared.layout.columns.clone();
         let rows = try_stream! {
@@ -130,7 +129,7 @@ impl Snapshot {
         })
     }
 
-    fn rows(&mut self, prepared: Prepared) -> BoxStream<'_, Result<Answer, StoreError>> {
+    fn rows(&mut self, prepared: Prepared) -> AnswerRows<'_> {
         let Prepared {
             sql,
             arguments,
@@ -141,22 +140,20 @@ impl Snapshot {
         let streaming = &mut self.streaming;
         let rows = sqlx::query_with(AssertSqlSafe(sql), arguments)
             .persistent(persistent)
-            .fetch(&mut *self.connection);
-        let answers = stream::unfold(
+            .fetch(&mut *self.connection)
+            .ready_chunks(ROWS_TOGETHER);
+        let layout = Arc::new(layout);
+        let rows = stream::unfold(
             (rows, streaming, layout),
             move |(mut rows, streaming, layout)| async move {
-                let answer = match rows.next().await {
-                    None => {
-                        *streaming = false;
-                        return None;
-                    }
-                    Some(Err(error)) => Err(during("reading rows")(error)),
-                    Some(Ok(row)) => layout.read(&row).transpose()?,
+                let Some(together) = rows.next().await else {
+                    *streaming = false;
+                    return None;
                 };
-                Some((answer, (rows, streaming, layout)))
+                Some((answers(&layout, together), (rows, streaming, layout)))
             },
         );
-        answers.boxed()
+        rows.boxed()
     }
 
     /// Columns of a relation, where its rows are, and the hash of its definition, if it has one.

@@ -141,19 +141,23 @@ impl Statement {
         }
     }
 
-    /// The SQL with the view's freshness beside each row: one statement, so one snapshot (law 3). A row comes in any case, unless the view is not of this
+    /// The SQL with a first row that has the view's freshness alone: one statement, so one snapshot (law 3). It is missing if the view is not of this
     /// definition any more. Two more parameters: the view's name and the definition's hash.
+    ///
+    /// That it is the first row is PostgreSQL's way of running `UNION ALL` (a plain Append, since the connections of the store have no parallel workers);
+    /// whoever reads the rows looks whether it is so.
     pub(super) fn with_freshness(&mut self, name: &str, hash: &str) {
         self.arguments.push(Argument::Text(name.to_owned()));
         self.arguments.push(Argument::Text(hash.to_owned()));
         let (name, hash) = (self.arguments.len() - 1, self.arguments.len());
-        // OFFSET 0: it is made once, not for each row.
         self.sql = format!(
-            "SELECT r.*, k._known FROM (SELECT timestamptz_send(coalesce(t.published_as_of, '-infinity')) || \
+            "SELECT {} timestamptz_send(coalesce(t.published_as_of, '-infinity')) || \
              timestamptz_send(coalesce(t.speed_as_of, '-infinity')) || \
              int8send((SELECT count(*) FROM sqlonfhir_meta.error WHERE view = ${name})) AS _known \
              FROM sqlonfhir_meta.view v LEFT JOIN sqlonfhir_meta.resource_type t ON t.type = v.resource_type \
-             WHERE v.name = ${name} AND v.hash = ${hash} AND v.state IN ('active', 'stale') OFFSET 0) k LEFT JOIN ({}) r ON true",
+             WHERE v.name = ${name} AND v.hash = ${hash} AND v.state IN ('active', 'stale') \
+             UNION ALL SELECT r.*, NULL FROM ({}) r",
+            "NULL, ".repeat(self.layout.width()),
             self.sql
         );
     }

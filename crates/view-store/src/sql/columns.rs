@@ -129,7 +129,7 @@ fn value(form: Form, bytes: &[u8]) -> Option<Cell<'static>> {
             Some(Cell::Text("-infinity".into()))
         }
         Form::Of(ColumnKind::Time) if moment() == Some(86_400_000_000) => Some(Cell::Text("24:00:00".into())),
-        Form::Of(kind) => decode::value(kind, bytes),
+        Form::Of(kind) => Some(decode::value(kind, bytes)?.to_owned()),
     }
 }
 
