@@ -21,5 +21,6 @@ pub mod s3;
 pub mod server;
 pub mod stack;
 pub mod staged;
+pub mod standby;
 pub mod tables;
 pub mod whole;

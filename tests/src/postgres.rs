@@ -255,7 +255,7 @@ fn init_data(
 }
 
 /// The folder of PostgreSQL's programs: Debian's newest (it keeps them out of PATH), else where PATH has `postgres`.
-fn binaries() -> anyhow::Result<PathBuf> {
+pub(crate) fn binaries() -> anyhow::Result<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()

@@ -21,6 +21,9 @@ pub struct Page {
     pub size: i64,
     /// Behind this place; `None`: the first page.
     pub after: Option<Place>,
+    /// Up to where in PostgreSQL's log the page before shows what was committed, where it can be read at several servers: a page is not read before that. Of an answer, the
+    /// same for the next one.
+    pub read_until: Option<u64>,
     question: u64,
 }
 
@@ -41,6 +44,8 @@ pub struct Place {
 struct Token {
     question: u64,
     place: Place,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read_until: Option<u64>,
 }
 
 impl Page {
@@ -65,20 +70,21 @@ impl Page {
             }
         }
         let question = fingerprint(request);
-        let after = match request.page_token.as_str() {
-            "" => None,
-            token => Some(
-                read(token)
+        let (after, read_until) = match request.page_token.as_str() {
+            "" => (None, None),
+            token => {
+                let token = read(token)
                     .filter(|token| {
                         token.question == question && token.place.order.len() == request.order.len()
                     })
-                    .ok_or_else(|| InvalidField::new("page_token", RULE))?
-                    .place,
-            ),
+                    .ok_or_else(|| InvalidField::new("page_token", RULE))?;
+                (Some(token.place), token.read_until)
+            }
         };
         Ok(Some(Self {
             size,
             after,
+            read_until,
             question,
         }))
     }
@@ -88,6 +94,7 @@ impl Page {
         let token = Token {
             question: self.question,
             place,
+            read_until: self.read_until,
         };
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
     }
@@ -161,6 +168,21 @@ mod tests {
         for change in changes {
             assert_eq!(next(change).unwrap_err().field, "page_token");
         }
+    }
+
+    #[test]
+    fn a_token_says_how_far_the_server_had_come() {
+        let mut page = Page::of(&request()).unwrap().unwrap();
+        let next = |page: &Page| {
+            let next = proto::QueryRequest {
+                page_token: page.token(place()),
+                ..request()
+            };
+            Page::of(&next).unwrap().unwrap().read_until
+        };
+        assert_eq!(next(&page), None);
+        page.read_until = Some(0x1_6b37_4d48);
+        assert_eq!(next(&page), Some(0x1_6b37_4d48));
     }
 
     #[test]

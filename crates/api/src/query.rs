@@ -97,6 +97,40 @@ pub struct FreshnessDemand {
     pub at_least: Vec<ResourceVersion>,
     /// Layers.
     pub layers: Layers,
+    /// Show no less than answers before.
+    pub not_before: Option<NotBefore>,
+}
+
+/// Before what an answer must not be read, where there are several servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotBefore {
+    /// Before nothing: it is the first one of several answers.
+    Start,
+    /// Before this place of PostgreSQL's log.
+    Position(u64),
+}
+
+impl NotBefore {
+    /// What a text that cannot be read is told.
+    pub const RULE: &str = "must be start, or the position of an answer before";
+
+    /// From `start`, or a position as answers have it.
+    pub fn read(text: &str) -> Option<Self> {
+        if text == "start" {
+            return Some(Self::Start);
+        }
+        let digits = (1..=16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let position = u64::from_str_radix(text, 16).ok().filter(|_| digits)?;
+        Some(Self::Position(position))
+    }
+
+    /// The place, if there is one.
+    pub fn position(self) -> Option<u64> {
+        match self {
+            Self::Start => None,
+            Self::Position(position) => Some(position),
+        }
+    }
 }
 
 /// A question over one view.
@@ -210,6 +244,13 @@ impl TryFrom<proto::FreshnessDemand> for FreshnessDemand {
                 .map(ResourceVersion::try_from)
                 .collect::<Result<_, _>>()?,
             layers,
+            not_before: match demand.not_before.as_str() {
+                "" => None,
+                text => Some(
+                    NotBefore::read(text)
+                        .ok_or_else(|| InvalidField::new("freshness.not_before", NotBefore::RULE))?,
+                ),
+            },
         })
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tonic::transport::Channel;
 use view_store::{RegisteredView, StoreError, ViewStore, shortened};
 
-use crate::{errors::store_error, layer_health::LayerHealth, search::Bindings};
+use crate::{errors::store_error, layer_health::LayerHealth, reads::Reads, search::Bindings};
 
 /// How often the registry's generation is looked at; a change of the registry is known within this.
 const POLL: Duration = Duration::from_millis(500);
@@ -177,8 +177,8 @@ impl Catalog {
     }
 
     /// Keeps the cache true until the stop: looks at the registry's generation twice a second, and at once when `BatchService` says that something has changed.
-    /// Readiness follows whether the registry can be read.
-    pub(crate) async fn keep(self, ready: Latch, shutdown: Shutdown) {
+    /// Readiness follows whether the registry can be read, or else a replica be asked.
+    pub(crate) async fn keep(self, ready: Latch, servers: Reads, shutdown: Shutdown) {
         while !shutdown.is_stopping() {
             let known = self
                 .views
@@ -186,17 +186,25 @@ impl Catalog {
                 .unwrap_or_else(PoisonError::into_inner)
                 .as_ref()
                 .map(|v| v.generation);
-            let generation = self.store.registry_generation();
-            let looked = match (self.store.pulse().unless_silent(generation).await, known) {
-                (Ok(now), Some(known)) if now == known => Ok(()),
-                // It has moved, or was never read: read it.
-                (Ok(_), _) => self.reload().await.map(|_| ()),
-                (Err(error), _) => Err(error),
+            let looking = async {
+                let generation = self.store.registry_generation();
+                match (self.store.pulse().unless_silent(generation).await, known) {
+                    (Ok(now), Some(known)) if now == known => Ok(()),
+                    // It has moved, or was never read: read it.
+                    (Ok(_), _) => self.reload().await.map(|_| ()),
+                    (Err(error), _) => Err(error),
+                }
             };
-            match looked {
+            let looked = servers.primary().while_it_answers(looking).await;
+            match looked.and_then(|looked| looked.map_err(store_error)) {
                 Ok(()) => ready.release(),
                 Err(error) => {
-                    ready.hold();
+                    // Replicas answer with the views as they were last known.
+                    if known.is_some() && servers.go_on_without_the_primary() {
+                        ready.release();
+                    } else {
+                        ready.hold();
+                    }
                     tracing::warn!(reason = %error, "the registry of views cannot be read");
                 }
             }

@@ -8,7 +8,7 @@ use daemon::{
 };
 use serde::Deserialize;
 
-use crate::http::HttpConfig;
+use crate::{http::HttpConfig, reads};
 
 /// All settings of the gateway.
 #[derive(Debug, Clone, Deserialize)]
@@ -40,7 +40,13 @@ pub struct Config {
 pub struct Views {
     /// `postgres://user:password@host:port/database`
     pub url: Secret,
-    /// Connections for questions.
+    /// Streaming replicas that questions are read at.
+    #[serde(deserialize_with = "reads::config::urls")]
+    pub read_urls: Vec<Secret>,
+    /// How far a replica may be behind for questions that do not say `max_staleness`.
+    #[serde(with = "seconds")]
+    pub max_replica_lag_seconds: Duration,
+    /// Connections for questions, to each server.
     pub max_connections: u32,
     /// Connections for the merger and for the look at the registry: 2 at least.
     pub merge_connections: u32,
@@ -81,6 +87,9 @@ pub struct SqlLimits {
     pub enabled: bool,
     /// The views' PostgreSQL as a login that may only read; empty: `views.url`, in the role of a reader.
     pub url: Secret,
+    /// The servers of `views.read_urls` as that login; empty: statements are read at the primary.
+    #[serde(deserialize_with = "reads::config::urls")]
+    pub read_urls: Vec<Secret>,
     /// Connections for statements.
     pub max_connections: u32,
     /// How long PostgreSQL may work on one statement.
@@ -200,6 +209,7 @@ impl DaemonConfig for Config {
         ] {
             demands.demand(at_least_one, format!("{key}: must be 1 or more"));
         }
+        reads::config::check(self, &mut demands);
         // It is told to PostgreSQL in milliseconds, as a number of 31 bits.
         let span = Duration::from_millis(1)..=Duration::from_hours(24);
         demands.demand(

@@ -180,12 +180,24 @@ impl AnswerFreshness {
             speed_layer_enabled: on.use_speed_layer,
             degradations,
             view_state: view.registered.state.name().to_owned(),
+            ..Default::default()
         };
         Self {
             as_of,
             staleness,
             message,
         }
+    }
+
+    /// Where it was read, and why that is less than it could be.
+    pub(crate) fn read_at(&mut self, server: String, degradations: Vec<proto::Degradation>) {
+        self.message.read_at = server;
+        self.message.degradations.extend(degradations);
+    }
+
+    /// Up to where in the server's log it shows what was committed.
+    pub(crate) fn shown_until(&mut self, position: u64) {
+        self.message.position = format!("{position:x}");
     }
 
     /// So many resources could not be evaluated for the view.

@@ -30,6 +30,7 @@ use crate::{
     layer_health::LayerHealth,
     merge::{Follower, speed_client},
     metrics::ServingMetrics,
+    reads::{ReadMetrics, Reads},
     service::Serving,
     shared::Core,
     sql::Sql,
@@ -77,6 +78,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     announcement.publish()?;
     let ready = readiness.latch("the views' database");
     let http_metrics = HttpMetrics::register(&metrics);
+    let read_metrics = ReadMetrics::register(&metrics);
     let metrics = ServingMetrics::register(&metrics);
     let batch = BatchServiceClient::new(channel("services.batch", &config.services.batch)?)
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -120,11 +122,15 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         sql,
     };
     let ways = ways.watched(&config.degradation, metrics.clone(), &shutdown);
-    let merge_store = ways.merger;
+    let (store, merge_store) = (ways.questions, ways.merger);
+    let reader = ways.sql.as_ref().map(|sql| sql.reader.clone());
+    let servers = Reads::new(&config, store.clone(), merge_store.clone(), reader, read_metrics)?;
+    servers.watch(&shutdown);
     let this = Core {
         // Beside the merger: long answers cannot keep it from looking.
         catalog: Catalog::new(merge_store.clone()),
-        store: ways.questions,
+        store,
+        reads: servers,
         speed,
         batch,
         health: LayerHealth::new(metrics.clone()),
@@ -138,28 +144,37 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         cohort: config.cohort,
     };
     let _set_once = core.set(this.clone());
-    shutdown.spawn(this.catalog.clone().keep(ready, shutdown.clone()));
+    shutdown.spawn(
+        this.catalog
+            .clone()
+            .keep(ready, this.reads.clone(), shutdown.clone()),
+    );
     shutdown.spawn(
         this.catalog
             .clone()
             .watch(this.batch.clone(), this.health.clone(), shutdown.clone()),
     );
-    if config.use_speed_layer {
-        let follower = Follower {
-            store: merge_store,
-            speed: this.speed.clone(),
-            catalog: this.catalog.clone(),
-            applied: this.applied.clone(),
-            health: this.health.clone(),
-            hapi_clock: this.hapi_clock.clone(),
-            statistics: this.statistics.clone(),
-            metrics,
-        };
-        shutdown.spawn(follower.run(shutdown.clone()));
-    } else {
-        tracing::info!("the speed layer is switched off: nothing live is merged or shown");
-    }
+    merge(&this, merge_store, metrics, &shutdown);
     Ok(())
+}
+
+/// Live changes into the views, unless the speed layer is switched off.
+fn merge(core: &Core, store: ViewStore, metrics: ServingMetrics, shutdown: &Shutdown) {
+    if !core.use_speed_layer {
+        tracing::info!("the speed layer is switched off: nothing live is merged or shown");
+        return;
+    }
+    let follower = Follower {
+        store,
+        speed: core.speed.clone(),
+        catalog: core.catalog.clone(),
+        applied: core.applied.clone(),
+        health: core.health.clone(),
+        hapi_clock: core.hapi_clock.clone(),
+        statistics: core.statistics.clone(),
+        metrics,
+    };
+    shutdown.spawn(follower.run(shutdown.clone()));
 }
 
 /// Binds the socket of HTTP, and tells where.

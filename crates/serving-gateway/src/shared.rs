@@ -14,6 +14,7 @@ use crate::{
     freshness::Circumstances,
     hapi_clock::HapiClock,
     layer_health::LayerHealth,
+    reads::Reads,
     sql::Sql,
     statistics::Statistics,
 };
@@ -21,7 +22,10 @@ use crate::{
 /// Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Core {
+    /// The primary.
     pub(crate) store: ViewStore,
+    /// Where questions over view tables are read.
+    pub(crate) reads: Reads,
     pub(crate) catalog: Catalog,
     pub(crate) speed: SpeedServiceClient<Channel>,
     pub(crate) batch: BatchServiceClient<Channel>,

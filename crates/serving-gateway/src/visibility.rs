@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use fhir_core::merge::is_visible;
 use tokio::{sync::watch, time::Instant};
 use tonic::transport::Channel;
-use view_store::ViewStore;
+use view_store::{StoreError, ViewStore};
 
 use crate::{errors::store_error, shared::Core};
 
@@ -57,6 +57,34 @@ pub(crate) async fn wait_for_versions(
         deadline,
     };
     wait.until_visible(versions).await
+}
+
+/// Whether all of these are visible at a server now.
+pub(crate) async fn are_visible(
+    store: &ViewStore,
+    versions: &[ResourceVersion],
+    layers: Layers,
+) -> Result<bool, StoreError> {
+    for version in versions {
+        if !is_visible_at(store, version, layers, None).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn is_visible_at(
+    store: &ViewStore,
+    version: &ResourceVersion,
+    layers: Layers,
+    asked: Option<DateTime<Utc>>,
+) -> Result<bool, StoreError> {
+    let (known, freshness) = store.known_version(&version.resource_type, &version.id).await?;
+    Ok(match layers {
+        Layers::Merged => is_visible(known, version.version, freshness.merged(), asked),
+        // The known version may be live, which the batch's rows are not.
+        Layers::Batch => is_visible(0, version.version, freshness.batch_as_of, asked),
+    })
 }
 
 /// Who waits, and for how long.
@@ -141,16 +169,9 @@ impl Wait<'_> {
     ) -> Result<Vec<&'v ResourceVersion>, ServiceError> {
         let mut still = Vec::new();
         for version in open.iter().copied() {
-            let (known, freshness) = self
-                .store
-                .known_version(&version.resource_type, &version.id)
+            let visible = is_visible_at(self.store, version, self.layers, asked)
                 .await
                 .map_err(store_error)?;
-            let visible = match self.layers {
-                Layers::Merged => is_visible(known, version.version, freshness.merged(), asked),
-                // The known version may be live, which the batch's rows are not.
-                Layers::Batch => is_visible(0, version.version, freshness.batch_as_of, asked),
-            };
             if !visible {
                 still.push(version);
             }

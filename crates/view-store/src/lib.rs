@@ -33,6 +33,7 @@ mod publish;
 mod pulse;
 mod readings;
 mod registry;
+mod replica;
 mod schedule;
 mod select;
 mod session;
@@ -57,6 +58,7 @@ pub use publish::{Differing, Load, Loader, RangeBounds, Run, RunKind, SliceOutco
 pub use pulse::{Pulse, ServerState};
 pub use readings::Drawn;
 pub use registry::{PutOutcome, RegisteredView, TypeViews, ViewState};
+pub use replica::{ExpectedIdentity, LogPosition, ServerIdentity, ServerLook, ServerWatch};
 pub use schedule::ScheduleState;
 pub use select::{
     Answer, AnswerRows, Asked, Condition, Operator, OrderBy, Relation, RowKey, Select, Snapshot,

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::stream::{self, Stream, StreamExt as _};
 use sqlx::PgConnection;
 use tokio::sync::watch;
@@ -64,15 +65,19 @@ impl Pulse {
     }
 
     /// Does some work that waits for the server, unless the server is silent: then that is its error.
-    pub async fn unless_silent<T, E: From<StoreError>>(
-        &self,
-        work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        tokio::select! {
-            biased;
-            done = work => done,
-            () = self.silent() => Err(silence().into()),
-        }
+    pub fn unless_silent<'a, T: 'a, E: From<StoreError> + 'a>(
+        &'a self,
+        work: impl Future<Output = Result<T, E>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, E>> {
+        // On the heap: whoever waits for several such would become too large for a stack.
+        let work: BoxFuture<'a, Result<T, E>> = Box::pin(work);
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                done = work => done,
+                () = self.silent() => Err(silence().into()),
+            }
+        })
     }
 
     /// The rows of a server, which end with an error if they stop coming because it is silent.

@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transacti
 
 use crate::error::during;
 use crate::registry::ViewCache;
-use crate::{Pulse, StoreError, driver, lend};
+use crate::{LogPosition, Pulse, StoreError, driver, lend};
 
 /// Connections of runs that are kept: as many as a run and its workers use by default.
 const MAX_IDLE: usize = 4;
@@ -25,6 +25,16 @@ pub(crate) async fn notice_the_client(connection: &mut PgConnection) -> bool {
         .execute(connection)
         .await
         .is_ok()
+}
+
+/// What each connection of a pool is set to, at the primary and at replicas.
+pub(crate) async fn set_up(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let _unable = notice_the_client(connection).await;
+    // Many ask at once, and changes are applied beside them: nobody takes more than one core. Whoever has a large question asks by `Sql`.
+    sqlx::raw_sql("SET max_parallel_workers_per_gather = 0")
+        .execute(&mut *connection)
+        .await?;
+    Ok(())
 }
 
 /// How to reach the views' PostgreSQL.
@@ -52,11 +62,26 @@ pub struct ViewStore {
     pub(crate) pulse: Pulse,
     /// How long a question waits for its turn.
     pub(crate) patience: Duration,
+    /// What the snapshots of questions must hold: everything before this place of the log.
+    pub(crate) from: Option<LogPosition>,
 }
 
 impl ViewStore {
     /// Connects; fails with a clear error (never with the password) if it cannot.
     pub async fn connect(settings: StoreSettings) -> Result<Self, StoreError> {
+        let (pool, options) = Self::prepared(&settings)?;
+        let pool = pool
+            .after_connect(|connection, _| Box::pin(set_up(connection)))
+            .connect_with(options.clone())
+            .await
+            .map_err(during("connecting"))?;
+        Ok(Self::over(pool, options, &settings))
+    }
+
+    /// How the pool is made, but for what is done with each new connection.
+    pub(crate) fn prepared(
+        settings: &StoreSettings,
+    ) -> Result<(PgPoolOptions, PgConnectOptions), StoreError> {
         // The parser's error may quote the URL, and with it the password.
         let options = PgConnectOptions::from_str(&settings.url)
             .map_err(|_| StoreError::Database {
@@ -80,21 +105,12 @@ impl ViewStore {
                     }
                     Ok(true)
                 })
-            })
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    let _unable = notice_the_client(connection).await;
-                    // Many ask at once, and changes are applied beside them: nobody takes more than one core. Whoever has a large question asks by `Sql`.
-                    sqlx::raw_sql("SET max_parallel_workers_per_gather = 0")
-                        .execute(&mut *connection)
-                        .await?;
-                    Ok(())
-                })
-            })
-            .connect_with(options.clone())
-            .await
-            .map_err(during("connecting"))?;
-        Ok(Self {
+            });
+        Ok((pool, options))
+    }
+
+    pub(crate) fn over(pool: PgPool, options: PgConnectOptions, settings: &StoreSettings) -> Self {
+        Self {
             pool,
             options: Arc::new(options),
             idle: Arc::default(),
@@ -102,7 +118,8 @@ impl ViewStore {
             cache: Arc::default(),
             pulse: Pulse::default(),
             patience: lend::LONGEST,
-        })
+            from: None,
+        }
     }
 
     /// Whether the schema is there and of this release; `StoreError::NotMigrated` says what to do.

@@ -18,7 +18,7 @@ use daemon::metrics::Metrics;
 use daemon::{Clock as _, Context, Shutdown, SystemClock};
 use e2e::ask::rows_of;
 use e2e::deadline;
-use e2e::postgres::Postgres;
+use e2e::postgres::{Postgres, Settings};
 use e2e::staged::load;
 use fhir_core::merge::{Mark, Position};
 use fhir_core::resource::{Content, State};
@@ -91,6 +91,7 @@ pub(crate) struct Gateway {
     pub(crate) client: ServingServiceClient<Channel>,
     pub(crate) shutdown: Shutdown,
     pub(crate) metrics: Metrics,
+    pub(crate) readiness: Readiness,
     /// Base URL of its HTTP.
     pub(crate) http: String,
     /// What `/readyz` and the health service say.
@@ -116,7 +117,11 @@ pub(crate) struct Fixture {
 
 /// A PostgreSQL on which the gateway has its least rights.
 pub(crate) async fn server() -> anyhow::Result<Postgres> {
-    let server = Postgres::start().await?;
+    server_with(Settings::default()).await
+}
+
+pub(crate) async fn server_with(settings: Settings) -> anyhow::Result<Postgres> {
+    let server = Postgres::start_with(settings).await?;
     let roles = "CREATE ROLE researchflow_merger NOLOGIN; CREATE ROLE researchflow_reader NOLOGIN; \
                  CREATE ROLE gateway LOGIN IN ROLE researchflow_merger";
     server.execute("postgres", roles).await?;
@@ -390,6 +395,7 @@ async fn gateway(
         client,
         shutdown,
         metrics,
+        readiness,
         http: format!("http://{http}"),
         readiness,
     })

@@ -13,6 +13,7 @@ mod hostile_texts;
 mod http;
 mod layers;
 mod questions;
+mod replicas;
 mod sql;
 mod sql_bounds;
 mod sql_freshness;

@@ -22,7 +22,13 @@ use tokio::time::Instant;
 use view_store::{CohortError, CohortSelect, CohortSnapshot, FoundPatients, StoreError};
 
 use self::{plan::Plan, resources::Read};
-use crate::{errors::store_error, freshness::AnswerFreshness, shared::Core, statistics::Served, visibility};
+use crate::{
+    errors::store_error,
+    freshness::AnswerFreshness,
+    reads::{Demand, Route, Server},
+    shared::Core,
+    statistics::Served,
+};
 
 /// Ids a message at most.
 const IDS: usize = 5_000;
@@ -35,17 +41,43 @@ pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
     Box::pin(try_stream! {
         let plan = plan(&core, &cohort).await?;
         let on = core.circumstances(cohort.freshness.layers);
-        visibility::wait_for_versions(&core, &cohort.freshness.at_least, on.effective(), on.now, deadline).await?;
-        let (mut snapshot, freshness) = open(&core, &cohort, &plan).await?;
-        freshness.meets(cohort.freshness.max_staleness)?;
+        let demand = Demand::of(&cohort.freshness, on.effective(), on.now, deadline);
+        let mut route = core.reads.route(&core, demand).await?;
         let merged = on.effective() == Layers::Merged;
         let select = CohortSelect {
-            patients: plan.patients,
+            patients: plan.patients.clone(),
             merged,
             count_only: cohort.count_only,
             limit: cohort.limit,
         };
-        let FoundPatients { count: patient_count, ids } = snapshot.find(&select).await.map_err(|error| cohort_error(&core, error))?;
+        let mut snapshot;
+        let (at, freshness, FoundPatients { count: patient_count, ids }) = loop {
+            let at = route.server();
+            let opened = match at.while_it_answers(open(&core, &cohort, &plan, &route)).await {
+                Ok(opened) => opened,
+                Err(lost) => Err(lost),
+            };
+            let fresh = opened.and_then(|(snapshot, freshness)| {
+                freshness.meets(cohort.freshness.max_staleness)?;
+                Ok((snapshot, freshness))
+            });
+            let freshness = match fresh {
+                Ok((opened, freshness)) => {
+                    snapshot = opened;
+                    freshness
+                }
+                Err(error) => {
+                    route.missed(error)?;
+                    continue;
+                }
+            };
+            match at.while_it_answers(snapshot.find(&select)).await {
+                Ok(Ok(found)) => break (at, freshness, found),
+                Ok(Err(error)) => route.missed(cohort_error(&core, &at, error))?,
+                Err(lost) => route.missed(lost)?,
+            }
+        };
+        route.answered();
         let wanted = patient_count.min(cohort.limit.unwrap_or(i64::MAX));
         if !cohort.resource_types.is_empty() {
             check_resources(wanted, core.cohort.max_resource_patients)?;
@@ -61,10 +93,10 @@ pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
         };
         // Kept only where resources are asked for, and then bounded.
         let mut patients = Vec::new();
-        let mut pages = ids.chunks(IDS);
+        let mut pages = at.rows(ids).chunks(IDS);
         while let Some(page) = pages.next().await {
             let page: Result<Vec<String>, CohortError> = page.into_iter().collect();
-            let patient_ids = page.map_err(|error| cohort_error(&core, error))?;
+            let patient_ids = page.map_err(|error| cohort_error(&core, &at, error))?;
             footer.patients_sent += i64::try_from(patient_ids.len()).unwrap_or(i64::MAX);
             if !cohort.resource_types.is_empty() {
                 patients.extend_from_slice(&patient_ids);
@@ -103,12 +135,13 @@ async fn open(
     core: &Core,
     cohort: &Cohort,
     plan: &Plan,
+    route: &Route,
 ) -> Result<(CohortSnapshot, AnswerFreshness), ServiceError> {
-    let opened = core
-        .store
+    let opened = route
+        .store()
         .cohort(&plan.names(), core.cohort.timeout_seconds)
         .await;
-    let snapshot = opened.map_err(|error| cohort_error(core, error))?;
+    let snapshot = opened.map_err(|error| cohort_error(core, &route.server(), error))?;
     // HAPI's time as of the snapshot, not as of when the question came.
     let on = core.circumstances(cohort.freshness.layers);
     let views = plan
@@ -121,7 +154,11 @@ async fn open(
             Some((name.as_str(), known.clone(), part))
         })
         .collect();
-    let freshness = AnswerFreshness::of_all(views, &on);
+    let mut freshness = AnswerFreshness::of_all(views, &on);
+    core.reads.tell(&route.server(), &mut freshness);
+    if cohort.freshness.not_before.is_some() {
+        freshness.shown_until(route.shown_until().await.map_err(store_error)?);
+    }
     Ok((snapshot, freshness))
 }
 
@@ -136,7 +173,7 @@ fn check_resources(patients: i64, limit: usize) -> Result<(), ServiceError> {
     Err(ServiceError::new(Code::Exhausted, message))
 }
 
-fn cohort_error(core: &Core, error: CohortError) -> ServiceError {
+fn cohort_error(core: &Core, server: &Server, error: CohortError) -> ServiceError {
     match error {
         CohortError::TimedOut => {
             let seconds = core.cohort.timeout_seconds.as_secs();
@@ -147,13 +184,14 @@ fn cohort_error(core: &Core, error: CohortError) -> ServiceError {
         }
         CohortError::Store(error) => {
             // Dropped or replaced since the cache was filled.
-            if matches!(
+            let moved = matches!(
                 error,
                 StoreError::UnknownView { .. } | StoreError::ViewsChanged { .. }
-            ) {
+            );
+            if moved && server.is_primary() {
                 core.catalog.clear();
             }
-            store_error(error)
+            server.error(error)
         }
     }
 }

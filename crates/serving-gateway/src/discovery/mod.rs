@@ -12,62 +12,95 @@ use api::{ServiceError, proto::serving as proto, query::Layers};
 use view_store::{PatientKey, TypeFreshness};
 
 use crate::{
-    catalog::View,
+    catalog::{View, Views},
     cohort::plan::{has_every_patient, patient_key},
     errors::store_error,
     freshness::AnswerFreshness,
+    reads::{Demand, Route},
     shape::Shape,
     shared::Core,
 };
 
 /// All views with their freshness.
 pub(crate) async fn list(core: &Core) -> Result<proto::ListViewsResponse, ServiceError> {
-    // Counts move without the registry.
-    let views = core.catalog.reload().await.map_err(store_error)?;
-    let mut types: HashMap<&str, TypeFreshness> = HashMap::new();
-    let mut summaries = Vec::new();
-    for view in views.all() {
-        let name = view.registered.resource_type.as_str();
-        if !types.contains_key(name) {
-            types.insert(name, freshness(core, name).await?);
-        }
-        summaries.push(summary(core, view, &types[name]).await?);
-    }
-    Ok(proto::ListViewsResponse { views: summaries })
+    let views: Vec<Arc<View>> = views(core).await?.all().cloned().collect();
+    Ok(proto::ListViewsResponse {
+        views: summaries(core, &views).await?,
+    })
 }
 
 /// One view, whole.
 pub(crate) async fn describe(core: &Core, name: &str) -> Result<proto::DescribeViewResponse, ServiceError> {
-    // States move, and with them what the view can be asked.
-    let views = core.catalog.reload().await.map_err(store_error)?;
-    let view = views.named(name)?;
-    let known = freshness(core, &view.registered.resource_type).await?;
-    let use_in_cohorts = cohort_use(&view);
+    let views = views(core).await?;
+    let view = &views.named(name)?;
+    let summary = summaries(core, std::slice::from_ref(view)).await?.pop();
+    let use_in_cohorts = cohort_use(view);
     let example_cohort = if use_in_cohorts.usable {
-        examples::cohort(&view, &views)
+        examples::cohort(view, &views)
     } else {
         String::new()
     };
     Ok(proto::DescribeViewResponse {
-        summary: Some(summary(core, &view, &known).await?),
+        summary,
         columns: view.compiled.columns().iter().map(proto::Column::from).collect(),
-        search: search(&view),
-        example_query: examples::query(&view),
+        search: search(view),
+        example_query: examples::query(view),
         filters: view.compiled.columns().iter().map(filters::of_column).collect(),
         cohort_use: Some(use_in_cohorts),
         example_cohort,
-        example_sql: examples::sql(&view).unwrap_or_default(),
-        notes: notes(&view),
+        example_sql: examples::sql(view).unwrap_or_default(),
+        notes: notes(view),
         definition_json: view.registered.definition.clone(),
     })
 }
 
-async fn freshness(core: &Core, resource_type: &str) -> Result<TypeFreshness, ServiceError> {
-    let state = core.store.type_state(resource_type);
-    let state = core
-        .store
+/// The views as they are now: states move, counts move without the registry, and with them what a view can be asked. Where the primary does not answer, as they were
+/// last known.
+async fn views(core: &Core) -> Result<Arc<Views>, ServiceError> {
+    let reloading = core.reads.primary().while_it_answers(core.catalog.reload());
+    match reloading.await {
+        Ok(views) => views.map_err(store_error),
+        Err(_) => core.catalog.views().await.map_err(store_error),
+    }
+}
+
+/// Counts and times of these views, read at one server, or else at the next one.
+async fn summaries(core: &Core, views: &[Arc<View>]) -> Result<Vec<proto::ViewSummary>, ServiceError> {
+    let mut route = core.reads.route(core, Demand::none()).await?;
+    loop {
+        let server = route.server();
+        match server.while_it_answers(summaries_at(core, &route, views)).await {
+            Ok(Ok(summaries)) => {
+                route.answered();
+                return Ok(summaries);
+            }
+            Ok(Err(error)) | Err(error) => route.missed(error)?,
+        }
+    }
+}
+
+async fn summaries_at(
+    core: &Core,
+    route: &Route,
+    views: &[Arc<View>],
+) -> Result<Vec<proto::ViewSummary>, ServiceError> {
+    let mut types: HashMap<&str, TypeFreshness> = HashMap::new();
+    let mut summaries = Vec::new();
+    for view in views {
+        let name = view.registered.resource_type.as_str();
+        if !types.contains_key(name) {
+            types.insert(name, freshness(route, name).await?);
+        }
+        summaries.push(summary(core, route, view, &types[name]).await?);
+    }
+    Ok(summaries)
+}
+
+async fn freshness(route: &Route, resource_type: &str) -> Result<TypeFreshness, ServiceError> {
+    let store = route.store();
+    let state = store
         .pulse()
-        .unless_silent(state)
+        .unless_silent(store.type_state(resource_type))
         .await
         .map_err(store_error)?;
     Ok(TypeFreshness {
@@ -78,14 +111,20 @@ async fn freshness(core: &Core, resource_type: &str) -> Result<TypeFreshness, Se
 
 async fn summary(
     core: &Core,
+    route: &Route,
     view: &Arc<View>,
     known: &TypeFreshness,
 ) -> Result<proto::ViewSummary, ServiceError> {
-    let on = core.circumstances(Layers::Merged);
+    let (on, server) = (core.circumstances(Layers::Merged), route.server());
     let counts = if view.is_materialized() {
-        let counted = core.store.row_counts(&view.registered.name);
-        let counted = core.store.pulse().unless_silent(counted).await;
-        counted.map_err(store_error)?
+        let store = route.store();
+        let counted = store.row_counts(&view.registered.name);
+        let counted = store.pulse().unless_silent(counted).await;
+        let counted = counted.map_err(store_error)?;
+        if counted.is_none() && !server.is_primary() {
+            return Err(server.has_not_yet());
+        }
+        counted
     } else {
         None
     };
@@ -96,6 +135,9 @@ async fn summary(
         AnswerFreshness::of_raw(view, on.now, &on)
     };
     freshness.evaluation_errors(view.registered.error_count);
+    if view.is_materialized() {
+        core.reads.tell(&server, &mut freshness);
+    }
     let shown = |counts: view_store::RowCounts| {
         if on.effective() == Layers::Merged {
             counts.merged

@@ -3,7 +3,7 @@
 use api::{
     Outcome,
     proto::serving::{Freshness, Source},
-    query::{FreshnessDemand, Layers, ResourceVersion},
+    query::{FreshnessDemand, Layers, NotBefore, ResourceVersion},
     time,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -13,6 +13,7 @@ use fhir_core::resource::{is_id, is_type};
 const MAX_STALENESS: &str = "x-researchflow-max-staleness-ms";
 const AT_LEAST: &str = "x-researchflow-at-least";
 const LAYERS: &str = "x-researchflow-layers";
+const NOT_BEFORE: &str = "x-researchflow-not-before";
 
 const AS_OF: HeaderName = HeaderName::from_static("x-researchflow-as-of");
 const BATCH_AS_OF: HeaderName = HeaderName::from_static("x-researchflow-batch-as-of");
@@ -20,6 +21,8 @@ const SPEED_AS_OF: HeaderName = HeaderName::from_static("x-researchflow-speed-as
 const STALENESS: HeaderName = HeaderName::from_static("x-researchflow-staleness-ms");
 const SOURCE: HeaderName = HeaderName::from_static("x-researchflow-source");
 const VIEW_STATE: HeaderName = HeaderName::from_static("x-researchflow-view-state");
+const READ_AT: HeaderName = HeaderName::from_static("x-researchflow-read-at");
+const POSITION: HeaderName = HeaderName::from_static("x-researchflow-position");
 const DEGRADATION: HeaderName = HeaderName::from_static("x-researchflow-degradation");
 
 /// Versions that may be waited for, as in gRPC.
@@ -52,10 +55,14 @@ pub(super) fn demand(headers: &HeaderMap) -> Result<FreshnessDemand, Outcome> {
             return Err(invalid(AT_LEAST, rule));
         }
     }
+    let not_before = one(headers, NOT_BEFORE)?
+        .map(|text| NotBefore::read(text).ok_or_else(|| invalid(NOT_BEFORE, NotBefore::RULE)))
+        .transpose()?;
     Ok(FreshnessDemand {
         max_staleness,
         at_least,
         layers,
+        not_before,
     })
 }
 
@@ -117,8 +124,14 @@ pub(super) fn tell(freshness: &Freshness, headers: &mut HeaderMap) {
         Source::Unspecified => "unspecified",
     };
     put(headers, SOURCE, source);
-    if !freshness.view_state.is_empty() {
-        put(headers, VIEW_STATE, &freshness.view_state);
+    for (name, text) in [
+        (VIEW_STATE, &freshness.view_state),
+        (READ_AT, &freshness.read_at),
+        (POSITION, &freshness.position),
+    ] {
+        if !text.is_empty() {
+            put(headers, name, text);
+        }
     }
     for degradation in &freshness.degradations {
         let reason = degradation.reason().as_str_name();
@@ -188,6 +201,8 @@ mod tests {
             (AT_LEAST, "Patient/s3cret/_history/0"),
             (AT_LEAST, "Patient/s3cret/_history/1/x"),
             (AT_LEAST, ""),
+            (NOT_BEFORE, "s3cret"),
+            (NOT_BEFORE, "-1"),
         ] {
             let refused = demand(&headers(&[bad])).expect_err(bad.1);
             assert_eq!(refused.status, 400);

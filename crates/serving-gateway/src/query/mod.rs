@@ -21,9 +21,12 @@ pub(crate) type Parts =
     std::pin::Pin<Box<dyn Stream<Item = Result<proto::QueryResponse, ServiceError>> + Send>>;
 
 /// Answers a query. Errors before the header come as the stream's first item.
-pub(crate) fn answer(core: Core, query: Query, deadline: Instant) -> Parts {
+pub(crate) fn answer(core: Core, mut query: Query, deadline: Instant) -> Parts {
     Box::pin(try_stream! {
-        let Opened { view, served, columns, freshness, mut rows, cut } = open::open(&core, &query, deadline).await?;
+        let Opened { view, served, columns, freshness, mut rows, cut, shown_until } = open::open(&core, &query, deadline).await?;
+        if let Some(page) = &mut query.page {
+            page.read_until = shown_until;
+        }
         core.statistics.query(&view.registered.name, served);
         yield header(&columns, &freshness);
 

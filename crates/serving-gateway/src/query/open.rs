@@ -1,4 +1,4 @@
-//! From a question to its rows: names checked, layers chosen, versions waited for, rows and freshness of one snapshot.
+//! From a question to its rows: names checked, layers and a server chosen, versions waited for, rows and freshness of one snapshot.
 
 use std::sync::Arc;
 
@@ -12,8 +12,13 @@ use view_store::{AnswerRows, Asked, Relation, RowKey, Select, StoreError};
 
 use super::{conditions, rows_wanted};
 use crate::{
-    catalog::View, errors::store_error, freshness::AnswerFreshness, raw, shared::Core, statistics::Served,
-    visibility,
+    catalog::View,
+    errors::store_error,
+    freshness::AnswerFreshness,
+    raw,
+    reads::{Demand, Route},
+    shared::Core,
+    statistics::Served,
 };
 
 /// How often a view may change while it is asked before that is the answer.
@@ -28,34 +33,60 @@ pub(super) struct Opened {
     pub(super) rows: AnswerRows<'static>,
     /// Rows may have been left out already.
     pub(super) cut: bool,
+    /// Of a page: up to where in the server's log it shows what was committed, where there are several servers.
+    pub(super) shown_until: Option<u64>,
 }
 
 /// Waits for what must be visible, and asks; an answer that would be staler than is allowed is none.
 pub(super) async fn open(core: &Core, query: &Query, deadline: Instant) -> Result<Opened, ServiceError> {
     let mut tries = 1;
+    let mut route: Option<Route> = None;
     loop {
         let view = core.catalog.find(&query.view).await?;
         let served = served(core, query, &view);
         let select = select(query, &view, served)?;
-        if tries == 1 {
-            wait_for_versions(core, query, served, deadline).await?;
+        if served == Served::Raw {
+            // HAPI's own tables hold every version that HAPI has answered for.
+            let opened = raw(core, query, view, select).await?;
+            opened.freshness.meets(query.freshness.max_staleness)?;
+            return Ok(opened);
         }
-        let opened = if served == Served::Raw {
-            raw(core, query, view, select).await?
-        } else {
-            match tables(core, query, view, select, served).await {
-                // The registry has moved since it was read.
-                Err(StoreError::ViewsChanged { .. }) if tries < TRIES => {
-                    core.catalog.reload().await.map_err(store_error)?;
-                    tries += 1;
-                    continue;
-                }
-                opened => opened.map_err(store_error)?,
-            }
+        let route = match &mut route {
+            Some(route) => route,
+            None => route.insert(self::route(core, query, deadline).await?),
         };
-        opened.freshness.meets(query.freshness.max_staleness)?;
-        return Ok(opened);
+        let at = route.server();
+        let asking = tables(core, query, view, select, served, route);
+        let opened = match at.while_it_answers(asking).await {
+            // The registry has moved since it was read. (A replica may know it as it was before, or not yet.)
+            Ok(Err(StoreError::ViewsChanged { .. })) if at.is_primary() && tries < TRIES => {
+                core.catalog.reload().await.map_err(store_error)?;
+                tries += 1;
+                continue;
+            }
+            Ok(opened) => opened.map_err(|error| at.error(error)),
+            Err(lost) => Err(lost),
+        };
+        let fresh = opened.and_then(|opened| {
+            opened.freshness.meets(query.freshness.max_staleness)?;
+            Ok(opened)
+        });
+        match fresh {
+            Ok(opened) => {
+                route.answered();
+                return Ok(opened);
+            }
+            Err(error) => route.missed(error)?,
+        }
     }
+}
+
+/// The servers to ask, once what must be visible is.
+async fn route(core: &Core, query: &Query, deadline: Instant) -> Result<Route, ServiceError> {
+    let on = core.circumstances(query.freshness.layers);
+    let page = query.page.as_ref().and_then(|page| page.read_until);
+    let demand = Demand::of(&query.freshness, on.effective(), on.now, deadline).from(page);
+    core.reads.route(core, demand).await
 }
 
 fn served(core: &Core, query: &Query, view: &View) -> Served {
@@ -103,20 +134,6 @@ fn select(query: &Query, view: &View, served: Served) -> Result<Select, ServiceE
     })
 }
 
-async fn wait_for_versions(
-    core: &Core,
-    query: &Query,
-    served: Served,
-    deadline: Instant,
-) -> Result<(), ServiceError> {
-    // HAPI's own tables hold every version that HAPI has answered for.
-    if served == Served::Raw {
-        return Ok(());
-    }
-    let on = core.circumstances(query.freshness.layers);
-    visibility::wait_for_versions(core, &query.freshness.at_least, on.effective(), on.now, deadline).await
-}
-
 /// From the view's tables.
 async fn tables(
     core: &Core,
@@ -124,9 +141,10 @@ async fn tables(
     view: Arc<View>,
     select: Select,
     served: Served,
+    route: &Route,
 ) -> Result<Opened, StoreError> {
-    let asked = core
-        .store
+    let (at, store) = (route.server(), route.store());
+    let asked = store
         .ask(&view.registered, view.compiled.columns(), &select)
         .await?;
     let Asked {
@@ -139,13 +157,25 @@ async fn tables(
     let on = core.circumstances(query.freshness.layers);
     let mut freshness = AnswerFreshness::of_tables(&view, &known, &on);
     freshness.evaluation_errors(errors);
+    core.reads.tell(&at, &mut freshness);
+    // After the snapshot: the next page, or question, must not be read before anything that this one shows.
+    let paged = query.page.is_some() && core.reads.has_replicas();
+    let shown_until = if paged || query.freshness.not_before.is_some() {
+        Some(route.shown_until().await?)
+    } else {
+        None
+    };
+    if let (Some(position), Some(_)) = (shown_until, query.freshness.not_before) {
+        freshness.shown_until(position);
+    }
     Ok(Opened {
         view,
         served,
         columns,
         freshness,
-        rows,
+        rows: at.rows(rows),
         cut: false,
+        shown_until,
     })
 }
 
@@ -175,5 +205,6 @@ async fn raw(
         freshness,
         rows,
         cut: given.truncated,
+        shown_until: None,
     })
 }

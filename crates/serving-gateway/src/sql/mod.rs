@@ -7,6 +7,7 @@
 //! Each of the two halves is to hold alone: what the check lets through by mistake meets a role that may only read the public schemas, and what
 //! that role may do besides (wait, lock, look at the catalog) the check refuses.
 
+mod begin;
 mod check;
 mod errors;
 mod fault;
@@ -23,10 +24,11 @@ use proto::sql_response::Part;
 use tokio::time::Instant;
 use view_store::{
     TypeFreshness,
-    sql::{Prepared, SqlColumn, SqlError, SqlLayer, SqlReader, SqlSelect, SqlSnapshot},
+    sql::{SqlColumn, SqlError, SqlLayer, SqlReader, SqlSnapshot},
 };
 
 use self::{
+    begin::{Asking, Begun, NotBegun},
     check::KnownView,
     errors::{sql_error, too_many_bytes, too_many_rows},
     fault::Fault,
@@ -37,10 +39,10 @@ use crate::{
     config::SqlLimits,
     errors::store_error,
     freshness::{AnswerFreshness, Circumstances},
+    reads::Demand,
     rows::Rows,
     shared::Core,
     statistics::Served,
-    visibility::wait_for_versions,
 };
 
 /// The parts of an answer, in their order: a header with columns and freshness, then rows and a footer, or a plan.
@@ -65,44 +67,36 @@ pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> Sq
             Layers::Batch => SqlLayer::Batch,
         };
         let statement = read(&core, &sql, &question, layer).await?;
-        wait_for_versions(&core, &question.freshness.at_least, on.effective(), on.now, deadline).await?;
+        let demand = Demand::of(&question.freshness, on.effective(), on.now, deadline).in_sql();
+        let mut route = core.reads.route(&core, demand).await?;
         let failed = |error| sql_error(error, &sql.limits, &question, |at| statement.original(at));
 
         let views: Vec<String> = statement.found.views.iter().cloned().collect();
-        let opened = sql.reader.snapshot(layer, &views).await;
-        if matches!(opened, Err(SqlError::ViewGone)) {
-            core.catalog.clear();
-        }
-        let mut snapshot = opened.map_err(failed)?;
-        let freshness = freshness(&core, &question, &views, &mut snapshot).await?;
-        if !views.is_empty() {
-            freshness.meets(question.freshness.max_staleness)?;
-        }
-        no_hidden_calls(&sql, &question, &statement, &mut snapshot).await?;
         let asked = question.limit.unwrap_or(i64::MAX).min(sql.limits.max_rows);
-        let select = SqlSelect {
-            text: statement.text.clone(),
-            places: statement.places.clone(),
-            arguments: statement.arguments.clone(),
-            // One more tells whether there are more.
-            limit: asked.saturating_add(1),
+        let asking = Asking { core: &core, sql: &sql, question: &question, statement: &statement, layer, views: &views, asked };
+        let Begun { columns, freshness, mut rows, plan } = loop {
+            let server = route.server();
+            match server.while_it_answers(asking.at(&route)).await {
+                Ok(Ok(begun)) => break begun,
+                Ok(Err(NotBegun::Failed(error))) => route.missed(error)?,
+                Ok(Err(NotBegun::Refused(error))) => route.doubted(error)?,
+                Err(lost) => route.missed(lost)?,
+            }
         };
-        let prepared: Prepared = snapshot.prepare(&select).await.map_err(failed)?;
+        route.answered();
         let served = match layer {
             SqlLayer::Merged => Served::Merged,
             SqlLayer::Batch => Served::Batch,
         };
         core.statistics.query_over(views.iter().map(String::as_str), served);
-        yield header(prepared.columns(), &freshness);
+        yield header(&columns, &freshness);
 
         let mut footer = proto::QueryFooter::default();
-        if question.explain {
-            let plan = snapshot.plan(prepared).await.map_err(failed)?;
+        if let Some(plan) = plan {
             yield proto::SqlResponse { part: Some(Part::Plan(plan)) };
             yield proto::SqlResponse { part: Some(Part::Footer(footer)) };
             return;
         }
-        let mut rows = snapshot.rows(prepared);
         let (mut batch, mut bytes) = (Rows::default(), 0_usize);
         while let Some(row) = rows.next().await {
             let row = row.map_err(failed)?;

@@ -115,7 +115,7 @@ impl ViewStore {
         sql: String,
         arguments: PgArguments,
     ) -> Result<Rows, StoreError> {
-        let connection = self.lend("connecting").await?;
+        let connection = self.reading("connecting").await?;
         let mut lent = Lent {
             connection,
             ended: false,

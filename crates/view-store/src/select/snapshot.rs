@@ -45,7 +45,7 @@ impl ViewStore {
 
     async fn open_snapshot(&self, view: Option<&str>) -> Result<Snapshot, StoreError> {
         let doing = during("opening a snapshot");
-        let connection = self.lend("opening a snapshot").await?;
+        let connection = self.reading("opening a snapshot").await?;
         let mut snapshot = Snapshot {
             store: self.clone(),
             connection,

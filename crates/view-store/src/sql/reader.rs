@@ -13,8 +13,9 @@ use super::errors::SqlError;
 use super::statement::SqlSnapshot;
 use crate::driver::sqlstate;
 use crate::error::during;
+use crate::replica::has_come_to;
 use crate::store::notice_the_client;
-use crate::{Pulse, StoreError, TypeFreshness, lend, tables, transaction};
+use crate::{ExpectedIdentity, LogPosition, Pulse, StoreError, TypeFreshness, lend, tables, transaction};
 
 /// How long a statement waits for a lock that whoever replaces a view holds for milliseconds.
 const LOCK_TIMEOUT_MS: u128 = 1_000;
@@ -73,11 +74,31 @@ pub struct SqlReader {
     patience: Duration,
     /// The rights were looked at, once.
     checked: Arc<OnceCell<()>>,
+    /// What its snapshots must hold: everything before this place of the log.
+    from: Option<LogPosition>,
 }
 
 impl SqlReader {
     /// Reads the URL; nothing is connected yet.
     pub fn new(settings: SqlSettings) -> Result<Self, StoreError> {
+        Self::over(settings, None)
+    }
+
+    /// The way to a replica. A connection that does not lead to a server of the expected identity is refused.
+    pub fn replica(settings: SqlSettings, expected: &ExpectedIdentity) -> Result<Self, StoreError> {
+        Self::over(settings, Some(expected.clone()))
+    }
+
+    /// The same server for statements whose snapshot must hold everything before this place: see [`ViewStore::at_or_after`](crate::ViewStore::at_or_after).
+    #[must_use]
+    pub fn at_or_after(&self, position: Option<LogPosition>) -> Self {
+        Self {
+            from: position,
+            ..self.clone()
+        }
+    }
+
+    fn over(settings: SqlSettings, expected: Option<ExpectedIdentity>) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(&settings.url)
             .map_err(|_| StoreError::Database {
                 doing: "reading the connection URL",
@@ -92,10 +113,14 @@ impl SqlReader {
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(lend::LONGEST)
-            .after_connect(|connection, _| {
+            .after_connect(move |connection, _| {
+                let expected = expected.clone();
                 Box::pin(async move {
                     prepare(connection).await;
-                    Ok(())
+                    match &expected {
+                        Some(expected) => expected.check(connection).await,
+                        None => Ok(()),
+                    }
                 })
             })
             .after_release(|connection, _| Box::pin(async move { Ok(clean(connection).await) }))
@@ -106,6 +131,7 @@ impl SqlReader {
             pulse: Pulse::default(),
             patience: lend::LONGEST,
             checked: Arc::default(),
+            from: None,
         })
     }
 
@@ -148,7 +174,8 @@ impl SqlReader {
     }
 
     async fn begin(&self, layer: SqlLayer) -> Result<SqlSnapshot, SqlError> {
-        let connection = lend::lend(&self.pool, self.patience, "opening a snapshot").await?;
+        let mut connection = lend::lend(&self.pool, self.patience, "opening a snapshot").await?;
+        has_come_to(&mut connection, self.from).await?;
         let mut snapshot = SqlSnapshot::new(connection, self.settings.clone(), self.pulse.clone());
         let begin = AssertSqlSafe(self.begin_statement(layer)).into_sql_str();
         transaction::begin(snapshot.connection(), Some(begin))

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use async_stream::try_stream;
 use fhir_core::row::Cell;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -183,6 +184,18 @@ impl SqlSnapshot {
             }
         });
         self.pulse.watched(answers.boxed()).boxed()
+    }
+
+    /// [`Self::rows`] of an answer that outlives whoever asked: the snapshot ends with it.
+    pub fn into_rows(self, prepared: Prepared) -> BoxStream<'static, Result<SqlRow, SqlError>> {
+        let rows = try_stream! {
+            let mut snapshot = self;
+            let mut rows = snapshot.rows(prepared);
+            while let Some(row) = rows.next().await {
+                yield row?;
+            }
+        };
+        Box::pin(rows)
     }
 
     /// The plan of a statement, as JSON; nothing is run.
