@@ -9,6 +9,7 @@ pub mod bodies;
 pub mod deadline;
 pub mod fhir;
 pub mod hapi;
+pub mod line;
 pub mod loading;
 pub mod merging;
 pub mod operate;

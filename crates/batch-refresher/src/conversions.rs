@@ -134,9 +134,9 @@ pub(crate) fn hapi_error(error: &HapiError) -> ServiceError {
 
 pub(crate) fn store_error(error: &StoreError) -> ServiceError {
     match error {
-        StoreError::Database { transient: true, .. } | StoreError::ViewsChanged { .. } => {
-            ServiceError::new(Code::Unavailable, error.to_string())
-        }
+        StoreError::Database { transient: true, .. }
+        | StoreError::Busy { .. }
+        | StoreError::ViewsChanged { .. } => ServiceError::new(Code::Unavailable, error.to_string()),
         StoreError::UnknownView { .. } => ServiceError::new(Code::NotFound, error.to_string()),
         // This service migrates at start: a schema of another release was put in place since, and no waiting mends it.
         StoreError::Incompatible(_) | StoreError::NotMigrated(_) => {

@@ -144,10 +144,14 @@ impl Catalog {
 
     /// Reads the registry.
     pub(crate) async fn reload(&self) -> Result<Arc<Views>, StoreError> {
+        self.store.pulse().unless_silent(self.read()).await
+    }
+
+    async fn read(&self) -> Result<Arc<Views>, StoreError> {
         // The generation first: a change in between is then seen again.
         let generation = self.store.registry_generation().await?;
         let mut by_name = BTreeMap::new();
-        for registered in self.store.views().await? {
+        for registered in self.store.views_without_sizes().await? {
             match CompiledView::from_json(&registered.definition) {
                 Ok(compiled) => {
                     let bindings =
@@ -190,6 +194,7 @@ impl Catalog {
                     (Err(error), _) => Err(error),
                 }
             };
+            let looking = self.store.pulse().unless_silent(looking);
             let looked = servers.primary().while_it_answers(looking).await;
             match looked.and_then(|looked| looked.map_err(store_error)) {
                 Ok(()) => ready.release(),

@@ -121,6 +121,7 @@ pub struct CohortLimits {
 /// `[degradation]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "a key says its unit")]
 pub struct DegradationBounds {
     /// The tail has not finished a round for so long.
     #[serde(with = "seconds")]
@@ -128,6 +129,12 @@ pub struct DegradationBounds {
     /// The batch has not published for so long.
     #[serde(with = "seconds")]
     pub batch_behind_seconds: Duration,
+    /// A question waits so long for its turn where all connections to the views' PostgreSQL are in use.
+    #[serde(with = "seconds")]
+    pub turn_seconds: Duration,
+    /// The views' PostgreSQL says nothing for so long: what waits for it ends.
+    #[serde(with = "seconds")]
+    pub silent_seconds: Duration,
 }
 
 /// The default configuration.
@@ -170,6 +177,16 @@ impl DaemonConfig for Config {
         ] {
             demands.demand(limit >= 1, format!("{key}: must be 1 or more"));
         }
+        // The pool's own patience is 10 s.
+        demands.demand(
+            (Duration::from_millis(1)..=Duration::from_secs(10)).contains(&self.degradation.turn_seconds),
+            "degradation.turn_seconds: must be 0.001 or more, and 10 at most",
+        );
+        // Less than a busy machine's pauses would break off answers for nothing.
+        demands.demand(
+            (Duration::from_millis(500)..=Duration::from_mins(10)).contains(&self.degradation.silent_seconds),
+            "degradation.silent_seconds: must be 0.5 to 600",
+        );
         // PostgreSQL takes milliseconds as an integer, and none as no limit.
         demands.demand(
             (1..=86_400).contains(&self.cohort.timeout_seconds.as_secs()),
@@ -245,6 +262,18 @@ mod tests {
         ] {
             let error = load(&format!("[sql]\n{bad}")).expect_err("refused");
             assert!(error.contains(key) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn spans_after_which_a_database_is_given_up_are_bounded() {
+        for (bad, key) in [
+            ("turn_seconds = 0", "degradation.turn_seconds"),
+            ("turn_seconds = 11", "degradation.turn_seconds"),
+            ("silent_seconds = 0.1", "degradation.silent_seconds"),
+        ] {
+            let error = load(&format!("[degradation]\n{bad}")).expect_err("refused");
+            assert!(error.contains(key), "{error}");
         }
     }
 

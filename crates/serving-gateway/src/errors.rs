@@ -16,6 +16,7 @@ pub(crate) fn store_error(error: StoreError) -> ServiceError {
         // The gateway does not migrate: batch-refresher will have done so when it is asked again.
         StoreError::NotMigrated(_)
         | StoreError::ViewsChanged { .. }
+        | StoreError::Busy { .. }
         | StoreError::Database { transient: true, .. } => {
             ServiceError::new(Code::Unavailable, error.to_string())
         }

@@ -18,6 +18,8 @@ pub(crate) struct Circumstances {
     pub(crate) layers: Layers,
     /// `SpeedService`, `BatchService` are known to be down.
     pub(crate) down: [bool; 2],
+    /// The views' database takes no writes.
+    pub(crate) read_only: bool,
     /// When to call a layer behind.
     pub(crate) bounds: DegradationBounds,
 }
@@ -77,6 +79,10 @@ impl AnswerFreshness {
                 "the batch has not published lately",
             ));
         }
+        if on.read_only {
+            let what = "the views' database takes no writes: live changes and refreshes wait";
+            degradations.push(degradation(Reason::ViewsReadOnly, what));
+        }
         if on.down[1] {
             let what = "the batch layer cannot be reached: views are as they were last known";
             degradations.push(degradation(Reason::BatchUnavailable, what));
@@ -121,7 +127,10 @@ impl AnswerFreshness {
                 // These are the same whichever view it is.
                 let of_all = matches!(
                     degradation.reason(),
-                    Reason::SpeedUnavailable | Reason::BatchUnavailable | Reason::SpeedLayerOff
+                    Reason::SpeedUnavailable
+                        | Reason::BatchUnavailable
+                        | Reason::SpeedLayerOff
+                        | Reason::ViewsReadOnly
                 );
                 if !of_all {
                     degradation.detail = format!("{name}: {}", degradation.detail);

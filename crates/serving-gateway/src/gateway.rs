@@ -35,6 +35,7 @@ use crate::{
     shared::Core,
     sql::Sql,
     statistics::Statistics,
+    views_watch::Ways,
 };
 
 /// Pauses between tries to reach the views' database.
@@ -115,13 +116,26 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     let Some(merge_store) = reach(&config.views, config.views.merge_connections, &shutdown).await? else {
         return Ok(());
     };
-    let reader = sql.as_ref().map(|sql| sql.reader.clone());
-    let servers = Reads::new(&config, store.clone(), merge_store.clone(), reader, read_metrics)?;
+    let ways = Ways {
+        questions: store,
+        merger: merge_store,
+        sql,
+    };
+    let ways = ways.watched(&config.degradation, metrics.clone(), &shutdown);
+    let merge_store = ways.merger;
+    let reader = ways.sql.as_ref().map(|sql| sql.reader.clone());
+    let servers = Reads::new(
+        &config,
+        ways.questions.clone(),
+        merge_store.clone(),
+        reader,
+        read_metrics,
+    )?;
     servers.watch(&shutdown);
     let this = Core {
         // Beside the merger: long answers cannot keep it from looking.
         catalog: Catalog::new(merge_store.clone()),
-        store,
+        store: ways.questions,
         reads: servers,
         speed,
         batch,
@@ -132,7 +146,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         use_speed_layer: config.use_speed_layer,
         bounds: config.degradation,
         max_raw_bytes: config.query.max_raw_bytes,
-        sql,
+        sql: ways.sql,
         cohort: config.cohort,
     };
     let _set_once = core.set(this.clone());

@@ -12,6 +12,7 @@
 //! Rows and freshness of an answer come from one PostgreSQL snapshot. The merger writes live rows to where queries read them, so a query is a plain
 //! SELECT. What one gateway's merger does is right whether or not another one runs.
 
+mod batch_call;
 mod catalog;
 mod cohort;
 mod config;
@@ -34,6 +35,7 @@ mod shape;
 mod shared;
 mod sql;
 mod statistics;
+mod views_watch;
 mod visibility;
 
 pub use config::{Config, DEFAULTS};

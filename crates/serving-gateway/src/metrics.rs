@@ -53,6 +53,7 @@ pub(crate) struct ServingMetrics {
     pub(crate) leading: Gauge<i64, AtomicI64>,
     pub(crate) speed_reachable: Gauge<i64, AtomicI64>,
     pub(crate) batch_reachable: Gauge<i64, AtomicI64>,
+    pub(crate) views_answer: Gauge<i64, AtomicI64>,
 }
 
 fn visible_buckets() -> Histogram {
@@ -74,6 +75,7 @@ impl ServingMetrics {
             leading: Gauge::default(),
             speed_reachable: Gauge::default(),
             batch_reachable: Gauge::default(),
+            views_answer: Gauge::default(),
         };
         metrics.register(|registry| {
             registry.register(
@@ -113,6 +115,11 @@ impl ServingMetrics {
                 "batch_layer_reachable",
                 "1 if BatchService answers",
                 this.batch_reachable.clone(),
+            );
+            registry.register(
+                "views_database_answers",
+                "1 if the views' PostgreSQL answers, also where it takes no writes",
+                this.views_answer.clone(),
             );
         });
         this

@@ -12,7 +12,7 @@ use fhir_core::{column::Column, row::Cell};
 use tonic::transport::Channel;
 use view_store::encode_rows;
 
-use crate::catalog::View;
+use crate::{batch_call, catalog::View};
 
 /// The rows of a view, as of one reading of HAPI's tables.
 pub(crate) struct RawRows {
@@ -51,8 +51,7 @@ pub(crate) async fn run(
         max_resources: 0,
         patient_ids: pushdown.patients,
     };
-    let mut stream = batch
-        .run_view(request)
+    let mut stream = batch_call::begins(batch_call::OF_ROWS, batch.run_view(request))
         .await
         .map_err(|status| unreachable(&status))?
         .into_inner();

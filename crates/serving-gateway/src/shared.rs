@@ -6,7 +6,7 @@ use api::{
 };
 use tokio::sync::watch;
 use tonic::transport::Channel;
-use view_store::ViewStore;
+use view_store::{ServerState, ViewStore};
 
 use crate::{
     catalog::Catalog,
@@ -50,6 +50,7 @@ impl Core {
             use_speed_layer: self.use_speed_layer,
             layers,
             down: self.health.down(),
+            read_only: self.store.pulse().state() == ServerState::Answers { read_only: true },
             bounds: self.bounds.clone(),
         }
     }

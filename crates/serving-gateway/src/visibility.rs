@@ -112,9 +112,20 @@ impl Wait<'_> {
         let mut pulling = pin!(None);
         let mut pull_failed = false;
         let mut pull_at = Instant::now();
+        let mut looked = false;
         loop {
             self.applied.mark_unchanged();
-            self.retain_open(&mut open, asked).await?;
+            // The views' database may be slow, or silent.
+            let look = self.still_open(&open, asked);
+            let Ok(still) = tokio::time::timeout_at(self.deadline, look).await else {
+                let why = if looked {
+                    why_not(pull_failed, pulling.is_some())
+                } else {
+                    "; the views' database has not told in time"
+                };
+                return Err(not_visible(open.len(), versions.len(), why));
+            };
+            (open, looked) = (still?, true);
             if open.is_empty() {
                 return Ok(());
             }
@@ -132,9 +143,8 @@ impl Wait<'_> {
                     pulling.set(None);
                 }
                 () = tokio::time::sleep_until(self.deadline) => {
-                    let why = if pull_failed { "; the speed layer cannot be asked to read it" } else { "" };
-                    let message = format!("freshness.at_least: {} of {} versions are not visible yet{why}", open.len(), versions.len());
-                    return Err(ServiceError::new(Code::DeadlineExceeded, message));
+                    let why = why_not(pull_failed, pulling.is_some());
+                    return Err(not_visible(open.len(), versions.len(), why));
                 }
             }
         }
@@ -151,13 +161,14 @@ impl Wait<'_> {
             .filter(|as_of| *as_of >= self.since)
     }
 
-    async fn retain_open(
+    /// Those that are not visible.
+    async fn still_open<'v>(
         &self,
-        open: &mut Vec<&ResourceVersion>,
+        open: &[&'v ResourceVersion],
         asked: Option<DateTime<Utc>>,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<Vec<&'v ResourceVersion>, ServiceError> {
         let mut still = Vec::new();
-        for version in open.drain(..) {
+        for version in open.iter().copied() {
             let visible = is_visible_at(self.store, version, self.layers, asked)
                 .await
                 .map_err(store_error)?;
@@ -165,7 +176,19 @@ impl Wait<'_> {
                 still.push(version);
             }
         }
-        *open = still;
-        Ok(())
+        Ok(still)
     }
+}
+
+fn why_not(pull_failed: bool, pulling: bool) -> &'static str {
+    match (pull_failed, pulling) {
+        (true, _) => "; the speed layer cannot be asked to read them",
+        (false, true) => "; the speed layer was asked to read them, and has not answered",
+        (false, false) => "",
+    }
+}
+
+fn not_visible(open: usize, of: usize, why: &str) -> ServiceError {
+    let message = format!("freshness.at_least: {open} of {of} versions are not visible yet{why}");
+    ServiceError::new(Code::DeadlineExceeded, message)
 }

@@ -42,7 +42,8 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         _ => sqlstate(error).is_some_and(|code| {
             // Connection exceptions, insufficient resources, operator intervention (shutdown, crash, not yet up).
             ["08", "53", "57P"].iter().any(|class| code.starts_with(class))
-                || ["40001", "40P01", LOCK_NOT_AVAILABLE, "25P03"].contains(&code.as_str())
+                // And idle for too long, read-only for now.
+                || ["40001", "40P01", LOCK_NOT_AVAILABLE, "25P03", "25006"].contains(&code.as_str())
         }),
     }
 }

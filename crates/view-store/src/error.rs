@@ -17,6 +17,17 @@ pub enum StoreError {
         /// Whether a value or the size of what was written is at fault: only then would it be refused again, and the rest be taken.
         data: bool,
     },
+    /// All connections are in use, and none became free in time.
+    #[error(
+        "all {connections} connections to the views' PostgreSQL are in use, and none became free within {} ms: try again in a moment",
+        patience.as_millis()
+    )]
+    Busy {
+        /// How many there may be.
+        connections: u32,
+        /// For how long it was waited.
+        patience: std::time::Duration,
+    },
     /// The schema is missing or of another release.
     #[error("{0}")]
     NotMigrated(String),

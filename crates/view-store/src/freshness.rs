@@ -120,6 +120,16 @@ impl ViewStore {
         resource_type: &str,
         id: &str,
     ) -> Result<(i64, TypeFreshness), StoreError> {
+        self.pulse
+            .unless_silent(self.known_version_now(resource_type, id))
+            .await
+    }
+
+    async fn known_version_now(
+        &self,
+        resource_type: &str,
+        id: &str,
+    ) -> Result<(i64, TypeFreshness), StoreError> {
         let mut views = self.type_views(resource_type).await?;
         for _ in 0..3 {
             match self.known_version_in(&views, id).await {

@@ -19,7 +19,7 @@ use crate::tables::HIDDEN;
 use crate::{StoreError, decode, tables};
 
 /// Above so many bytes a COPY is faster although it waits.
-const COPY_ABOVE: usize = 4 * 1024 * 1024;
+pub(crate) const COPY_ABOVE: usize = 4 * 1024 * 1024;
 /// Where others work meanwhile, the wait costs less than PostgreSQL's longer way from arrays to rows.
 pub(crate) const COPY_ABOVE_BESIDE_OTHERS: usize = 128 * 1024;
 
@@ -77,10 +77,8 @@ pub(crate) async fn put_tuples(
     if bytes > copy_above {
         return copy_in(connection, &format!("{table} ({})", names(fields)), tuples).await;
     }
-    let arrays = transpose(fields, tuples)
-        .ok_or_else(|| StoreError::Inconsistent("encoded rows are not of their view's columns".into()))?;
-    let mut query = sqlx::query(AssertSqlSafe(insert_sql(table, fields)));
-    for array in arrays {
+    let mut query = sqlx::query(AssertSqlSafe(insert_sql(table, fields, 1)));
+    for array in arrays(fields, tuples)? {
         query = query.bind(array);
     }
     let done = query
@@ -90,9 +88,9 @@ pub(crate) async fn put_tuples(
     Ok(done.rows_affected())
 }
 
-/// `INSERT INTO table (…) SELECT c1, …, cN::text[] FROM unnest($1, …, $N) AS rows (c1, …, cN)`. A collection travels as the text of its array,
-/// since PostgreSQL has no arrays of arrays of different lengths.
-fn insert_sql(table: &str, fields: &[Field<'_>]) -> String {
+/// `INSERT INTO table (…) SELECT c0, …, cN::text[] FROM unnest($1, …) AS encoded (c0, …, cN)`. A collection travels as the text of its array,
+/// since PostgreSQL has no arrays of arrays of different lengths. The [`arrays`] are its parameters from `first` on.
+pub(crate) fn insert_sql(table: &str, fields: &[Field<'_>], first: usize) -> String {
     let list = |item: &dyn Fn(usize) -> String| (0..fields.len()).map(item).collect::<Vec<_>>().join(", ");
     let selected = list(&|i| match fields[i].collection {
         Some(column) => format!("c{i}::{}", column.sql_type()),
@@ -101,7 +99,7 @@ fn insert_sql(table: &str, fields: &[Field<'_>]) -> String {
     format!(
         "INSERT INTO {table} ({}) SELECT {selected} FROM unnest({}) AS encoded ({})",
         names(fields),
-        list(&|i| format!("${}", i + 1)),
+        list(&|i| format!("${}", i + first)),
         list(&|i| format!("c{i}")),
     )
 }
@@ -113,7 +111,7 @@ pub(crate) fn names(fields: &[Field<'_>]) -> String {
 }
 
 /// One column of all rows, as PostgreSQL's binary array.
-struct ColumnArray {
+pub(crate) struct ColumnArray {
     member: i32,
     array: u32,
     has_null: bool,
@@ -140,6 +138,12 @@ impl Encode<'_, Postgres> for ColumnArray {
     fn produces(&self) -> Option<PgTypeInfo> {
         Some(PgTypeInfo::with_oid(Oid(self.array)))
     }
+}
+
+/// The parameters of [`insert_sql`].
+pub(crate) fn arrays(fields: &[Field<'_>], tuples: &[&[u8]]) -> Result<Vec<ColumnArray>, StoreError> {
+    transpose(fields, tuples)
+        .ok_or_else(|| StoreError::Inconsistent("encoded rows are not of their view's columns".into()))
 }
 
 /// Tuples to columns: a tuple's field and an array's member have one form, length and value.

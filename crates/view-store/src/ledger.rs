@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use fhir_core::merge::{Entry, Layer};
-use sqlx::PgConnection;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres};
 
 use crate::StoreError;
 use crate::error::during;
+use crate::freshness::TypeRow;
 
 /// The entries of these ids, by id.
 pub(crate) async fn entries(
@@ -30,11 +33,7 @@ pub(crate) async fn entries(
     Ok(rows
         .into_iter()
         .map(|(id, n, version, layer, received)| {
-            let layer = if layer == "live" {
-                Layer::Live
-            } else {
-                Layer::Batch
-            };
+            let layer = layer_of(&layer);
             (
                 id,
                 Entry {
@@ -48,6 +47,80 @@ pub(crate) async fn entries(
         .collect())
 }
 
+fn layer_of(text: &str) -> Layer {
+    if text == "live" { Layer::Live } else { Layer::Batch }
+}
+
+/// The type's row, and the entry of an id, if it has one.
+#[derive(sqlx::FromRow)]
+struct TypeAndEntry {
+    #[sqlx(flatten)]
+    row: TypeRow,
+    entry_id: Option<String>,
+    entry_n: Option<i64>,
+    entry_version: Option<i64>,
+    entry_layer: Option<String>,
+    entry_received: Option<DateTime<Utc>>,
+}
+
+impl TypeAndEntry {
+    fn entry(self) -> Option<(String, Entry)> {
+        let entry = Entry {
+            n: self.entry_n?,
+            version: self.entry_version?,
+            layer: layer_of(&self.entry_layer?),
+            received: self.entry_received,
+        };
+        Some((self.entry_id?, entry))
+    }
+}
+
+/// The type's row as it is now, and the entries of these ids, by id.
+pub(crate) async fn type_and_entries(
+    connection: &mut PgConnection,
+    resource_type: &str,
+    ids: &[&str],
+) -> Result<(TypeRow, HashMap<String, Entry>), StoreError> {
+    let rows: Vec<TypeAndEntry> = sqlx::query_as(
+        "SELECT t.*, l.id AS entry_id, l.n AS entry_n, l.version AS entry_version, l.layer AS entry_layer, l.received AS entry_received \
+         FROM sqlonfhir_meta.resource_type t LEFT JOIN sqlonfhir_meta.ledger l ON l.type = t.type AND l.id = ANY ($2) WHERE t.type = $1",
+    )
+    .bind(resource_type)
+    .bind(ids)
+    .fetch_all(connection)
+    .await
+    .map_err(during("reading the ledger"))?;
+    let row = rows.first().map(|first| first.row.clone()).unwrap_or_default();
+    Ok((row, rows.into_iter().filter_map(TypeAndEntry::entry).collect()))
+}
+
+/// Replaces entries: with the parameters of [`bound`].
+pub(crate) const PUT: &str = "INSERT INTO sqlonfhir_meta.ledger (type, id, n, version, layer, received) \
+     SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::timestamptz[]) \
+     ON CONFLICT (type, id) DO UPDATE SET n = excluded.n, version = excluded.version, layer = excluded.layer, received = excluded.received";
+
+/// The ids among the parameters of [`PUT`].
+pub(crate) const IDS: &str = "$2";
+
+/// How many parameters [`PUT`] has.
+pub(crate) const PARAMETERS: usize = 6;
+
+/// Binds the parameters of [`PUT`].
+pub(crate) fn bound<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    resource_type: &'q str,
+    entries: &[(&'q str, &Entry)],
+) -> Query<'q, Postgres, PgArguments> {
+    let layer = |layer| if layer == Layer::Live { "live" } else { "batch" };
+    query
+        .bind(resource_type)
+        .bind(entries.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+        .bind(entries.iter().map(|(_, e)| e.n).collect::<Vec<_>>())
+        .bind(entries.iter().map(|(_, e)| e.version).collect::<Vec<_>>())
+        .bind(entries.iter().map(|(_, e)| layer(e.layer)).collect::<Vec<_>>())
+        .bind(entries.iter().map(|(_, e)| e.received).collect::<Vec<_>>())
+}
+
 /// Replaces the entries of these ids.
 pub(crate) async fn put(
     connection: &mut PgConnection,
@@ -57,21 +130,10 @@ pub(crate) async fn put(
     if entries.is_empty() {
         return Ok(());
     }
-    let layer = |layer| if layer == Layer::Live { "live" } else { "batch" };
-    sqlx::query(
-        "INSERT INTO sqlonfhir_meta.ledger (type, id, n, version, layer, received) \
-         SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::timestamptz[]) \
-         ON CONFLICT (type, id) DO UPDATE SET n = excluded.n, version = excluded.version, layer = excluded.layer, received = excluded.received",
-    )
-    .bind(resource_type)
-    .bind(entries.iter().map(|(id, _)| *id).collect::<Vec<_>>())
-    .bind(entries.iter().map(|(_, e)| e.n).collect::<Vec<_>>())
-    .bind(entries.iter().map(|(_, e)| e.version).collect::<Vec<_>>())
-    .bind(entries.iter().map(|(_, e)| layer(e.layer)).collect::<Vec<_>>())
-    .bind(entries.iter().map(|(_, e)| e.received).collect::<Vec<_>>())
-    .execute(connection)
-    .await
-    .map_err(during("writing the ledger"))?;
+    bound(sqlx::query(PUT), resource_type, entries)
+        .execute(connection)
+        .await
+        .map_err(during("writing the ledger"))?;
     Ok(())
 }
 
@@ -84,21 +146,17 @@ pub(crate) struct Failure<'a> {
     pub(crate) reason: &'a str,
 }
 
-/// What is shown of these ids has changed: their records go, and `failures` are recorded.
-pub(crate) async fn replace_failures(
+/// What is shown of the ids among [`PUT`]'s parameters has changed: their records of the views go, whose names are parameter `names`.
+pub(crate) fn forget_failures_sql(names: usize) -> String {
+    format!("DELETE FROM sqlonfhir_meta.error WHERE view = ANY (${names}) AND id = ANY ({IDS})")
+}
+
+/// Records states that are shown, after those of the same ids before were forgotten.
+pub(crate) async fn record_failures(
     connection: &mut PgConnection,
     resource_type: &str,
-    views: &[&str],
-    ids: &[&str],
     failures: &[Failure<'_>],
 ) -> Result<(), StoreError> {
-    let doing = during("recording evaluation errors");
-    sqlx::query("DELETE FROM sqlonfhir_meta.error WHERE view = ANY ($1) AND id = ANY ($2)")
-        .bind(views)
-        .bind(ids)
-        .execute(&mut *connection)
-        .await
-        .map_err(doing)?;
     if failures.is_empty() {
         return Ok(());
     }
@@ -114,6 +172,6 @@ pub(crate) async fn replace_failures(
     .bind(failures.iter().map(|f| f.reason).collect::<Vec<_>>())
     .execute(connection)
     .await
-    .map_err(doing)?;
+    .map_err(during("recording evaluation errors"))?;
     Ok(())
 }

@@ -29,6 +29,13 @@ pub(crate) const EXCLUSIVE_WAIT: &str = "30ms";
 /// What a merger waits for a type's lock, or for a table: slices of a run are over sooner, and while a view joins the other types go on.
 pub(crate) const MERGER_WAIT: &str = "200ms";
 
+/// A merger that stands still (its process is stopped, its machine is gone) keeps the lead, or a type's lock, no longer than this: PostgreSQL ends a session that has said
+/// nothing for so long. One that is alive says something every [`MERGER_SAYS`].
+pub(crate) const MERGER_LEASE: &str = "2s";
+
+/// See [`MERGER_LEASE`]: four times within it.
+pub(crate) const MERGER_SAYS: Duration = Duration::from_millis(500);
+
 /// How long to try again before giving up with a transient error.
 pub(crate) const EXCLUSIVE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -45,6 +52,15 @@ pub(crate) async fn lock_type(connection: &mut PgConnection, resource_type: &str
     lock_type_raw(connection, resource_type)
         .await
         .map_err(during("taking the type's lock"))
+}
+
+/// [`lock_type`] as a statement without parameters, to go in one message with others.
+pub(crate) fn lock_type_sql(resource_type: &str) -> String {
+    format!(
+        "SELECT pg_advisory_xact_lock({}, {})",
+        Class::Type as i32,
+        key(resource_type)
+    )
 }
 
 /// [`lock_type`] with the driver's error, for callers that set `lock_timeout`.

@@ -207,7 +207,7 @@ impl ViewStore {
 
     /// A connection for a question: its next snapshot holds what it must.
     pub(crate) async fn reading(&self, doing: &'static str) -> Result<PoolConnection<Postgres>, StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(during(doing))?;
+        let mut connection = self.lend(doing).await?;
         has_come_to(&mut connection, self.from).await?;
         Ok(connection)
     }

@@ -15,6 +15,17 @@ use crate::{AppliedPage, Cursor, LastPage, ReadingAt, StoreError, TypeViews, Vie
 pub struct ApplySession {
     connection: PoolConnection<Postgres>,
     skew: TimeDelta,
+    /// A page is under way.
+    busy: bool,
+}
+
+/// Whoever is broken off within a page must not give its connection back: the pool would wait for the end of what was begun, from a server that may be silent.
+impl Drop for ApplySession {
+    fn drop(&mut self) {
+        if self.busy {
+            self.connection.close_on_drop();
+        }
+    }
 }
 
 impl ViewStore {
@@ -24,6 +35,7 @@ impl ViewStore {
         Ok(ApplySession {
             connection,
             skew: self.skew,
+            busy: false,
         })
     }
 }
@@ -37,6 +49,10 @@ impl ApplySession {
         readings: &[ReadingAt],
         last: Option<&LastPage>,
     ) -> Result<Option<AppliedPage>, StoreError> {
-        crate::apply::apply_page(&mut self.connection, self.skew, views, start, readings, last).await
+        self.busy = true;
+        let applied =
+            crate::apply::apply_page(&mut self.connection, self.skew, views, start, readings, last).await;
+        self.busy = false;
+        applied
     }
 }

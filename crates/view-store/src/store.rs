@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transacti
 
 use crate::error::during;
 use crate::registry::ViewCache;
-use crate::{LogPosition, StoreError, driver};
+use crate::{LogPosition, Pulse, StoreError, driver, lend};
 
 /// Connections of runs that are kept: as many as a run and its workers use by default.
 const MAX_IDLE: usize = 4;
@@ -60,6 +60,10 @@ pub struct ViewStore {
     pub(crate) cache: Arc<ViewCache>,
     /// What the snapshots of questions must hold: everything before this place of the log.
     pub(crate) from: Option<LogPosition>,
+    /// What is known of the server.
+    pub(crate) pulse: Pulse,
+    /// How long a question waits for its turn.
+    pub(crate) patience: Duration,
 }
 
 impl ViewStore {
@@ -91,7 +95,7 @@ impl ViewStore {
             .disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections)
-            .acquire_timeout(Duration::from_secs(10))
+            .acquire_timeout(lend::LONGEST)
             // One that was in use a moment ago is there; a statement that meets a lost one is tried again where that matters.
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
@@ -113,6 +117,8 @@ impl ViewStore {
             skew: settings.skew,
             cache: Arc::default(),
             from: None,
+            pulse: Pulse::default(),
+            patience: lend::LONGEST,
         }
     }
 

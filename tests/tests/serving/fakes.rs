@@ -50,6 +50,7 @@ pub(crate) struct FakeSpeed {
     held: Arc<Mutex<Held>>,
     moved: watch::Sender<u64>,
     asked: Arc<AtomicU64>,
+    without_redis: Arc<AtomicBool>,
 }
 
 impl FakeSpeed {
@@ -58,7 +59,21 @@ impl FakeSpeed {
             held: Arc::default(),
             moved: watch::Sender::new(0),
             asked: Arc::default(),
+            without_redis: Arc::default(),
         }
+    }
+
+    /// Whether it has its Redis; without, it refuses as the ingestor does.
+    pub(crate) fn has_redis(&self, has: bool) {
+        self.without_redis.store(!has, Ordering::Relaxed);
+        self.with(|_| ());
+    }
+
+    fn check_redis(&self) -> Result<(), Status> {
+        if self.without_redis.load(Ordering::Relaxed) {
+            return Err(ServiceError::new(Code::Unavailable, "Redis cannot be reached").into());
+        }
+        Ok(())
     }
 
     /// How many answers were asked for.
@@ -165,6 +180,10 @@ impl SpeedService for FakeSpeed {
                 let deadline = tokio::time::Instant::now() + request.wait.to_std().expect("a wait");
                 let mut moved = this.moved.subscribe();
                 let answer = loop {
+                    if let Err(refused) = this.check_redis() {
+                        let _gone = sender.send(Err(refused)).await;
+                        return;
+                    }
                     let (answer, later) = this.answer(&request);
                     if later {
                         break answer;
@@ -190,6 +209,7 @@ impl SpeedService for FakeSpeed {
     }
 
     async fn pull(&self, _: Request<speed::PullRequest>) -> Result<Response<speed::PullResponse>, Status> {
+        self.check_redis()?;
         let Some((name, states, n)) = self.with(|held| held.at_pull.take()) else {
             return Err(ServiceError::new(Code::Unavailable, "no round").into());
         };

@@ -94,6 +94,8 @@ pub(crate) struct Gateway {
     pub(crate) readiness: Readiness,
     /// Base URL of its HTTP.
     pub(crate) http: String,
+    /// What `/readyz` and the health service say.
+    pub(crate) readiness: Readiness,
 }
 
 /// One PostgreSQL for all tests that do not harm it: a database for each.
@@ -395,5 +397,6 @@ async fn gateway(
         metrics,
         readiness,
         http: format!("http://{http}"),
+        readiness,
     })
 }

@@ -9,6 +9,8 @@ use async_stream::try_stream;
 use futures::Stream;
 use tonic::transport::Channel;
 
+use crate::batch_call;
+
 /// Patients of one call: each is a statement a type in HAPI's database.
 const GROUP: usize = 500;
 
@@ -32,7 +34,8 @@ pub(super) fn of(
                 resource_types: types.clone(),
                 patient_ids: group.to_vec(),
             };
-            let mut stream = batch.read_patient_resources(request).await.map_err(|status| failed(&status))?.into_inner();
+            let call = batch_call::begins(batch_call::OF_ROWS, batch.read_patient_resources(request));
+            let mut stream = call.await.map_err(|status| failed(&status))?.into_inner();
             while let Some(message) = stream.message().await.map_err(|status| failed(&status))? {
                 for state in message.states {
                     yield read(state);

@@ -97,9 +97,10 @@ async fn summaries_at(
 }
 
 async fn freshness(route: &Route, resource_type: &str) -> Result<TypeFreshness, ServiceError> {
-    let state = route
-        .store()
-        .type_state(resource_type)
+    let store = route.store();
+    let state = store
+        .pulse()
+        .unless_silent(store.type_state(resource_type))
         .await
         .map_err(store_error)?;
     Ok(TypeFreshness {
@@ -116,8 +117,9 @@ async fn summary(
 ) -> Result<proto::ViewSummary, ServiceError> {
     let (on, server) = (core.circumstances(Layers::Merged), route.server());
     let counts = if view.is_materialized() {
-        let counted = route.store().row_counts(&view.registered.name).await;
-        let counted = counted.map_err(store_error)?;
+        let store = route.store();
+        let counting = store.row_counts(&view.registered.name);
+        let counted = store.pulse().unless_silent(counting).await.map_err(store_error)?;
         if counted.is_none() && !server.is_primary() {
             return Err(server.has_not_yet());
         }

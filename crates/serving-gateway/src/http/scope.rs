@@ -9,7 +9,7 @@ use api::{
 };
 use serde_json::Value;
 
-use crate::shared::Core;
+use crate::{batch_call, shared::Core};
 
 /// Patients that a Group may bring.
 const MAX_MEMBERS: usize = 10_000;
@@ -123,7 +123,9 @@ async fn read(
     let request = ReadResourcesRequest {
         references: references.collect(),
     };
-    let mut stream = core.batch.clone().read_resources(request).await?.into_inner();
+    let mut batch = core.batch.clone();
+    let call = batch_call::begins(batch_call::OF_A_LOOK, batch.read_resources(request));
+    let mut stream = call.await?.into_inner();
     let mut states = Vec::new();
     while let Some(message) = stream.message().await? {
         states.extend(message.states);

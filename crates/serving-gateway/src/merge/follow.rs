@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
-use view_store::{AppliedPage, Cursor, MergeLeadership, ViewStore};
+use view_store::{AppliedPage, Cursor, MergeLead, StoreError, ViewStore};
 
 use super::{MergeError, Merger, Stepped};
 use crate::{
@@ -32,16 +32,14 @@ use crate::{
 
 /// Readings a transaction: large enough that its fixed cost is small, small enough that the type's lock is held for some ten milliseconds.
 const PAGE: usize = 500;
-/// How long an answer may wait for something to come: new types and a lost lead are noticed within this.
+/// How long an answer may wait for something to come: new types are noticed within this.
 const WAIT: TimeDelta = TimeDelta::seconds(1);
-/// An answer that is this late beyond its wait will not come: the connection is dead.
-const LATE: Duration = Duration::from_secs(10);
+/// An answer that is this late beyond its wait will not come: the connection is dead, or the speed layer stands still.
+const LATE: Duration = Duration::from_secs(5);
 /// Cursors of types that have only a new mark are moved so often at most.
 const MARKS_EVERY: Duration = Duration::from_millis(200);
-/// How often a follower asks for the lead.
-const ASK_FOR_LEAD: Duration = Duration::from_secs(1);
-/// How often the lead is confirmed.
-const CONFIRM_LEAD: Duration = Duration::from_millis(500);
+/// How often a follower asks for the lead; see [`MergeLead::try_take`].
+const ASK_FOR_LEAD: Duration = Duration::from_millis(500);
 /// Pauses after a failure: from the first to the last, which is short, since whatever returns should be seen at once.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 /// A failure after so long is a new one.
@@ -70,24 +68,28 @@ impl Follower {
     /// Asks for the lead, and merges while it has it, until the stop.
     pub(crate) async fn run(self, shutdown: Shutdown) {
         let mut pause = BACK_OFF[0];
+        // What was said last of why there is no lead, which may be so for long.
+        let mut said = None;
         while !shutdown.is_stopping() {
-            let leadership = match self.store.try_merge_leadership().await {
-                Ok(Some(leadership)) => leadership,
-                Ok(None) => {
-                    self.health.speed_unknown();
-                    shutdown.sleep(ASK_FOR_LEAD).await;
-                    continue;
-                }
-                Err(error) => {
-                    tracing::warn!(reason = %error, "the mergers' lead cannot be asked for");
+            let gained = self.store.pulse().unless_silent(Box::pin(self.gain()));
+            let lead = match shutdown.unless_stopped(gained).await {
+                None => return,
+                Some(Ok(lead)) => lead,
+                Some(Err(error)) => {
+                    let reason = error.to_string();
+                    if said.as_ref() != Some(&reason) {
+                        tracing::warn!(reason, "the mergers' lead cannot be asked for");
+                        said = Some(reason);
+                    }
                     shutdown.sleep(ASK_FOR_LEAD).await;
                     continue;
                 }
             };
+            said = None;
             tracing::debug!("this gateway's merger leads");
             self.metrics.leading.set(1);
             let begun = Instant::now();
-            let ended = Box::pin(shutdown.unless_stopped(self.lead(leadership))).await;
+            let ended = Box::pin(shutdown.unless_stopped(self.merge_with(lead))).await;
             self.metrics.leading.set(0);
             self.hapi_clock.interrupted();
             let Some(Err(error)) = ended else { return };
@@ -105,20 +107,36 @@ impl Follower {
         }
     }
 
+    /// Asks for the lead until no other gateway has it.
+    async fn gain(&self) -> Result<MergeLead, StoreError> {
+        let mut lead = self.store.merge_lead().await?;
+        while !lead.try_take().await? {
+            self.health.speed_unknown();
+            tokio::time::sleep(ASK_FOR_LEAD).await;
+        }
+        Ok(lead)
+    }
+
+    /// Merges until something fails, the lead is lost, or the views' database says nothing any more. The lead is kept beside all that merging waits for.
+    async fn merge_with(&self, mut lead: MergeLead) -> Result<(), MergeError> {
+        let work = async {
+            tokio::select! {
+                lost = lead.keep() => Err(lost.into()),
+                merged = self.merge() => merged,
+            }
+        };
+        self.store.pulse().unless_silent(work).await
+    }
+
     /// Merges until something fails.
-    async fn lead(&self, mut leadership: MergeLeadership) -> Result<(), MergeError> {
+    async fn merge(&self) -> Result<(), MergeError> {
         let mut stream = AnswerStream::open(self.speed.clone()).await?;
         let mut types: BTreeMap<String, Merger> = BTreeMap::new();
         // Marks that are seen, not yet moved to: with the cursor that they were read at.
         let mut pending: HashMap<String, (Cursor, Mark)> = HashMap::new();
         let mut marks_moved: Option<Instant> = None;
-        let mut confirmed = Instant::now();
         let (mut something_new, mut resting) = (Instant::now(), Resting::default());
         loop {
-            if confirmed.elapsed() >= CONFIRM_LEAD {
-                leadership.confirm().await?;
-                confirmed = Instant::now();
-            }
             let names = self.catalog.views().await?.merged_types();
             if names.is_empty() {
                 // Nothing to merge into; whether the speed layer answers is not known by asking nothing.

@@ -30,7 +30,7 @@ use std::{
 use api::proto::serving::{Degradation, DegradationReason};
 use daemon::Shutdown;
 use tokio::time::Instant;
-use view_store::{ExpectedIdentity, StoreError, StoreSettings, ViewStore, sql::SqlReader};
+use view_store::{ExpectedIdentity, Pulse, StoreError, StoreSettings, ViewStore, sql::SqlReader};
 
 pub(crate) use self::{
     metrics::ReadMetrics,
@@ -67,6 +67,7 @@ impl Reads {
         let expected = ExpectedIdentity::default();
         let views = &config.views;
         let watched = !views.read_urls.is_empty();
+        let turn = config.degradation.turn_seconds;
         let replica = |(i, url): (usize, &daemon::Secret)| {
             let store = |max_connections| {
                 let settings = StoreSettings {
@@ -74,9 +75,13 @@ impl Reads {
                     max_connections,
                     skew: daemon::config::span(views.clock_skew_seconds),
                 };
-                ViewStore::replica(&settings, &expected)
+                ViewStore::replica(&settings, &expected).map(|store| store.with_turns_within(turn))
             };
-            let sql = config::sql_settings(config, i).map(|settings| SqlReader::replica(settings, &expected));
+            let sql = config::sql_settings(config, i).map(|settings| {
+                let reader = SqlReader::replica(settings, &expected)?;
+                // What is known of the server is known here: its guard ends what waits for it.
+                Ok::<_, StoreError>(reader.watched_by(Pulse::default(), turn))
+            });
             let (store, beside) = (store(views.max_connections)?, store(BESIDE)?);
             Ok(Arc::new(Server::replica(i, store, beside, sql.transpose()?)))
         };

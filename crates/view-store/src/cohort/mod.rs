@@ -141,6 +141,16 @@ impl ViewStore {
         views: &BTreeSet<String>,
         timeout: Duration,
     ) -> Result<CohortSnapshot, CohortError> {
+        self.pulse
+            .unless_silent(Box::pin(self.open_cohort(views, timeout)))
+            .await
+    }
+
+    async fn open_cohort(
+        &self,
+        views: &BTreeSet<String>,
+        timeout: Duration,
+    ) -> Result<CohortSnapshot, CohortError> {
         const DOING: &str = "opening a cohort";
         let mut snapshot = self.snapshot(None).await?;
         // Neither this nor a lock takes the snapshot.
@@ -235,6 +245,15 @@ impl CohortSnapshot {
 
     /// Finds the patients.
     pub async fn find(&mut self, select: &CohortSelect) -> Result<FoundPatients<'_>, CohortError> {
+        let pulse = self.snapshot.pulse();
+        let found = pulse.unless_silent(self.find_now(select)).await?;
+        Ok(FoundPatients {
+            count: found.count,
+            ids: pulse.watched(found.ids).boxed(),
+        })
+    }
+
+    async fn find_now(&mut self, select: &CohortSelect) -> Result<FoundPatients<'_>, CohortError> {
         let statement = Statement::build(select, |view| {
             let seen = self.views.get(view)?;
             Some(Seen {

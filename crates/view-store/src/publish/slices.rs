@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use fhir_core::merge::{Entry, Layer, Position, live_stays};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqlSafeStr as _};
 
 use super::{Run, RunKind, SliceOutcome, SlicePlan};
 use crate::error::during;
@@ -10,6 +10,9 @@ use crate::freshness::TypeRow;
 use crate::registry::check_generation;
 use crate::tables::Table;
 use crate::{StoreError, ledger, locks, transaction};
+
+/// Nothing is waited for within a slice but PostgreSQL: a run that stands still in one must not keep the type's lock from the mergers.
+const BEGIN_SLICE: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 
 /// A staged id that a slice takes.
 #[derive(sqlx::FromRow)]
@@ -42,7 +45,7 @@ impl Run {
             }
             self.mark_differences().await?;
         }
-        transaction::begin(&mut self.connection, None)
+        transaction::begin(&mut self.connection, Some(BEGIN_SLICE.into_sql_str()))
             .await
             .map_err(doing)?;
         let outcome = self.slice(position, plan).await;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use fhir_core::view::{CompiledView, ViewSet};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::error::during;
 use crate::freshness::TypeRow;
@@ -177,20 +177,32 @@ struct RegistryRow {
     error_count: i64,
 }
 
+/// Bytes of the view's tables.
+const SIZE: &str = "(SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace \
+    WHERE c.relname = v.name AND c.relkind = 'r' AND s.nspname IN ('sqlonfhir_base', 'sqlonfhir_live', 'sqlonfhir_shadowed'))";
+
 impl ViewStore {
     /// All registered views, by name.
     pub async fn views(&self) -> Result<Vec<RegisteredView>, StoreError> {
-        let rows: Vec<RegistryRow> = sqlx::query_as(
+        self.registered(SIZE).await
+    }
+
+    /// The same without their sizes, for which PostgreSQL locks each view's tables: nobody who only asks which views there are waits for one that is locked.
+    pub async fn views_without_sizes(&self) -> Result<Vec<RegisteredView>, StoreError> {
+        self.registered("NULL::bigint").await
+    }
+
+    async fn registered(&self, byte_count: &'static str) -> Result<Vec<RegisteredView>, StoreError> {
+        let sql = format!(
             "SELECT v.name, v.url, v.resource_type, v.definition, v.hash, v.state, v.reason, v.row_count, \
-                    t.published_as_of AS batch_as_of, coalesce(t.published_n, 0) AS published_n, \
-                    (SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace \
-                     WHERE c.relname = v.name AND c.relkind = 'r' AND s.nspname IN ('sqlonfhir_base', 'sqlonfhir_live', 'sqlonfhir_shadowed')) AS byte_count, \
+                    t.published_as_of AS batch_as_of, coalesce(t.published_n, 0) AS published_n, {byte_count} AS byte_count, \
                     (SELECT count(*) FROM sqlonfhir_meta.error e WHERE e.view = v.name) AS error_count \
-             FROM sqlonfhir_meta.view v LEFT JOIN sqlonfhir_meta.resource_type t ON t.type = v.resource_type ORDER BY v.name",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(during("reading the registry"))?;
+             FROM sqlonfhir_meta.view v LEFT JOIN sqlonfhir_meta.resource_type t ON t.type = v.resource_type ORDER BY v.name"
+        );
+        let rows: Vec<RegistryRow> = sqlx::query_as(AssertSqlSafe(sql))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(during("reading the registry"))?;
         rows.into_iter()
             .map(|row| {
                 let state = ViewState::from_column(&row.state)?;

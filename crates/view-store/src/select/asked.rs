@@ -75,8 +75,12 @@ impl ViewStore {
         let sql = format!("/* {} */ {}", view.hash, statement.sql);
         let mut tries = 1;
         let (known, first, rows) = loop {
-            let mut rows = self.run(&statement, sql.clone(), statement.arguments()?).await?;
-            let first = rows.next().await.unwrap_or_default();
+            let begun = async {
+                let mut rows = self.run(&statement, sql.clone(), statement.arguments()?).await?;
+                let first = rows.next().await.unwrap_or_default();
+                Ok::<_, StoreError>((first, rows))
+            };
+            let (first, rows) = self.pulse.unless_silent(begun).await?;
             match first.first() {
                 Some(Ok(row)) => break (row::known(row)?.ok_or_else(changed)?, first, rows),
                 None => return Err(changed()),
@@ -92,14 +96,15 @@ impl ViewStore {
         };
         let (freshness, errors) = known;
         let layout = Arc::new(statement.layout);
+        let columns = layout.columns.clone();
+        let answered = stream::iter([first])
+            .chain(rows)
+            .map(move |rows| answers(&layout, rows));
         Ok(Asked {
-            columns: layout.columns.clone(),
+            columns,
             freshness,
             errors,
-            rows: stream::iter([first])
-                .chain(rows)
-                .map(move |rows| answers(&layout, rows))
-                .boxed(),
+            rows: self.pulse.watched(answered.boxed()).boxed(),
         })
     }
 

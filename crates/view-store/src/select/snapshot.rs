@@ -20,7 +20,7 @@ use crate::freshness::TypeRow;
 use crate::insert::put_rows;
 use crate::registry::unknown_view;
 use crate::tables::{self, Table};
-use crate::{StoreError, TypeFreshness, ViewStore, transaction};
+use crate::{Pulse, StoreError, TypeFreshness, ViewStore, transaction};
 
 /// One snapshot of the views' PostgreSQL: rows and freshness that are asked through it belong together (law 3).
 ///
@@ -40,6 +40,10 @@ impl ViewStore {
     /// Opens a snapshot (`REPEATABLE READ READ ONLY`) after taking `ACCESS SHARE` on the tables of the view. Without a view, one in which rows
     /// of the caller can be asked too ([`Relation::Given`]).
     pub async fn snapshot(&self, view: Option<&str>) -> Result<Snapshot, StoreError> {
+        self.pulse.unless_silent(self.open_snapshot(view)).await
+    }
+
+    async fn open_snapshot(&self, view: Option<&str>) -> Result<Snapshot, StoreError> {
         let doing = during("opening a snapshot");
         let connection = self.reading("opening a snapshot").await?;
         let mut snapshot = Snapshot {
@@ -81,6 +85,11 @@ struct Prepared {
 }
 
 impl Snapshot {
+    /// What is known of the server that it is of.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.store.pulse.clone()
+    }
+
     /// Freshness of a type in this snapshot.
     pub async fn freshness(&mut self, resource_type: &str) -> Result<TypeFreshness, StoreError> {
         Ok(TypeRow::read(&mut self.connection, resource_type)
@@ -90,9 +99,10 @@ impl Snapshot {
 
     /// The columns of the answer, and its rows, streamed.
     pub async fn select(&mut self, select: &Select) -> Result<(Vec<Column>, AnswerRows<'_>), StoreError> {
-        let prepared = self.prepare(select).await?;
+        let pulse = self.store.pulse.clone();
+        let prepared = pulse.unless_silent(self.prepare(select)).await?;
         let columns = prepared.layout.columns.clone();
-        Ok((columns, self.rows(prepared)))
+        Ok((columns, pulse.watched(self.rows(prepared)).boxed()))
     }
 
     /// The same for an answer that outlives whoever asked: the snapshot ends with it.
@@ -100,7 +110,8 @@ impl Snapshot {
         mut self,
         select: &Select,
     ) -> Result<(Vec<Column>, AnswerRows<'static>), StoreError> {
-        let prepared = self.prepare(select).await?;
+        let pulse = self.store.pulse.clone();
+        let prepared = pulse.unless_silent(self.prepare(select)).await?;
         let columns = prepared.layout.columns.clone();
         let rows = try_stream! {
             let mut snapshot = self;
@@ -109,7 +120,7 @@ impl Snapshot {
                 yield row?;
             }
         };
-        Ok((columns, Box::pin(rows)))
+        Ok((columns, Box::pin(pulse.watched(Box::pin(rows)))))
     }
 
     async fn prepare(&mut self, select: &Select) -> Result<Prepared, StoreError> {
@@ -211,7 +222,7 @@ impl Snapshot {
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        if self.streaming {
+        if self.streaming || self.store.pulse.is_silent() {
             self.connection.close_on_drop();
         } else {
             transaction::start_rollback(&mut self.connection);

@@ -15,7 +15,7 @@ use crate::driver::sqlstate;
 use crate::error::during;
 use crate::replica::has_come_to;
 use crate::store::notice_the_client;
-use crate::{ExpectedIdentity, LogPosition, StoreError, TypeFreshness, tables, transaction};
+use crate::{ExpectedIdentity, LogPosition, Pulse, StoreError, TypeFreshness, lend, tables, transaction};
 
 /// How long a statement waits for a lock that whoever replaces a view holds for milliseconds.
 const LOCK_TIMEOUT_MS: u128 = 1_000;
@@ -70,6 +70,8 @@ pub struct ViewFreshness {
 pub struct SqlReader {
     pool: PgPool,
     settings: Arc<SqlSettings>,
+    pulse: Pulse,
+    patience: Duration,
     /// The rights were looked at, once.
     checked: Arc<OnceCell<()>>,
     /// What its snapshots must hold: everything before this place of the log.
@@ -110,7 +112,7 @@ impl SqlReader {
             .disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections)
-            .acquire_timeout(Duration::from_secs(10))
+            .acquire_timeout(lend::LONGEST)
             .after_connect(move |connection, _| {
                 let expected = expected.clone();
                 Box::pin(async move {
@@ -126,13 +128,26 @@ impl SqlReader {
         Ok(Self {
             pool,
             settings: Arc::new(settings),
+            pulse: Pulse::default(),
+            patience: lend::LONGEST,
             checked: Arc::default(),
             from: None,
         })
     }
 
+    /// The same reader, which heeds what is known of its server, and in which a statement waits so long for its turn (at most 10 s, which is the default).
+    #[must_use]
+    pub fn watched_by(mut self, pulse: Pulse, patience: Duration) -> Self {
+        (self.pulse, self.patience) = (pulse, patience);
+        self
+    }
+
     /// A snapshot in which these views can be read, which are kept from being replaced until it ends.
     pub async fn snapshot(&self, layer: SqlLayer, views: &[String]) -> Result<SqlSnapshot, SqlError> {
+        self.pulse.unless_silent(self.open(layer, views)).await
+    }
+
+    async fn open(&self, layer: SqlLayer, views: &[String]) -> Result<SqlSnapshot, SqlError> {
         self.checked.get_or_try_init(|| self.check_rights(layer)).await?;
         let mut snapshot = self.begin(layer).await?;
         if views.is_empty() {
@@ -159,9 +174,9 @@ impl SqlReader {
     }
 
     async fn begin(&self, layer: SqlLayer) -> Result<SqlSnapshot, SqlError> {
-        let mut connection = self.pool.acquire().await.map_err(during("opening a snapshot"))?;
+        let mut connection = lend::lend(&self.pool, self.patience, "opening a snapshot").await?;
         has_come_to(&mut connection, self.from).await?;
-        let mut snapshot = SqlSnapshot::new(connection, self.settings.clone());
+        let mut snapshot = SqlSnapshot::new(connection, self.settings.clone(), self.pulse.clone());
         let begin = AssertSqlSafe(self.begin_statement(layer)).into_sql_str();
         transaction::begin(snapshot.connection(), Some(begin))
             .await
@@ -274,14 +289,15 @@ impl SqlSnapshot {
     /// How fresh views are in this snapshot, as every reader sees it.
     pub async fn freshness(&mut self, views: &[String]) -> Result<Vec<ViewFreshness>, SqlError> {
         type Row = (String, Option<DateTime<Utc>>, Option<DateTime<Utc>>, i64);
-        let rows: Vec<Row> = sqlx::query_as(
+        let pulse = self.pulse();
+        let reading = sqlx::query_as(
             "SELECT view, batch_as_of, speed_as_of, evaluation_errors FROM sqlonfhir.freshness WHERE view = ANY ($1)",
         )
         .bind(views)
         .persistent(false)
-        .fetch_all(self.connection())
-        .await
-        .map_err(during("reading the freshness of views"))?;
+        .fetch_all(self.connection());
+        let read = async { reading.await.map_err(during("reading the freshness of views")) };
+        let rows: Vec<Row> = pulse.unless_silent(read).await?;
         Ok(rows
             .into_iter()
             .map(|(view, batch_as_of, speed_as_of, errors)| ViewFreshness {
@@ -301,15 +317,15 @@ impl SqlSnapshot {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let found = sqlx::query_scalar(
+        let pulse = self.pulse();
+        let looking = sqlx::query_scalar(
             "SELECT DISTINCT proname::text FROM pg_catalog.pg_proc WHERE proname = ANY ($1) AND provolatile <> 'i' \
              AND pronargs >= 1 AND pronargs - pronargdefaults <= 1",
         )
         .bind(names)
         .persistent(false)
-        .fetch_all(self.connection())
-        .await
-        .map_err(during("looking up names of functions"))?;
-        Ok(found)
+        .fetch_all(self.connection());
+        let found = async { looking.await.map_err(during("looking up names of functions")) };
+        Ok(pulse.unless_silent(found).await?)
     }
 }

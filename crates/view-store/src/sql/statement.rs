@@ -19,7 +19,7 @@ use super::columns::{SqlColumn, outer_select};
 use super::edited::Edited;
 use super::errors::{SqlError, refused};
 use super::reader::SqlSettings;
-use crate::transaction;
+use crate::{Pulse, transaction};
 
 /// A statement with its parameters. The text is one SELECT, as whoever made this has checked.
 #[derive(Debug, Clone)]
@@ -57,15 +57,21 @@ pub type SqlRow = Vec<Cell<'static>>;
 pub struct SqlSnapshot {
     connection: PoolConnection<Postgres>,
     settings: Arc<SqlSettings>,
+    pulse: Pulse,
     /// The connection is of no use to anyone else until what it is at has ended.
     busy: bool,
 }
 
 impl SqlSnapshot {
-    pub(super) fn new(connection: PoolConnection<Postgres>, settings: Arc<SqlSettings>) -> Self {
+    pub(super) fn new(
+        connection: PoolConnection<Postgres>,
+        settings: Arc<SqlSettings>,
+        pulse: Pulse,
+    ) -> Self {
         Self {
             connection,
             settings,
+            pulse,
             // If whoever asks goes while the transaction begins: the driver does not know of it before it has begun.
             busy: true,
         }
@@ -73,6 +79,11 @@ impl SqlSnapshot {
 
     pub(super) fn connection(&mut self) -> &mut PgConnection {
         &mut self.connection
+    }
+
+    /// What is known of the server.
+    pub(super) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     pub(super) fn is_idle(&mut self) {
@@ -99,10 +110,11 @@ impl SqlSnapshot {
         );
         let declared: Vec<PgTypeInfo> = select.arguments.iter().map(SqlArgument::declared).collect();
         self.busy = true;
-        let described = self
+        let reading = self
             .connection
-            .prepare_with(AssertSqlSafe(asked.text()).into_sql_str(), &declared)
-            .await;
+            .prepare_with(AssertSqlSafe(asked.text()).into_sql_str(), &declared);
+        let described = self.pulse.unless_silent(async { Ok(reading.await) }).await;
+        let described = described.map_err(SqlError::Store)?;
         // An error has come by the end of its message; whatever else there is makes the connection unusable, and is noticed when it is given back.
         self.busy = matches!(&described, Err(error) if error.as_database_error().is_none());
         let described = described.map_err(|error| refused(&error, Some(&asked)))?;
@@ -171,7 +183,7 @@ impl SqlSnapshot {
                 },
             }
         });
-        answers.boxed()
+        self.pulse.watched(answers.boxed()).boxed()
     }
 
     /// [`Self::rows`] of an answer that outlives whoever asked: the snapshot ends with it.
@@ -193,10 +205,11 @@ impl SqlSnapshot {
         } = prepared;
         let explain = format!("EXPLAIN (FORMAT JSON, VERBOSE false) {}", statement.text());
         self.busy = true;
-        let plan = sqlx::query_with(AssertSqlSafe(explain), arguments)
+        let planning = sqlx::query_with(AssertSqlSafe(explain), arguments)
             .persistent(false)
-            .fetch_one(&mut *self.connection)
-            .await;
+            .fetch_one(&mut *self.connection);
+        let plan = self.pulse.unless_silent(async { Ok(planning.await) }).await;
+        let plan = plan.map_err(SqlError::Store)?;
         self.busy = matches!(&plan, Err(error) if error.as_database_error().is_none());
         let plan = plan.map_err(|error| refused(&error, None))?;
         let text = plan.try_get_raw(0).ok().and_then(|value| {
@@ -224,7 +237,7 @@ impl SqlSnapshot {
 
 impl Drop for SqlSnapshot {
     fn drop(&mut self) {
-        if self.busy {
+        if self.busy || self.pulse.is_silent() {
             self.connection.close_on_drop();
         } else {
             transaction::start_rollback(&mut self.connection);

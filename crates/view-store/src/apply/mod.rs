@@ -1,18 +1,27 @@
 //! Apply: what the speed layer holds becomes visible (rules 8 to 10). Used by the gateway's merger; any replica may.
+//!
+//! ```text
+//! page ─begin, lock─► the type's row, ledger ─decide─► what is shown, entries ─show─► rows, ledger, cursor ─commit─► visible
+//! ```
+//!
+//! Each arrow is one message to PostgreSQL and one answer. Beside readers that take all cores every answer waits for its turn on one, so the time until a change is
+//! visible is the number of them.
+
+mod show;
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fhir_core::merge::{Entry, Layer, Mark, outranks, shows_preview};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr as _};
 
 use crate::driver::is_lock_timeout;
 use crate::error::during;
 use crate::freshness::TypeRow;
-use crate::insert::put_rows;
 use crate::registry::check_generation;
-use crate::tables::{self, Table};
-use crate::{EvaluatedState, StoreError, TypeViews, ViewStore, ledger, locks};
+use crate::{EvaluatedState, StoreError, TypeViews, ViewStore, ledger, locks, transaction};
 
 /// The type's `speed` as it was when the speed store was asked: applying goes on only while it still is so.
 pub type Cursor = Option<Mark>;
@@ -118,8 +127,10 @@ fn decide<'a>(
 /// Of a merger's transactions.
 fn settings() -> String {
     format!(
-        "SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{}'",
-        locks::MERGER_WAIT
+        "SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{}'; \
+         SET LOCAL idle_in_transaction_session_timeout = '{}'",
+        locks::MERGER_WAIT,
+        locks::MERGER_LEASE
     )
 }
 
@@ -133,95 +144,89 @@ pub(crate) async fn apply_page(
     last: Option<&LastPage>,
 ) -> Result<Option<AppliedPage>, StoreError> {
     let doing = during("applying live changes");
-    let mut transaction = connection.begin().await.map_err(doing)?;
     // Rows, ledger and cursor commit together, so what a crash loses it loses of all three; the speed store has it still.
-    sqlx::raw_sql(AssertSqlSafe(settings()))
-        .execute(&mut *transaction)
-        .await
-        .map_err(doing)?;
-    locks::lock_type(&mut transaction, &views.resource_type).await?;
-    let row = TypeRow::read(&mut transaction, &views.resource_type).await?;
-    check_generation(views, &row)?;
-    if row.speed() != start {
-        return Ok(None);
+    let lock = locks::lock_type_sql(&views.resource_type);
+    let begin = AssertSqlSafe(format!("BEGIN; {}; {lock}", settings())).into_sql_str();
+    if let Err(error) = transaction::begin(connection, Some(begin)).await {
+        // It may have begun and not got the lock, of which the driver knows nothing.
+        let _lost = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
+        return Err(during("taking the type's lock")(error));
     }
+    let applied = apply_locked(connection, skew, views, start, readings, last).await;
+    let ended = match applied {
+        Ok(Some(_)) => transaction::commit(connection).await,
+        _ => transaction::rollback(connection).await,
+    };
+    let applied = applied?;
+    ended.map_err(doing)?;
+    Ok(applied)
+}
+
+/// What is done under the type's lock.
+async fn apply_locked(
+    connection: &mut PgConnection,
+    skew: TimeDelta,
+    views: &TypeViews,
+    start: Cursor,
+    readings: &[ReadingAt],
+    last: Option<&LastPage>,
+) -> Result<Option<AppliedPage>, StoreError> {
     let previews = last.map_or(&[][..], |l| &l.previews);
     let ids: Vec<&str> = readings
         .iter()
         .map(|r| r.state.id.as_str())
         .chain(previews.iter().map(|p| p.state.id.as_str()))
         .collect();
-    let entries = ledger::entries(&mut transaction, &views.resource_type, &ids).await?;
-    let decided = decide(entries, &row, readings, previews, skew);
-    show(&mut transaction, views, &decided).await?;
-    if let Some(mark) = last.and_then(|l| l.mark) {
-        move_cursor(&mut transaction, &views.resource_type, start, mark).await?;
+    let (row, entries) = ledger::type_and_entries(connection, &views.resource_type, &ids).await?;
+    check_generation(views, &row)?;
+    if row.speed() != start {
+        return Ok(None);
     }
-    transaction.commit().await.map_err(doing)?;
+    let decided = decide(entries, &row, readings, previews, skew);
+    let mark = last.and_then(|last| last.mark);
+    match mark {
+        Some(mark) if decided.shown.is_empty() => {
+            move_cursor(connection, &views.resource_type, start, mark).await?;
+        }
+        mark => show::show(connection, views, &decided, start, mark).await?,
+    }
     Ok(Some(decided.applied))
 }
 
-/// Rule 10 for all views: base rows wait in shadowed, the live rows are those of the state that is shown.
-async fn show(
-    connection: &mut PgConnection,
-    views: &TypeViews,
-    decided: &Decided<'_>,
-) -> Result<(), StoreError> {
-    if decided.shown.is_empty() {
-        return Ok(());
-    }
-    let doing = during("applying live changes");
-    let mut shown: Vec<_> = decided.shown.iter().collect();
-    shown.sort_unstable_by_key(|(id, _)| **id);
-    let ids: Vec<&str> = shown.iter().map(|(id, _)| **id).collect();
-    let mut failures = Vec::new();
-    for (index, view) in views.views.iter().enumerate() {
-        let (name, columns) = (view.name(), tables::all_columns(view.columns()));
-        let [base, live, shadowed] = Table::ALL.map(|table| table.of(name));
-        let shadow = format!(
-            "WITH moved AS (DELETE FROM {base} WHERE _rid = ANY ($1) RETURNING {columns}) \
-             INSERT INTO {shadowed} ({columns}) SELECT {columns} FROM moved"
-        );
-        for sql in [shadow, format!("DELETE FROM {live} WHERE _rid = ANY ($1)")] {
-            sqlx::query(AssertSqlSafe(sql))
-                .bind(&ids)
-                .execute(&mut *connection)
-                .await
-                .map_err(doing)?;
-        }
-        let tuples: Vec<&[u8]> = shown.iter().map(|(_, (state, _))| state.rows_in(index)).collect();
-        put_rows(connection, &live, view.columns(), &tuples).await?;
-        failures.extend(
-            shown
-                .iter()
-                .filter_map(|(_, (state, _))| state.failure_in(index, name)),
-        );
-    }
-    let entries: Vec<(&str, &Entry)> = shown.iter().map(|(id, (_, entry))| (**id, entry)).collect();
-    ledger::put(connection, &views.resource_type, &entries).await?;
-    let names: Vec<&str> = views.views.iter().map(|v| v.name()).collect();
-    ledger::replace_failures(connection, &views.resource_type, &names, &ids, &failures).await
+/// Only from where it was read. A type without a row has no views, so there is nothing to move. Parameters: the type is `$1`; n and T of the mark, and of the
+/// cursor before, are `first` and the next three.
+fn move_cursor_sql(first: usize) -> String {
+    let [n, as_of, start_n, start_as_of] = [0, 1, 2, 3].map(|i| first + i);
+    format!(
+        "UPDATE sqlonfhir_meta.resource_type SET speed_n = ${n}, speed_as_of = ${as_of} WHERE type = $1 \
+         AND speed_n IS NOT DISTINCT FROM ${start_n} AND speed_as_of IS NOT DISTINCT FROM ${start_as_of}"
+    )
 }
 
-/// Only from where it was read. A type without a row has no views, so there is nothing to move.
+/// Binds the parameters of [`move_cursor_sql`] but for the type.
+fn bind_cursor(
+    query: Query<'_, Postgres, PgArguments>,
+    start: Cursor,
+    mark: Mark,
+) -> Query<'_, Postgres, PgArguments> {
+    query
+        .bind(mark.n)
+        .bind(mark.as_of)
+        .bind(start.map(|m| m.n))
+        .bind(start.map(|m| m.as_of))
+}
+
 async fn move_cursor(
     connection: &mut PgConnection,
     resource_type: &str,
     start: Cursor,
     mark: Mark,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE sqlonfhir_meta.resource_type SET speed_n = $2, speed_as_of = $3 WHERE type = $1 \
-         AND speed_n IS NOT DISTINCT FROM $4 AND speed_as_of IS NOT DISTINCT FROM $5",
-    )
-    .bind(resource_type)
-    .bind(mark.n)
-    .bind(mark.as_of)
-    .bind(start.map(|m| m.n))
-    .bind(start.map(|m| m.as_of))
-    .execute(connection)
-    .await
-    .map_err(during("moving the cursor"))?;
+    let query = sqlx::query(AssertSqlSafe(move_cursor_sql(2))).bind(resource_type);
+    bind_cursor(query, start, mark)
+        .execute(connection)
+        .await
+        .map_err(during("moving the cursor"))?;
     Ok(())
 }
 
