@@ -195,6 +195,7 @@ impl Catalog {
                     (Err(error), _) => Err(error),
                 }
             };
+            let looking = self.store.pulse().unless_silent(looking);
             let looked = servers.primary().while_it_answers(looking).await;
             match looked.and_then(|looked| looked.map_err(store_error)) {
                 Ok(()) => ready.release(),

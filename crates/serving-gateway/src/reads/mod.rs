@@ -66,7 +66,8 @@ impl Reads {
     ) -> Result<Self, StoreError> {
         let expected = ExpectedIdentity::default();
         let views = &config.views;
-        let (watched, turn) = (!views.read_urls.is_empty(), config.degradation.turn_seconds);
+        let watched = !views.read_urls.is_empty();
+        let turn = config.degradation.turn_seconds;
         let replica = |(i, url): (usize, &daemon::Secret)| {
             let store = |max_connections| {
                 let settings = StoreSettings {
@@ -74,11 +75,11 @@ impl Reads {
                     max_connections,
                     skew: daemon::config::span(views.clock_skew_seconds),
                 };
-                let replica = ViewStore::replica(&settings, &expected)?;
-                Ok::<_, StoreError>(replica.with_turns_within(turn))
+                ViewStore::replica(&settings, &expected).map(|store| store.with_turns_within(turn))
             };
             let sql = config::sql_settings(config, i).map(|settings| {
                 let reader = SqlReader::replica(settings, &expected)?;
+                // What is known of the server is known here: its guard ends what waits for it.
                 Ok::<_, StoreError>(reader.watched_by(Pulse::default(), turn))
             });
             let (store, beside) = (store(views.max_connections)?, store(BESIDE)?);
