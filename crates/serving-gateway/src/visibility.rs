@@ -41,12 +41,12 @@ pub(crate) async fn wait_for_versions(
         .iter()
         .find(|version| !merged.contains(&version.resource_type))
     {
-        let message = format!(
-            "freshness.at_least.resource_type: no materialised view is over {}; there are views over: {}",
+        let rule = format!(
+            "no materialised view is over {}; there are views over: {}",
             unknown.resource_type,
             merged.join(", ")
         );
-        return Err(ServiceError::new(Code::Invalid, message));
+        return Err(ServiceError::invalid("freshness.at_least.resource_type", rule));
     }
     let wait = Wait {
         store: &core.store,
@@ -106,7 +106,7 @@ impl Wait<'_> {
                 () = tokio::time::sleep_until(self.deadline) => {
                     let why = if pull_failed { "; the speed layer cannot be asked to read it" } else { "" };
                     let message = format!("freshness.at_least: {} of {} versions are not visible yet{why}", open.len(), versions.len());
-                    return Err(ServiceError::new(Code::DeadlineExceeded, message));
+                    return Err(ServiceError::new(Code::DeadlineExceeded, message).because("NOT_VISIBLE_YET"));
                 }
             }
         }

@@ -92,6 +92,8 @@ pub(crate) struct Gateway {
     pub(crate) metrics: Metrics,
     /// Base URL of its HTTP.
     pub(crate) http: String,
+    /// Of its gRPC.
+    pub(crate) address: String,
 }
 
 /// One PostgreSQL for all tests that do not harm it: a database for each.
@@ -363,6 +365,7 @@ async fn gateway(
     config.views.merge_connections = 2;
     config.http.listen = "127.0.0.1:0".parse()?;
     settings(&mut config);
+    let manners = config.daemon.grpc.clone();
     let announced = tempfile::NamedTempFile::new()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -377,6 +380,7 @@ async fn gateway(
             listener,
             reflection: true,
             readiness,
+            manners,
         },
         announcement: Announcement::new(Some(announced.path())),
     }))
@@ -389,5 +393,6 @@ async fn gateway(
         shutdown,
         metrics,
         http: format!("http://{http}"),
+        address: address.to_string(),
     })
 }

@@ -11,6 +11,7 @@ mod hostile_sql;
 mod hostile_texts;
 mod http;
 mod layers;
+mod manners;
 mod questions;
 mod sql;
 mod sql_bounds;
