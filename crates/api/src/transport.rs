@@ -89,7 +89,10 @@ mod tests {
         ));
         assert_eq!(refusal(&ours), None);
         assert_eq!(
-            refusal(&Status::not_found("a service that health does not know")),
+            refusal(&Status::new(
+                tonic::Code::NotFound,
+                "a service that health does not know"
+            )),
             None
         );
     }
