@@ -1,8 +1,10 @@
 //! An error as gRPC carries it: status, message, and in `grpc-status-details-bin` what a program needs to act on it, as `google.rpc` has it.
 //!
-//! | always | `ErrorInfo` | a stable reason, of the domain `researchflow` |
-//! | INVALID_ARGUMENT | `BadRequest` | the path of the field, and its rule |
-//! | UNAVAILABLE | `RetryInfo` | when to try again |
+//! | with | detail | holds |
+//! | --- | --- | --- |
+//! | every error | `ErrorInfo` | a stable reason, of the domain `researchflow` |
+//! | a field that breaks a rule | `BadRequest` | its path, and the rule |
+//! | `UNAVAILABLE` | `RetryInfo` | when to try again |
 //!
 //! All of it travels in the headers, of which many clients take 8 KiB: so long texts are cut.
 

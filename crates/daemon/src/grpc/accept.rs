@@ -129,14 +129,14 @@ mod tests {
 
     #[test]
     fn ages_differ_by_a_tenth_at_most() {
-        let age = Duration::from_secs(1000);
-        assert_eq!(jittered(age, 0), Duration::from_secs(900));
-        assert_eq!(jittered(age, 200), Duration::from_secs(1100));
+        let age = Duration::from_secs(1);
+        assert_eq!(jittered(age, 0), Duration::from_millis(900));
+        assert_eq!(jittered(age, 200), Duration::from_millis(1100));
         let seed = RandomState::new();
         let ages: std::collections::BTreeSet<Duration> = (0..200_u64)
             .map(|number| jittered(age, seed.hash_one(number)))
             .collect();
         assert!(ages.len() > 20, "{ages:?}");
-        assert!(ages.iter().all(|age| (900..=1100).contains(&age.as_secs())));
+        assert!(ages.iter().all(|age| (900..=1100).contains(&age.as_millis())));
     }
 }

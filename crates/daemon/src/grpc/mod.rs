@@ -90,8 +90,8 @@ impl GrpcServer {
                 .add_service(builder().build_v1alpha()?);
         }
         let around = middleware::from_fn_with_state(self.manners.request_seconds, call::around);
-        let router = routes.prepare().into_axum_router().layer(around);
-        accept::serve(self.listener, router, self.manners, shutdown).await;
+        let wrapped = routes.prepare().into_axum_router().layer(around);
+        accept::serve(self.listener, wrapped, self.manners, shutdown).await;
         Ok(())
     }
 }
