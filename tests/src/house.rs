@@ -164,6 +164,10 @@ pub async fn asker(serving: &Daemon) -> anyhow::Result<Asker> {
 }
 
 /// How often the long form of a test does what it does: `name` in the environment, else `default`.
+///
+/// # Panics
+///
+/// If what is in the environment is no number.
 pub fn times(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text

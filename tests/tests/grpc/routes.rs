@@ -35,7 +35,7 @@ async fn bad_input_to_any_path_is_the_callers_fault_and_told_without_a_value() -
     let whole = Whole::start().await?;
     let base = format!("http://{}", whole.serving.address("http")?);
     let client = http_client()?;
-    let long = CANARY.repeat(3_000);
+    let endless = CANARY.repeat(3_000);
     let mut faults = Vec::new();
     let mut asked = 0;
     for (method, path) in paths() {
@@ -51,7 +51,7 @@ async fn bad_input_to_any_path_is_the_callers_fault_and_told_without_a_value() -
             format!("patient={CANARY}%00"),
             format!("subjectReference={CANARY}"),
             format!("subjectReference=ViewDefinition/{CANARY}%00"),
-            format!("subjectCanonical={long}"),
+            format!("subjectCanonical={endless}"),
             format!("header={CANARY}"),
         ] {
             requests.push((
@@ -67,7 +67,7 @@ async fn bad_input_to_any_path_is_the_callers_fault_and_told_without_a_value() -
             ("application/json", json!({"resourceType": CANARY}).to_string()),
             (
                 "application/json",
-                json!({"resourceType": "Parameters", "parameter": [{"name": CANARY, "valueString": CANARY}]})
+                json!({"resourceType": "Parameters", "parameter": [{"name": "planted", "valueString": CANARY}]})
                     .to_string(),
             ),
             (

@@ -62,19 +62,7 @@ pub(super) fn rows() -> Vec<(&'static str, Row)> {
                 })
             },
         ),
-        (
-            "ReadResources",
-            Row::of_nothing(&proto::ReadResourcesRequest {
-                references: vec![reference("a")],
-            })
-            .bad(
-                "too many references",
-                &proto::ReadResourcesRequest {
-                    references: vec![reference("a"); 10_001],
-                },
-                "references",
-            ),
-        ),
+        ("ReadResources", read_resources()),
         (
             "ReadPatientResources",
             Row::of(&proto::ReadPatientResourcesRequest {
@@ -110,6 +98,19 @@ pub(super) fn rows() -> Vec<(&'static str, Row)> {
         ),
         ("GetStatus", Row::of_nothing(&proto::GetStatusRequest {})),
     ]
+}
+
+fn read_resources() -> Row {
+    Row::of_nothing(&proto::ReadResourcesRequest {
+        references: vec![reference("a")],
+    })
+    .bad(
+        "too many references",
+        &proto::ReadResourcesRequest {
+            references: vec![reference("a"); 10_001],
+        },
+        "references",
+    )
 }
 
 fn reference(id: &str) -> proto::read_resources_request::Reference {

@@ -24,6 +24,8 @@ pub(crate) struct Row {
     pub(crate) names: &'static [&'static str],
     /// Numbers of which any makes sense.
     pub(crate) any_number: &'static [&'static str],
+    /// Fields that may be named in place of another: a value is told by the place that has no use for it.
+    pub(crate) instead: &'static [&'static str],
     /// Requests that are bad in ways of their own.
     pub(crate) further: Vec<Bad>,
 }
@@ -45,6 +47,7 @@ impl Row {
             endless: false,
             names: &[],
             any_number: &[],
+            instead: &[],
             further: Vec::new(),
         }
     }

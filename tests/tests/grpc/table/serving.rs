@@ -157,7 +157,7 @@ fn sql() -> Row {
     .bad(
         "a value of another type",
         &of("SELECT $1::int", vec![text(CANARY)]),
-        "parameters",
+        "statement",
     )
     .bad(
         "too many values",
@@ -167,6 +167,7 @@ fn sql() -> Row {
     Row {
         // What is no name of a view is one of something else, and told by its place alone; names of parameters are told.
         names: &["key"],
+        instead: &["statement"],
         ..row
     }
 }

@@ -114,7 +114,7 @@ fn scan() -> Row {
         .bad(
             "too many values",
             &of(vec![gender(&"female,".repeat(2_000))]),
-            "parameters",
+            "parameters.value",
         );
     Row {
         names: &["name"],
