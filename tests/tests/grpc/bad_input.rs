@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::Context as _;
 use axum::http::HeaderValue;
 use e2e::rpc::{Call, Said, framed};
 use futures::{StreamExt as _, stream};
@@ -51,12 +52,10 @@ async fn bad_input_to_any_method_is_the_callers_fault_and_told_without_a_value()
             method: &method,
             row: &row,
         };
-        tested.known_cases(&mut faults).await?;
-        tested.broken_messages(&mut faults).await?;
-        tested.made_cases(&mut faults).await?;
-        // Still there, and still answering.
-        let good = tested.send(framed(&row.good)).await?;
-        tested.expect("a good request, at last", &good, row.of_good, &mut faults);
+        // No answer at all, or half of one, is a fault as well, and the others are to be told all the same.
+        if let Err(error) = tested.all_cases(&mut faults).await {
+            faults.push(format!("{path}: {error:#}"));
+        }
     }
     let channel = whole.channel("ServingService").await?;
     for path in [
@@ -111,6 +110,16 @@ impl Tested<'_> {
             ..self.call()
         };
         call.send(&self.channel, bytes).await
+    }
+
+    async fn all_cases(&self, faults: &mut Vec<String>) -> anyhow::Result<()> {
+        self.known_cases(faults).await?;
+        self.broken_messages(faults).await?;
+        self.made_cases(faults).await?;
+        // Still there, and still answering.
+        let good = self.send(framed(&self.row.good)).await?;
+        self.expect("a good request, at last", &good, self.row.of_good, faults);
+        Ok(())
     }
 
     /// What the table has.
@@ -240,7 +249,8 @@ impl Tested<'_> {
             .buffered(3);
         let mut sent = std::pin::pin!(sent);
         while let Some((made, said)) = sent.next().await {
-            self.judge(&made, &said?, faults);
+            let said = said.with_context(|| format!("{:?} as {}", made.wrong, made.dotted()))?;
+            self.judge(&made, &said, faults);
         }
         Ok(())
     }
