@@ -1,5 +1,7 @@
 //! The errors of all services: one small set of codes, mapped to gRPC and to HTTP here and nowhere else.
 
+use crate::details;
+
 /// What kind of error it is, as a caller needs to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -72,6 +74,29 @@ impl Code {
         }
     }
 
+    /// What kind of error it is, as a program can tell it from the others of the same status of gRPC: the `reason` of `google.rpc.ErrorInfo`. Part of the
+    /// contract: it stays as it is.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Invalid => "INVALID_REQUEST",
+            Self::NoSuchMethod => "NO_SUCH_METHOD",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::NotFound => "NOT_FOUND",
+            Self::Precondition => "NOT_IN_STATE",
+            Self::UnsupportedMedia => "UNSUPPORTED_MEDIA",
+            Self::Unprocessable => "UNPROCESSABLE",
+            Self::TooLarge => "TOO_LARGE",
+            Self::Exhausted => "LIMIT_MET",
+            Self::Unavailable => "UNREACHABLE",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::SlowRequest => "SLOW_REQUEST",
+            Self::Unimplemented => "UNIMPLEMENTED",
+            Self::Cancelled => "CANCELLED",
+            Self::DataLoss => "DATA_LOSS",
+            Self::Internal => "INTERNAL",
+        }
+    }
+
     /// The status of HTTP.
     pub fn http(self) -> u16 {
         match self {
@@ -119,6 +144,10 @@ pub struct ServiceError {
     pub code: Code,
     /// For the caller.
     pub message: String,
+    /// Path of the field of the request that breaks a rule; `None` where it is not one.
+    pub field: Option<String>,
+    /// Why, where a program may want to know it more exactly than [`Code::reason`] has it. Part of the contract, as that is.
+    pub reason: Option<&'static str>,
 }
 
 impl ServiceError {
@@ -127,12 +156,34 @@ impl ServiceError {
         Self {
             code,
             message: message.into(),
+            field: None,
+            reason: None,
         }
+    }
+
+    /// A field of the request breaks a rule.
+    pub fn invalid(field: impl Into<String>, rule: impl std::fmt::Display) -> Self {
+        let field = field.into();
+        Self::new(Code::Invalid, format!("{field}: {rule}")).at(field)
+    }
+
+    /// It is this field that breaks the rule, unless one is named already.
+    #[must_use]
+    pub fn at(mut self, field: impl Into<String>) -> Self {
+        self.field.get_or_insert_with(|| field.into());
+        self
+    }
+
+    /// Says more exactly why.
+    #[must_use]
+    pub fn because(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
+        self
     }
 
     /// What was asked for cannot be finished: another replica, or this one once it is back, can do it.
     pub fn stopping() -> Self {
-        Self::new(Code::Unavailable, "this service is stopping: try again")
+        Self::new(Code::Unavailable, "this service is stopping: try again").because("STOPPING")
     }
 
     /// A fault of ours: the caller gets no detail, the log has it.
@@ -144,7 +195,7 @@ impl ServiceError {
 
 impl From<ServiceError> for tonic::Status {
     fn from(error: ServiceError) -> Self {
-        Self::new(error.code.grpc(), error.message)
+        details::status(error)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is wrong with a field of a request.
 
-use crate::{Code, ServiceError};
+use crate::ServiceError;
 
 /// A field of a request breaks a rule. Never holds the field's value: it may be a patient's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,11 +24,20 @@ impl InvalidField {
 
 impl From<InvalidField> for ServiceError {
     fn from(invalid: InvalidField) -> Self {
-        Self::new(Code::Invalid, invalid.to_string())
+        Self::invalid(invalid.field, invalid.rule)
     }
 }
 
 /// A message field that the contract makes optional and the service needs.
 pub fn required<T>(field: &'static str, value: Option<T>) -> Result<T, InvalidField> {
     value.ok_or_else(|| InvalidField::new(field, "must be set"))
+}
+
+/// Texts that go to PostgreSQL, which has no NUL character in a text.
+pub fn without_nul(field: &'static str, texts: &[String]) -> Result<(), InvalidField> {
+    if texts.iter().any(|text| text.contains('\0')) {
+        Err(InvalidField::new(field, "must not hold a NUL character"))
+    } else {
+        Ok(())
+    }
 }

@@ -7,6 +7,8 @@
 
 pub mod batch;
 pub mod cohort;
+pub mod contract;
+mod details;
 pub mod error;
 mod field;
 pub mod outcome;
@@ -18,10 +20,11 @@ pub mod speed;
 pub mod sql;
 pub mod sql_run;
 pub mod time;
+pub mod transport;
 pub mod values_json;
 
 pub use error::{Code, ServiceError};
-pub use field::{InvalidField, required};
+pub use field::{InvalidField, required, without_nul};
 pub use outcome::Outcome;
 pub use row_batch::RowBatch;
 
@@ -47,5 +50,9 @@ pub mod proto {
 /// The descriptors of all contracts, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/researchflow.bin"));
 
-/// The largest message that services send and take: a part of a stream, or one resource.
+/// The largest request that services take; SpeedService takes larger ones where a resource may be larger. The largest one that our services send each other names
+/// ten thousand references.
+pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+
+/// The largest message that services send, and that clients take: a part of a stream, or one resource.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;

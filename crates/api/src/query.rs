@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::{InvalidField, batch::resource_type, page::Page, proto::serving as proto, required, time};
+use crate::{
+    InvalidField, batch::resource_type, field::without_nul, page::Page, proto::serving as proto, required,
+    time,
+};
 
 /// How deep conditions may nest.
 pub(crate) const MAX_DEPTH: usize = 32;
@@ -262,6 +265,7 @@ impl TryFrom<proto::ResourceVersion> for ResourceVersion {
         if version.id.is_empty() {
             return Err(InvalidField::new("freshness.at_least.id", "must be set"));
         }
+        without_nul("freshness.at_least.id", std::slice::from_ref(&version.id))?;
         if version.version < 1 {
             return Err(InvalidField::new(
                 "freshness.at_least.version",
@@ -371,6 +375,7 @@ fn comparison(comparison: proto::Comparison) -> Result<Filter, InvalidField> {
     if !right {
         return Err(InvalidField::new("filters.comparison.values", rule));
     }
+    without_nul("filters.comparison.values", &comparison.values)?;
     Ok(Filter::Compare {
         column: comparison.column,
         operator,
@@ -386,6 +391,7 @@ pub(crate) fn search_parameter(
     if search.name.is_empty() {
         return Err(InvalidField::new("search.name", "must name a search parameter"));
     }
+    without_nul("search.values", &search.values)?;
     // `code:text` in the name is what a search URL has: take it apart rather than refuse it.
     let (name, modifier) = match search.name.split_once(':') {
         Some((name, modifier)) if search.modifier.is_empty() => (name.to_owned(), modifier.to_owned()),

@@ -142,9 +142,7 @@ pub(crate) fn store_error(error: &StoreError) -> ServiceError {
         StoreError::Incompatible(_) | StoreError::NotMigrated(_) => {
             ServiceError::new(Code::Precondition, error.to_string())
         }
-        StoreError::InvalidDefinition(_) => {
-            ServiceError::new(Code::Invalid, format!("definition_json: {error}"))
-        }
+        StoreError::InvalidDefinition(_) => ServiceError::invalid("definition_json", error),
         StoreError::InvalidSelect(_) => ServiceError::new(Code::Invalid, error.to_string()),
         StoreError::Database { .. } | StoreError::Inconsistent(_) => ServiceError::internal(error),
     }

@@ -7,7 +7,7 @@ use api::{
     batch::{ReadChanges, batch_service_server::BatchService, resource_type},
     cohort::resource_types,
     proto::batch as proto,
-    time,
+    time, without_nul,
 };
 use async_stream::try_stream;
 use daemon::Shutdown;
@@ -202,8 +202,10 @@ impl BatchService for Batch {
         &self,
         request: Request<proto::DropViewRequest>,
     ) -> Result<Response<proto::DropViewResponse>, Status> {
+        let name = request.into_inner().name;
+        without_nul("name", std::slice::from_ref(&name)).map_err(refuse)?;
         self.store
-            .drop_view(&request.into_inner().name)
+            .drop_view(&name)
             .await
             .map_err(|e| conversions::store_error(&e))?;
         self.refresher
@@ -288,6 +290,8 @@ impl BatchService for Batch {
             .map(|at| time::datetime("since", at))
             .transpose()
             .map_err(refuse)?;
+        without_nul("ids", &request.ids).map_err(refuse)?;
+        without_nul("patient_ids", &request.patient_ids).map_err(refuse)?;
         let view = Arc::new(self.view_to_run(request.view).await?);
         let columns: Vec<proto::Column> = view.columns().iter().map(Into::into).collect();
         let parts = run_view::run(
@@ -344,6 +348,7 @@ impl BatchService for Batch {
                     let rule = "must not be negative; 0 means the current version";
                     return Err(InvalidField::new("references.version", rule));
                 }
+                without_nul("references.id", std::slice::from_ref(&r.id))?;
                 Ok(Reference {
                     resource_type: resource_type("references.resource_type", r.resource_type)?,
                     id: r.id,
@@ -373,6 +378,7 @@ impl BatchService for Batch {
             let rule = format!("must be 1 to {MAX_REFERENCES}: ask again for the others");
             return Err(refuse(InvalidField::new("patient_ids", rule)));
         }
+        without_nul("patient_ids", &request.patient_ids).map_err(refuse)?;
         let names = resource_types("resource_types", request.resource_types).map_err(refuse)?;
         if names.is_empty() {
             return Err(refuse(InvalidField::new(

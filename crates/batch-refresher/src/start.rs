@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{MAX_MESSAGE_BYTES, batch::batch_service_server::BatchServiceServer};
+use api::{MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, batch::batch_service_server::BatchServiceServer};
 use daemon::Context;
-use tonic::service::Routes;
+use tonic::{codec::CompressionEncoding, service::Routes};
 use view_store::{StoreError, ViewStore};
 
 use crate::{
@@ -116,7 +116,9 @@ pub async fn start(context: Context<Settings>) -> Result<(), StartError> {
         shutdown: shutdown.clone(),
     };
     let service = BatchServiceServer::new(service)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     shutdown.spawn_essential(
         "grpc",

@@ -7,7 +7,10 @@ use config::{Config, Environment, File, FileFormat};
 use serde::{Deserialize, de::DeserializeOwned};
 use tonic::transport::Endpoint;
 
-use crate::telemetry::{self, LogFormat};
+use crate::{
+    grpc::GrpcManners,
+    telemetry::{self, LogFormat},
+};
 
 /// A daemon's own configuration: a struct with `deny_unknown_fields` and a section `daemon`.
 pub trait DaemonConfig: DeserializeOwned + std::fmt::Debug + Send + 'static {
@@ -40,6 +43,8 @@ pub struct CommonConfig {
     /// How long a stop may take before what is still open is cut.
     #[serde(with = "seconds")]
     pub shutdown_grace_seconds: Duration,
+    /// `[daemon.grpc]`
+    pub grpc: GrpcManners,
 }
 
 /// Collects all that is wrong with a configuration.
@@ -137,7 +142,12 @@ fn load_from<C: DaemonConfig>(
         .err()
         .into_iter()
         .collect();
-    if let Err(more) = config.validate() {
+    let mut demands = Demands::default();
+    config.common().grpc.check(&mut demands);
+    for more in [demands.result(), config.validate()]
+        .into_iter()
+        .filter_map(Result::err)
+    {
         wrong.extend(more);
     }
     if wrong.is_empty() {
@@ -179,6 +189,14 @@ mod tests {
         log_format = "text"
         reflection = true
         shutdown_grace_seconds = 4
+        [daemon.grpc]
+        keepalive_seconds = 30
+        keepalive_timeout_seconds = 20
+        max_connection_age_seconds = 1800
+        connection_grace_seconds = 0
+        max_connections = 1024
+        max_calls_per_connection = 256
+        request_seconds = 10
     "#;
 
     #[derive(Debug, Deserialize)]
@@ -240,10 +258,16 @@ mod tests {
 
     #[test]
     fn directives_of_the_log_that_cannot_be_read_are_said_with_all_else_that_is_wrong() {
-        let error = with(&[("DAEMON__LOG", "info,serving_gateway=loud"), ("SHARE", "0")])
-            .expect_err("neither is good")
-            .to_string();
-        assert!(error.contains("daemon.log") && error.contains("share"), "{error}");
+        let error = with(&[
+            ("DAEMON__LOG", "info,serving_gateway=loud"),
+            ("DAEMON__GRPC__MAX_CONNECTIONS", "0"),
+            ("SHARE", "0"),
+        ])
+        .expect_err("none is good")
+        .to_string();
+        for key in ["daemon.log", "daemon.grpc.max_connections", "share"] {
+            assert!(error.contains(key), "{error}");
+        }
     }
 
     #[test]

@@ -24,6 +24,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
+
 use crate::Shutdown;
 
 /// What a connection is told for which there is no place. (Whoever asks tries again.)
@@ -83,7 +86,12 @@ pub async fn serve(
         };
         count("accepted");
         let connection = http.serve_connection(TokioIo::new(without_delay(stream)), service.clone());
-        shutdown.spawn(until_closed(connection, place, shutdown.clone()));
+        // A task within a task: requests are answered in it, and a panic over one of them ends its connection, not the daemon.
+        let answering = tokio::spawn(until_closed(connection, place, shutdown.clone()).in_current_span());
+        let answering = AbortOnDropHandle::new(answering);
+        shutdown.spawn(async move {
+            let _closed_or_panicked = answering.await;
+        });
     }
     // All places are free again once all connections are closed.
     let all = u32::try_from(limits.most).unwrap_or(u32::MAX);
@@ -142,7 +150,52 @@ async fn until_closed(
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_over_one_request_ends_its_connection_and_nothing_else() {
+        let shutdown = Shutdown::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new()
+            .route(
+                "/panics",
+                get(|| async { std::hint::black_box(None::<&str>).unwrap() }),
+            )
+            .route("/answers", get(|| async { "here" }));
+        let limits = ConnectionLimits {
+            most: 1,
+            head_time: Duration::from_secs(20),
+            allowed: Vec::new(),
+        };
+        let serving = serve(listener, router, limits, |_| {}, shutdown.clone());
+        let serving = tokio::spawn(serving);
+        let ask = async |path: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.unwrap();
+            said
+        };
+        assert_eq!(ask("/panics").await, "");
+        assert!(!shutdown.is_stopping());
+        // There is one place, and it is free again.
+        let answered = async {
+            while !ask("/answers").await.ends_with("here") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), answered)
+            .await
+            .unwrap();
+        shutdown.stop();
+        serving.await.unwrap().unwrap();
+        assert!(shutdown.drain(Duration::from_secs(20)).await);
+    }
 
     #[test]
     fn who_may_connect_is_said_by_networks_of_both_families() {

@@ -142,6 +142,7 @@ where
         listener: grpc,
         reflection: common.reflection,
         readiness: readiness.clone(),
+        manners: common.grpc.clone(),
     };
     let context = Context {
         config,

@@ -28,6 +28,7 @@ mod entry;
 pub mod fhir_answer;
 pub mod grpc;
 pub mod metrics;
+pub mod request_id;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;

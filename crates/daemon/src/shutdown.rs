@@ -3,6 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
 
 /// The stop signal and the tasks that heed it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -72,13 +73,14 @@ impl Shutdown {
     }
 
     /// Starts a task that is waited for at the stop, and cut when the grace period is over. It may end; if it panics, the process stops with exit
-    /// code 1, rather than go on without it.
+    /// code 1, rather than go on without it. What it logs is said within the span that it is started in: a call's work has the call's id.
     pub fn spawn<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
         let this = self.clone();
-        self.tasks.spawn(async move {
+        let task = async move {
             let _guard = StopAtPanic(&this);
             let _cut = this.hard.run_until_cancelled(work).await;
-        });
+        };
+        self.tasks.spawn(task.in_current_span());
     }
 
     /// After the stop: waits for all tasks, cuts them after `grace`. True unless an essential task has failed; what had to be cut is only

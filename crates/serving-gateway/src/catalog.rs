@@ -6,9 +6,7 @@ use std::{
     time::Duration,
 };
 
-use api::{
-    Code, ServiceError, batch::batch_service_client::BatchServiceClient, proto::batch::WatchViewsRequest,
-};
+use api::{ServiceError, batch::batch_service_client::BatchServiceClient, proto::batch::WatchViewsRequest};
 use daemon::{Shutdown, admin::Latch};
 use fhir_core::{column::Column, view::CompiledView};
 use tokio::sync::Notify;
@@ -47,13 +45,13 @@ impl View {
             .find(|column| column.name == name)
             .ok_or_else(|| {
                 let known: Vec<&str> = self.compiled.columns().iter().map(|c| c.name.as_str()).collect();
-                let message = format!(
-                    "{field}: view {} has no column {}; it has: {}",
+                let rule = format!(
+                    "view {} has no column {}; it has: {}",
                     self.registered.name,
                     shortened(name),
                     known.join(", ")
                 );
-                ServiceError::new(Code::Invalid, message)
+                ServiceError::invalid(field, rule)
             })
     }
 }

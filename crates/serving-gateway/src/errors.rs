@@ -10,9 +10,10 @@ use view_store::StoreError;
 )]
 pub(crate) fn store_error(error: StoreError) -> ServiceError {
     match &error {
-        StoreError::InvalidSelect(message) => ServiceError::new(Code::Invalid, message.clone()),
+        // Columns and orders were checked before: what the database alone can tell is of the values.
+        StoreError::InvalidSelect(message) => ServiceError::new(Code::Invalid, message.clone()).at("filters"),
         // A view is a name in a question here, as a column is.
-        StoreError::UnknownView { .. } => ServiceError::new(Code::Invalid, format!("view: {error}")),
+        StoreError::UnknownView { .. } => ServiceError::invalid("view", &error),
         // The gateway does not migrate: batch-refresher will have done so when it is asked again.
         StoreError::NotMigrated(_)
         | StoreError::ViewsChanged { .. }

@@ -7,6 +7,9 @@ use view_store::{TypeFreshness, ViewState};
 
 use crate::{catalog::View, config::DegradationBounds};
 
+/// The reason of a refusal: `max_staleness` cannot be met.
+const TOO_STALE: &str = "TOO_STALE";
+
 /// What is known when an answer is made.
 #[derive(Debug, Clone)]
 pub(crate) struct Circumstances {
@@ -225,11 +228,13 @@ impl AnswerFreshness {
                     max.num_milliseconds(),
                     self.reasons()
                 ),
-            )),
+            )
+            .because(TOO_STALE)),
             None => Err(ServiceError::new(
                 Code::Precondition,
                 "freshness.max_staleness: nothing was read of this view's resources yet",
-            )),
+            )
+            .because(TOO_STALE)),
         }
     }
 

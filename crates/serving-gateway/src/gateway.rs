@@ -7,7 +7,7 @@ use std::{
 };
 
 use api::{
-    Code, MAX_MESSAGE_BYTES, ServiceError,
+    Code, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, ServiceError,
     batch::batch_service_client::BatchServiceClient,
     proto::serving::serving_service_server::{SERVICE_NAME, ServingServiceServer},
 };
@@ -94,6 +94,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     let service = ServingServiceServer::new(serving)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let routes = Routes::new(service);
     shutdown.spawn_essential("grpc", grpc.serve(SERVICE_NAME, routes, shutdown.clone()));

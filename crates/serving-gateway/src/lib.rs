@@ -40,4 +40,4 @@ mod visibility;
 
 pub use config::{Config, DEFAULTS};
 pub use gateway::{GatewayError, run};
-pub use http::HttpConfig;
+pub use http::{HttpConfig, paths as http_paths};

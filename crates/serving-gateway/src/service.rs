@@ -100,7 +100,8 @@ impl Serving {
 
     /// Until when an answer must be on its way.
     fn deadline(&self, metadata: &MetadataMap) -> Instant {
-        let within = deadline(metadata).unwrap_or(self.limits.at_least_seconds);
+        let caller = daemon::grpc::timeout(metadata.as_ref()).ok().flatten();
+        let within = caller.unwrap_or(self.limits.at_least_seconds);
         Instant::now() + within.saturating_sub(ON_ITS_WAY)
     }
 
@@ -215,42 +216,5 @@ impl ServingService for Serving {
             views_forgotten: i64::try_from(core.catalog.clear()).unwrap_or(i64::MAX),
         });
         self.done("ClearViewCache", answer)
-    }
-}
-
-/// The caller's deadline: the header `grpc-timeout`, digits and a unit.
-fn deadline(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let value: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    Some(match unit {
-        "H" => Duration::from_secs(value * 3600),
-        "M" => Duration::from_secs(value * 60),
-        "S" => Duration::from_secs(value),
-        "m" => Duration::from_millis(value),
-        "u" => Duration::from_micros(value),
-        "n" => Duration::from_nanos(value),
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deadlines_are_read_as_grpc_writes_them() {
-        let read = |text: &str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("grpc-timeout", text.parse().expect("ascii"));
-            deadline(&metadata)
-        };
-        assert_eq!(read("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(read("99999999H"), Some(Duration::from_hours(99_999_999)));
-        assert_eq!(read("5S"), Some(Duration::from_secs(5)));
-        assert_eq!(read("123456789S"), None);
-        assert_eq!(read("S"), None);
-        assert_eq!(read("5 s"), None);
-        assert_eq!(deadline(&MetadataMap::new()), None);
     }
 }

@@ -41,12 +41,12 @@ pub(crate) async fn wait_for_versions(
         .iter()
         .find(|version| !merged.contains(&version.resource_type))
     {
-        let message = format!(
-            "freshness.at_least.resource_type: no materialised view is over {}; there are views over: {}",
+        let rule = format!(
+            "no materialised view is over {}; there are views over: {}",
             unknown.resource_type,
             merged.join(", ")
         );
-        return Err(ServiceError::new(Code::Invalid, message));
+        return Err(ServiceError::invalid("freshness.at_least.resource_type", rule));
     }
     let wait = Wait {
         store: &core.store,
@@ -190,5 +190,5 @@ fn why_not(pull_failed: bool, pulling: bool) -> &'static str {
 
 fn not_visible(open: usize, of: usize, why: &str) -> ServiceError {
     let message = format!("freshness.at_least: {open} of {of} versions are not visible yet{why}");
-    ServiceError::new(Code::DeadlineExceeded, message)
+    ServiceError::new(Code::DeadlineExceeded, message).because("NOT_VISIBLE_YET")
 }

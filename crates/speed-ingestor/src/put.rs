@@ -35,7 +35,8 @@ impl Speed {
         if request.body.len() > limits.body_bytes {
             return Err(too_large(limits.body_bytes));
         }
-        let Delivered { resource_type, state } = delivery::resource(&request.body, limits.depth)?;
+        let Delivered { resource_type, state } =
+            delivery::resource(&request.body, limits.depth).map_err(|error| error.at("body"))?;
         if !self.needed.includes(&resource_type) {
             return Ok(PutOutcome::NotNeeded);
         }

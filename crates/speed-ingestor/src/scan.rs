@@ -22,7 +22,7 @@ impl Speed {
         &self,
         request: proto::ScanRecentResourcesRequest,
     ) -> Result<impl Iterator<Item = proto::ScanRecentResourcesResponse> + use<>, ServiceError> {
-        let resource_type = self.known_type(request.resource_type)?;
+        let resource_type = self.known_type("resource_type", request.resource_type)?;
         let since = match &request.since {
             Some(since) => time::datetime("since", since)?,
             None => DateTime::UNIX_EPOCH,

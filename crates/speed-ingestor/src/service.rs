@@ -3,13 +3,14 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use api::{
-    Code, InvalidField, MAX_MESSAGE_BYTES, ServiceError,
+    Code, InvalidField, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, ServiceError,
     proto::speed as proto,
     speed::{
         Changes, ChangesPart, Preview,
         speed_service_server::{SpeedService, SpeedServiceServer},
         type_marks,
     },
+    transport,
 };
 use chrono::TimeDelta;
 use daemon::{Clock, Shutdown};
@@ -23,7 +24,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, codec::CompressionEncoding};
 
 use crate::{
     accepted::Accepted,
@@ -47,6 +48,8 @@ const PULL_TIME: Duration = Duration::from_secs(30);
 const PARTS_AHEAD: usize = 4;
 /// About how many bytes of previews go into a part of an answer.
 const BYTES_A_PART: usize = 1024 * 1024;
+/// Of a request that puts a resource: whatever is not its body.
+const ROOM_FOR_THE_REST: usize = 64 * 1024;
 /// How often a waiting answer looks by itself: another ingestor may have written, whom nothing here wakes.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -90,7 +93,9 @@ impl SpeedService for Speed {
         let (this, mut requests) = (self.clone(), request.into_inner());
         self.shutdown.spawn(async move {
             let serve = async {
-                while let Some(request) = requests.message().await? {
+                // What the library says of a message that cannot be read, in our words.
+                let told = |status: Status| transport::refusal(&status).map_or(status, Status::from);
+                while let Some(request) = requests.message().await.map_err(told)? {
                     let request = Changes::try_from(request).map_err(ServiceError::from)?;
                     this.answer_changes(&request, &parts).await?;
                 }
@@ -261,8 +266,12 @@ impl SpeedService for Speed {
 impl Speed {
     /// The service as a server takes it.
     pub fn server(self) -> SpeedServiceServer<Self> {
+        // A body that is too large is to be told so by name, if it is not larger by much.
+        let largest = MAX_REQUEST_BYTES.max(self.taking.limits.body_bytes + ROOM_FOR_THE_REST);
         SpeedServiceServer::new(self)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(largest)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
@@ -345,12 +354,16 @@ impl Speed {
         }
     }
 
-    pub(crate) fn known_type(&self, resource_type: String) -> Result<String, ServiceError> {
-        let resource_type = api::batch::resource_type("resource_type", resource_type)?;
+    pub(crate) fn known_type(
+        &self,
+        field: &'static str,
+        resource_type: String,
+    ) -> Result<String, ServiceError> {
+        let resource_type = api::batch::resource_type(field, resource_type)?;
         match self.needed.types() {
             Some(types) if !types.contains(&resource_type) => {
                 let rule = format!("must be one of the types that views need: {}", types.join(", "));
-                Err(invalid("resource_type", &rule))
+                Err(invalid(field, &rule))
             }
             _ => Ok(resource_type),
         }
@@ -367,7 +380,7 @@ impl Speed {
         }
         asked
             .into_iter()
-            .map(|resource_type| self.known_type(resource_type))
+            .map(|resource_type| self.known_type("resource_types", resource_type))
             .collect()
     }
 

@@ -9,7 +9,10 @@ use batch_refresher::{
     start::start,
 };
 use daemon::{
-    Context, Shutdown, SystemClock, admin::Readiness, announce::Announcement, grpc::GrpcServer,
+    Context, Shutdown, SystemClock,
+    admin::Readiness,
+    announce::Announcement,
+    grpc::{GrpcManners, GrpcServer},
     metrics::Metrics,
 };
 use e2e::deadline;
@@ -52,6 +55,7 @@ pub(crate) async fn serve(played: &Played, views: &std::path::Path) -> anyhow::R
             listener,
             reflection: true,
             readiness: readiness.clone(),
+            manners: GrpcManners::default(),
         },
         announcement: Announcement::new(None),
     })

@@ -94,8 +94,8 @@ pub(crate) struct Gateway {
     pub(crate) readiness: Readiness,
     /// Base URL of its HTTP.
     pub(crate) http: String,
-    /// What `/readyz` and the health service say.
-    pub(crate) readiness: Readiness,
+    /// Of its gRPC.
+    pub(crate) address: String,
 }
 
 /// One PostgreSQL for all tests that do not harm it: a database for each.
@@ -370,6 +370,7 @@ async fn gateway(
     config.views.merge_connections = 2;
     config.http.listen = "127.0.0.1:0".parse()?;
     settings(&mut config);
+    let manners = config.daemon.grpc.clone();
     let announced = tempfile::NamedTempFile::new()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -384,6 +385,7 @@ async fn gateway(
             listener,
             reflection: true,
             readiness: readiness.clone(),
+            manners,
         },
         announcement: Announcement::new(Some(announced.path())),
     }))
@@ -397,6 +399,6 @@ async fn gateway(
         metrics,
         readiness,
         http: format!("http://{http}"),
-        readiness,
+        address: address.to_string(),
     })
 }

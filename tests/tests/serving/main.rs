@@ -12,6 +12,7 @@ mod hostile_sql;
 mod hostile_texts;
 mod http;
 mod layers;
+mod manners;
 mod questions;
 mod replicas;
 mod sql;

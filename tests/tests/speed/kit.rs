@@ -279,7 +279,7 @@ pub(crate) const LIMITS: Limits = Limits {
     in_flight: 256,
 };
 
-pub(crate) const SECRET: &str = "s3cret";
+pub(crate) use e2e::house::SECRET;
 
 /// A webhook over this store, with an open gate.
 pub(crate) fn webhook(

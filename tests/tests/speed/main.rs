@@ -10,7 +10,6 @@ mod backup;
 mod conditions;
 mod expiry;
 mod hostile;
-mod house;
 mod kills;
 mod kit;
 mod load;
@@ -27,3 +26,5 @@ mod store;
 mod tail;
 mod watch;
 mod webhook;
+
+use e2e::house;

@@ -48,8 +48,8 @@ pub(super) fn plan(cohort: &Cohort, known: &Views, limits: &CohortLimits) -> Res
         ),
     ] {
         if count > limit {
-            let message = format!("criteria: may have {limit} {rule}, and has {count}");
-            return Err(ServiceError::new(Code::Invalid, message));
+            let rule = format!("may have {limit} {rule}, and has {count}");
+            return Err(ServiceError::invalid("criteria", rule));
         }
     }
     for name in &cohort.resource_types {
@@ -64,7 +64,7 @@ pub(super) fn plan(cohort: &Cohort, known: &Views, limits: &CohortLimits) -> Res
         });
         found.map_err(|error: ServiceError| {
             let message = format!("criteria: criterion {}: {}", criterion.number, error.message);
-            ServiceError::new(error.code, message)
+            ServiceError::new(error.code, message).at("criteria")
         })
     };
     let patients = match truth(&cohort.criteria, &mut find)? {
@@ -89,12 +89,7 @@ pub(super) fn plan(cohort: &Cohort, known: &Views, limits: &CohortLimits) -> Res
 
 /// Types whose resources are somebody's.
 fn check_type(name: &str) -> Result<(), ServiceError> {
-    let refused = |rule: String| {
-        Err(ServiceError::new(
-            Code::Invalid,
-            format!("resource_types: {rule}"),
-        ))
-    };
+    let refused = |rule: String| Err(ServiceError::invalid("resource_types", rule));
     if !is_r4_type(name) {
         return refused("must be names of FHIR R4's resource types, such as Condition".into());
     }

@@ -1,35 +1,22 @@
 //! What is done around every request: its id, its place in logs and metrics, and the headers that every answer has.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::sync::Arc;
 
 use api::Outcome;
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Version, header},
+    http::{HeaderValue, Version, header},
     middleware::Next,
     response::Response,
 };
-use daemon::fhir_answer::outcome;
+use daemon::{fhir_answer::outcome, request_id};
 use tracing::Instrument as _;
 
 use super::Http;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Seeded by the operating system: ids of two gateways differ.
-static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-static NEXT: AtomicU64 = AtomicU64::new(0);
-/// The longest id that is taken over.
-const MAX_ID: usize = 64;
-
 pub(super) async fn around(State(http): State<Arc<Http>>, request: Request, next: Next) -> Response {
     let route = route(request.uri().path());
-    let id = request_id(request.headers());
+    let id = request_id::of(request.headers());
     let span = tracing::info_span!("http", route, request_id = id.to_str().unwrap_or_default());
     // In HTTP/1.0 an answer ends where the connection does: one that breaks off would look whole.
     let mut response = if request.version() < Version::HTTP_11 {
@@ -45,7 +32,7 @@ pub(super) async fn around(State(http): State<Arc<Http>>, request: Request, next
         tracing::warn!(status = status.as_u16(), "a request was not answered");
     }
     let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, id);
+    headers.insert(request_id::HEADER, id);
     // Answers hold patients' data, and are true of one moment.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.append(header::VARY, HeaderValue::from_static("accept"));
@@ -76,19 +63,6 @@ fn route(path: &str) -> &'static str {
     }
 }
 
-/// The caller's id of the request if it is a plain word, else one of our own.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let plain = |id: &&HeaderValue| {
-        let word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        (1..=MAX_ID).contains(&id.len()) && id.as_bytes().iter().all(word)
-    };
-    if let Some(id) = headers.get(REQUEST_ID).filter(plain) {
-        return id.clone();
-    }
-    let id = SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed));
-    HeaderValue::from_str(&format!("{id:016x}")).unwrap_or(HeaderValue::from_static("unknown"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,18 +78,5 @@ mod tests {
         ] {
             assert_eq!(route(path), expected);
         }
-    }
-
-    #[test]
-    fn an_id_of_the_caller_is_taken_over_if_it_is_a_plain_word() {
-        let with = |id: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(REQUEST_ID, HeaderValue::from_str(id).expect("a value"));
-            request_id(&headers)
-        };
-        assert_eq!(with("a-1_B.c"), "a-1_B.c");
-        assert_ne!(with("Doe, Jane"), "Doe, Jane");
-        assert_ne!(with(&"x".repeat(65)), "x".repeat(65).as_str());
-        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
     }
 }

@@ -36,6 +36,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 pub(crate) use self::body::UNIT_BYTES;
 pub use self::config::HttpConfig;
 pub(crate) use self::metrics::HttpMetrics;
+pub use self::routes::paths;
 use crate::{config::QueryLimits, gateway::not_ready, shared::Core};
 
 /// What all requests share.

@@ -9,7 +9,7 @@ use axum::{
     http::request::Parts,
     middleware,
     response::Response,
-    routing::get,
+    routing::{MethodRouter, get},
 };
 use daemon::fhir_answer::outcome;
 use tower_http::{CompressionLevel, compression::CompressionLayer, decompression::RequestDecompressionLayer};
@@ -20,29 +20,8 @@ type Shared = State<Arc<Http>>;
 
 /// The routes. Bodies in gzip or deflate are opened on the way in; their size is bounded as they are read.
 pub(super) fn router(http: Arc<Http>) -> Router {
-    let sql_run = get(sql_run).post(self::sql_run);
-    let run_any = get(run_any).post(self::run_any);
-    let run_one = get(run_one).post(self::run_one);
-    let mut router = Router::new()
-        .route("/metadata", get(metadata))
-        .route("/OperationDefinition/{id}", get(operation))
-        .route("/ViewDefinition", get(search))
-        .route("/ViewDefinition/{id}", get(read));
-    // Some clients write the dollar sign of a path as %24.
-    for dollar in ["$", "%24"] {
-        router = router
-            .route(&format!("/{dollar}sql-run"), sql_run.clone())
-            .route(&format!("/{dollar}viewdefinition-run"), run_any.clone())
-            .route(
-                &format!("/ViewDefinition/{dollar}viewdefinition-run"),
-                run_any.clone(),
-            )
-            .route(
-                &format!("/ViewDefinition/{{id}}/{dollar}viewdefinition-run"),
-                run_one.clone(),
-            );
-    }
-    router
+    Paths::all()
+        .router
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::disable())
@@ -51,6 +30,46 @@ pub(super) fn router(http: Arc<Http>) -> Router {
         // Rows shrink to a tenth at the lowest level already, and the client waits for each.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .with_state(http)
+}
+
+/// Every path that is served, in the router's notation: what is to hold of each is tested of each.
+pub fn paths() -> Vec<String> {
+    Paths::all().names
+}
+
+/// Paths, kept beside the router, which does not tell its own.
+#[derive(Default)]
+struct Paths {
+    router: Router<Arc<Http>>,
+    names: Vec<String>,
+}
+
+impl Paths {
+    fn all() -> Self {
+        let sql_run = get(sql_run).post(self::sql_run);
+        let run_any = get(run_any).post(self::run_any);
+        let run_one = get(run_one).post(self::run_one);
+        let mut paths = Self::default();
+        paths.add("/metadata", get(metadata));
+        paths.add("/OperationDefinition/{id}", get(operation));
+        paths.add("/ViewDefinition", get(search));
+        paths.add("/ViewDefinition/{id}", get(read));
+        // Some clients write the dollar sign of a path as %24.
+        for dollar in ["$", "%24"] {
+            paths.add(&format!("/{dollar}sql-run"), sql_run.clone());
+            for base in ["", "/ViewDefinition"] {
+                paths.add(&format!("{base}/{dollar}viewdefinition-run"), run_any.clone());
+            }
+            let of_one = format!("/ViewDefinition/{{id}}/{dollar}viewdefinition-run");
+            paths.add(&of_one, run_one.clone());
+        }
+        paths
+    }
+
+    fn add(&mut self, path: &str, method: MethodRouter<Arc<Http>>) {
+        self.router = std::mem::take(&mut self.router).route(path, method);
+        self.names.push(path.to_owned());
+    }
 }
 
 async fn sql_run(State(http): Shared, request: Request) -> Response {

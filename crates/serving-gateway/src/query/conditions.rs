@@ -1,7 +1,7 @@
 //! What a Query asks of rows, as conditions over the view's columns.
 
 use api::{
-    Code, ServiceError,
+    ServiceError,
     query::{Filter, Operator, Query},
 };
 use view_store::{Condition, Operator as StoreOperator, OrderBy};
@@ -16,7 +16,7 @@ pub(crate) fn condition(query: &Query, view: &View) -> Result<Option<Condition>,
     }
     for search in &query.search {
         let bound = view.bindings.bind(&search.name, &search.modifier, &search.values);
-        all.push(bound.map_err(|error| ServiceError::new(Code::Invalid, format!("search: {error}")))?);
+        all.push(bound.map_err(|error| ServiceError::invalid("search", error))?);
     }
     all.extend(query.since.map(Condition::UpdatedSince));
     Ok(if all.is_empty() {

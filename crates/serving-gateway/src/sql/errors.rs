@@ -25,7 +25,11 @@ pub(super) fn sql_error(
         .back(back)
         .for_caller(&question.statement),
         SqlError::Parameter { number, rule } => {
-            ServiceError::new(Code::Invalid, format!("{}: {rule}", parameter(question, number)))
+            let field = match &question.parameters {
+                SqlParameters::Positional(_) => "parameters",
+                SqlParameters::Named(_) => "named_parameters",
+            };
+            ServiceError::new(Code::Invalid, format!("{}: {rule}", parameter(question, number))).at(field)
         }
         SqlError::TimedOut => ServiceError::new(
             Code::DeadlineExceeded,
@@ -33,7 +37,8 @@ pub(super) fn sql_error(
                 "statement: it took longer than sql.timeout_seconds ({} s): ask for less, or filter by indexed columns",
                 limits.timeout_seconds.as_secs_f64()
             ),
-        ),
+        )
+        .because("STATEMENT_TIMED_OUT"),
         SqlError::Exhausted(what) => {
             ServiceError::new(Code::Exhausted, format!("statement: {what}: ask for less"))
         }

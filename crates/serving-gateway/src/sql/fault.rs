@@ -1,6 +1,6 @@
 //! What is wrong with a statement, and where.
 
-use api::{Code, ServiceError};
+use api::ServiceError;
 
 /// A fault at a place of the caller's text. Names parts of SQL, never a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +40,11 @@ impl Fault {
     /// For the caller, whose text is `text`: the place as character (from 1), line and column.
     pub(super) fn for_caller(self, text: &str) -> ServiceError {
         let Self { at, rule } = self;
-        let message = match at {
-            Some(at) => format!("statement: {}: {rule}", place(text, at)),
-            None => format!("statement: {rule}"),
+        let rule = match at {
+            Some(at) => format!("{}: {rule}", place(text, at)),
+            None => rule,
         };
-        ServiceError::new(Code::Invalid, message)
+        ServiceError::invalid("statement", rule)
     }
 }
 

@@ -1,22 +1,36 @@
-//! gRPC. Serving: health, reflection, keepalive and the drain are the same for all services. Calling: so is the way to another one.
+//! gRPC. Serving: connections, what is done around each call, health, reflection and the drain are the same for all services. Calling: so is the way to another
+//! one.
+//!
+//! ```text
+//! socket ► accept (how many, how old, keepalive) ► call (id, log, deadline, what cannot be read) ► health, reflection, the service
+//! ```
+
+mod accept;
+mod call;
+mod deadline;
+mod manners;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
+use axum::middleware;
 use tokio::net::TcpListener;
 use tonic::{
     service::Routes,
-    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+    transport::{Channel, Endpoint},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
+pub use self::{
+    deadline::{NoTimeout, timeout},
+    manners::GrpcManners,
+};
 use crate::{ConfigError, Shutdown, admin::Readiness};
 
 /// Why gRPC cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum GrpcError {
-    /// The socket or a connection failed.
-    #[error("serving gRPC failed: {0}")]
-    Transport(#[from] tonic::transport::Error),
     /// The descriptors of the contracts cannot be read.
     #[error("reflection cannot be set up: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -48,6 +62,8 @@ pub struct GrpcServer {
     pub reflection: bool,
     /// What the health service says: serving once this is complete, not serving while it is not.
     pub readiness: Readiness,
+    /// Bounds of connections and calls.
+    pub manners: GrpcManners,
 }
 
 impl GrpcServer {
@@ -73,16 +89,9 @@ impl GrpcServer {
                 .add_service(builder().build_v1()?)
                 .add_service(builder().build_v1alpha()?);
         }
-        let stop = shutdown.token();
-        // On the sockets themselves: the server's own setting does not reach a listener that was bound elsewhere, and each part of a stream would wait
-        // 40 ms for the other side's acknowledgement.
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
-        Server::builder()
-            .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
-            .await?;
+        let around = middleware::from_fn_with_state(self.manners.request_seconds, call::around);
+        let wrapped = routes.prepare().into_axum_router().layer(around);
+        accept::serve(self.listener, wrapped, self.manners, shutdown).await;
         Ok(())
     }
 }

@@ -10,8 +10,13 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use api::proto::speed::speed_service_client::SpeedServiceClient;
-use e2e::{
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tonic::transport::Channel;
+
+use crate::{
     ask::{Asker, channel},
     operate::Operator,
     postgres::Postgres,
@@ -20,27 +25,28 @@ use e2e::{
     server::{self, Lifetime},
     tables,
 };
-use serde_json::{Value, json};
-use sqlx::PgPool;
-use tonic::transport::Channel;
 
-use crate::kit::SECRET;
+/// The webhook's secret.
+pub const SECRET: &str = "s3cret";
 
 /// PostgreSQL with HAPI's tables and the views' database, Redis, and batch-refresher, which refreshes on demand.
-pub(crate) struct House {
-    pub(crate) batch: Daemon,
-    pub(crate) redis: Redis,
+#[derive(Debug)]
+pub struct House {
+    /// batch-refresher.
+    pub batch: Daemon,
+    /// Redis.
+    pub redis: Redis,
     /// Writes HAPI's tables.
-    pub(crate) hapi: PgPool,
+    pub hapi: PgPool,
     /// The views' database, as its owner.
-    pub(crate) views_url: String,
+    pub views_url: String,
     folder: PathBuf,
     /// Last, so that it ends last.
     _postgres: Postgres,
 }
 
 /// A ViewDefinition with the id and version of each resource, and further columns.
-pub(crate) fn versions_of(resource_type: &str, further: &[(&str, &str)]) -> Value {
+pub fn versions_of(resource_type: &str, further: &[(&str, &str)]) -> Value {
     let columns = [("id", "getResourceKey()"), ("version", "meta.versionId")];
     let columns: Vec<Value> = columns
         .iter()
@@ -54,7 +60,7 @@ pub(crate) fn versions_of(resource_type: &str, further: &[(&str, &str)]) -> Valu
 }
 
 /// The name of that view.
-pub(crate) fn view_of(resource_type: &str) -> String {
+pub fn view_of(resource_type: &str) -> String {
     format!("{}_versions", resource_type.to_lowercase())
 }
 
@@ -62,7 +68,7 @@ const DAEMON: &str = "[daemon]\ngrpc_listen = \"{grpc}\"\nadmin_listen = \"{admi
 
 impl House {
     /// With these views, materialised over an empty HAPI. `hapi_settings`: statements that make the clock of HAPI's database a played one, say.
-    pub(crate) async fn start(views: &[Value], hapi_settings: &str) -> anyhow::Result<Self> {
+    pub async fn start(views: &[Value], hapi_settings: &str) -> anyhow::Result<Self> {
         let (postgres, redis) = tokio::try_join!(Postgres::start(), Redis::start())?;
         let hapi_url = tables::create(&postgres).await?;
         postgres.execute("hapi", hapi_settings).await?;
@@ -74,7 +80,7 @@ impl House {
         let definitions = folder.join("views");
         std::fs::create_dir(&definitions)?;
         for view in views {
-            let name = view["name"].as_str().unwrap();
+            let name = view["name"].as_str().context("a view has a name")?;
             std::fs::write(definitions.join(format!("{name}.json")), view.to_string())?;
         }
         let config = format!(
@@ -100,12 +106,13 @@ impl House {
         Ok(house)
     }
 
-    pub(crate) async fn operator(&self) -> anyhow::Result<Operator> {
+    /// A client of BatchService.
+    pub async fn operator(&self) -> anyhow::Result<Operator> {
         Operator::connect(&self.batch.address("grpc")?).await
     }
 
     /// speed-ingestor over it, with further lines of configuration.
-    pub(crate) async fn speed(&self, further: &str) -> anyhow::Result<Daemon> {
+    pub async fn speed(&self, further: &str) -> anyhow::Result<Daemon> {
         let config = format!(
             "{DAEMON}[webhook]\nlisten = \"{{http}}\"\nsecret = \"{SECRET}\"\n[redis]\nurl = \"{}\"\n[batch]\nurl = \"http://{}\"\n{further}",
             self.redis.url(),
@@ -115,9 +122,9 @@ impl House {
     }
 
     /// serving-gateway over both, which calls the speed layer behind after a second.
-    pub(crate) async fn serving(&self, speed: &Daemon) -> anyhow::Result<Daemon> {
+    pub async fn serving(&self, speed: &Daemon) -> anyhow::Result<Daemon> {
         let config = format!(
-            "{DAEMON}[views]\nurl = \"{}\"\n[services]\nbatch = \"http://{}\"\nspeed = \"http://{}\"\n\
+            "{DAEMON}[http]\nlisten = \"{{http}}\"\n[views]\nurl = \"{}\"\n[services]\nbatch = \"http://{}\"\nspeed = \"http://{}\"\n\
              [degradation]\nspeed_behind_seconds = 1\n",
             self.views_url,
             self.batch.address("grpc")?,
@@ -139,7 +146,7 @@ async fn start(name: &'static str, config: String, folder: &Path) -> anyhow::Res
 }
 
 /// A client of a daemon's SpeedService. It connects when first used, and again after a break.
-pub(crate) fn speed_client(speed: &Daemon) -> anyhow::Result<SpeedServiceClient<Channel>> {
+pub fn speed_client(speed: &Daemon) -> anyhow::Result<SpeedServiceClient<Channel>> {
     let address = format!("http://{}", speed.address("grpc")?);
     Ok(SpeedServiceClient::new(
         tonic::transport::Endpoint::from_shared(address)?.connect_lazy(),
@@ -147,17 +154,21 @@ pub(crate) fn speed_client(speed: &Daemon) -> anyhow::Result<SpeedServiceClient<
 }
 
 /// A channel to a daemon's gRPC.
-pub(crate) async fn grpc(daemon: &Daemon) -> anyhow::Result<Channel> {
+pub async fn grpc(daemon: &Daemon) -> anyhow::Result<Channel> {
     channel(&daemon.address("grpc")?).await
 }
 
 /// Whoever asks the gateway.
-pub(crate) async fn asker(serving: &Daemon) -> anyhow::Result<Asker> {
+pub async fn asker(serving: &Daemon) -> anyhow::Result<Asker> {
     Asker::connect(&serving.address("grpc")?).await
 }
 
 /// How often the long form of a test does what it does: `name` in the environment, else `default`.
-pub(crate) fn times(name: &str, default: u64) -> u64 {
+///
+/// # Panics
+///
+/// If what is in the environment is no number.
+pub fn times(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text
             .parse()

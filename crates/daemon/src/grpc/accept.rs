@@ -1,0 +1,142 @@
+//! Connections of gRPC: how many there are, how old one may become, and how one is taken leave of.
+//!
+//! A connection that is to end is told so (HTTP/2's GOAWAY): its client sends further calls over another one, and those that are under way go on.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+use super::manners::{GrpcManners, unless_zero};
+use crate::Shutdown;
+
+/// After a failure to accept (no file descriptors left): soon enough, and no loop that takes a core.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
+
+type Connection = http2::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>, TokioExecutor>;
+
+/// Serves over this socket until the stop, and then until the last connection is closed.
+pub(super) async fn serve(listener: TcpListener, router: Router, manners: GrpcManners, shutdown: Shutdown) {
+    let places = Arc::new(Semaphore::new(manners.max_connections));
+    let service = TowerToHyperService::new(router);
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .keep_alive_interval(unless_zero(manners.keepalive_seconds))
+        .keep_alive_timeout(manners.keepalive_timeout_seconds)
+        .max_concurrent_streams(manners.max_calls_per_connection);
+    // Connections that were opened together, after a restart say, are not to end together.
+    let jitter = RandomState::new();
+    let mut number: u64 = 0;
+    let mut full = false;
+    while let Some(accepted) = shutdown.unless_stopped(listener.accept()).await {
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            // Said once, not for each that comes meanwhile.
+            if !std::mem::replace(&mut full, true) {
+                tracing::warn!(
+                    max_connections = manners.max_connections,
+                    "connections of gRPC are refused: there are too many"
+                );
+            }
+            continue;
+        };
+        full = false;
+        // Else each part of a stream would wait 40 ms for the other side's acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "answers of a connection may be delayed");
+        }
+        number += 1;
+        let age =
+            unless_zero(manners.max_connection_age_seconds).map(|age| jittered(age, jitter.hash_one(number)));
+        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        let grace = unless_zero(manners.connection_grace_seconds);
+        shutdown.spawn(until_closed(connection, place, age, grace, shutdown.clone()));
+    }
+    drop(listener);
+    // All places are free again once all connections are closed.
+    let all = u32::try_from(manners.max_connections).unwrap_or(u32::MAX);
+    let _closed = places.acquire_many(all).await;
+}
+
+async fn until_closed(
+    connection: Connection,
+    _place: OwnedSemaphorePermit,
+    age: Option<Duration>,
+    grace: Option<Duration>,
+    shutdown: Shutdown,
+) {
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        biased;
+        result = connection.as_mut() => result,
+        () = shutdown.stopping() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = after(age) => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                result = connection.as_mut() => result,
+                () = after(grace) => {
+                    tracing::debug!("an old connection is cut with the calls that were still open on it");
+                    return;
+                }
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection of gRPC broke off");
+    }
+}
+
+/// Never, where there is no span.
+async fn after(span: Option<Duration>) {
+    match span {
+        Some(span) => tokio::time::sleep(span).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A span of 0.9 to 1.1 times this one.
+fn jittered(span: Duration, random: u64) -> Duration {
+    let percent = u32::try_from(random % 201).unwrap_or(0);
+    span.saturating_mul(900 + percent) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_differ_by_a_tenth_at_most() {
+        let age = Duration::from_secs(1);
+        assert_eq!(jittered(age, 0), Duration::from_millis(900));
+        assert_eq!(jittered(age, 200), Duration::from_millis(1100));
+        let seed = RandomState::new();
+        let ages: std::collections::BTreeSet<Duration> = (0..200_u64)
+            .map(|number| jittered(age, seed.hash_one(number)))
+            .collect();
+        assert!(ages.len() > 20, "{ages:?}");
+        assert!(ages.iter().all(|age| (900..=1100).contains(&age.as_millis())));
+    }
+}
