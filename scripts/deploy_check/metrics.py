@@ -1,0 +1,74 @@
+"""The names of the daemons' metrics, read from where they register them (crates/*/src), and whether alerts, dashboards and the chart use no others."""
+
+import json
+import re
+
+import yaml
+
+CALL = re.compile(r"\.register(?P<unit>_with_unit)?\(\s*\"(?P<name>[a-z0-9_]+)\"\s*,")
+SUFFIXES = {"Counter": ["_total"], "Histogram": ["_bucket", "_sum", "_count"], "Gauge": [""]}
+# Metrics of ours in an expression of PromQL; recorded ones have a colon.
+USED = re.compile(r"[a-zA-Z0-9_:]*researchflow_[a-zA-Z0-9_:]*")
+
+
+def registered(place):
+    """Every name that /metrics can have. A metric of a kind that cannot be read here may have any ending."""
+    names = set()
+    for file in place.root.glob("crates/*/src/**/*.rs"):
+        text = file.read_text()
+        if "registry" not in text:
+            continue
+        for call in CALL.finditer(text):
+            arguments = arguments_from(text, call.end())
+            prefix = "researchflow_" + "".join(f"{sub}_" for sub in re.findall(r"sub_registry_with_prefix\(\"(\w+)\"\)", text[: call.start()]))
+            unit = re.search(r"Unit::(\w+)", arguments) if call["unit"] else None
+            name = prefix + call["name"] + (f"_{unit[1].lower()}" if unit else "")
+            names.update(name + suffix for suffix in SUFFIXES.get(kind_of(text, arguments), sum(SUFFIXES.values(), [])))
+    return names
+
+
+def arguments_from(text, start):
+    """The rest of a call's arguments, to its closing parenthesis; texts may hold any."""
+    depth, at, quoted = 1, start, False
+    while depth and at < len(text):
+        if text[at] == '"' and text[at - 1] != "\\":
+            quoted = not quoted
+        elif not quoted:
+            depth += {"(": 1, ")": -1}.get(text[at], 0)
+        at += 1
+    return text[start : at - 1]
+
+
+def kind_of(text, arguments):
+    """Counter, Gauge or Histogram, by the type of the field that is registered."""
+    field = re.findall(r"\w+\.(\w+)(?:\.clone\(\))?\s*,?\s*$", arguments)
+    declared = re.search(rf"^\s*(?:pub(?:\(\w+\))? )?{field[0]}: (.+),$", text, re.MULTILINE) if field else None
+    return next((kind for kind in SUFFIXES if declared and kind in declared[1]), None)
+
+
+def used(place):
+    """(where, name) of each name that is looked at."""
+    for rule in place.rule_list():
+        yield from ((f"rule {rule.get('alert') or rule['record']}", name) for name in USED.findall(without_strings(rule["expr"])))
+    for file in sorted((place.deploy / "grafana/dashboards").glob("*.json")):
+        for panel in json.loads(file.read_text())["panels"]:
+            for target in panel["targets"]:
+                yield from ((f"{file.name}: {panel['title']}", name) for name in USED.findall(without_strings(target["expr"])))
+
+
+def without_strings(expression):
+    return re.sub(r'"[^"]*"', '""', expression)
+
+
+def names(place):
+    known = registered(place)
+    if len(known) < 40:
+        return [f"only {len(known)} metrics are found in crates/: they are registered in a form that metrics.py does not read"]
+    recorded = {rule["record"] for rule in place.rule_list() if "record" in rule}
+    failures = [f"{where}: no daemon registers {name}" for where, name in used(place) if name not in known | recorded]
+    values = yaml.safe_load((place.chart / "values.yaml").read_text())
+    for rate in (values["speedIngestor"]["autoscaling"]["webhookRate"], values["servingGateway"]["autoscaling"]["queryRate"]):
+        counter = rate["metric"].replace("_per_second", "_total")
+        if counter not in known:
+            failures.append(f"values.yaml: {rate['metric']}: no daemon registers {counter}")
+    return failures
