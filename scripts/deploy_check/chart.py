@@ -1,6 +1,7 @@
 """The chart: it renders, its values are checked, its documents are Kubernetes', and its pods are what docs/operations.md promises."""
 
 import copy
+import functools
 import json
 import os
 import re
@@ -13,6 +14,9 @@ import kubernetes_validate
 import yaml
 
 from .place import DAEMONS, helm_says, name_of, of_kind
+
+# It reads a file of all definitions anew for each document.
+kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 
 VARIANTS = [None, "everything-on", "everything-off"]
 # The oldest release that Chart.yaml takes, and a new one. The oldest is asked where every switch is on: that has every field.
