@@ -28,6 +28,7 @@ CHECKS = {
     "alert-routes": alerts.routes,
     "alert-messages": alerts.messages,
     "metric-names": metrics.names,
+    "metric-tables": metrics.told,
     "dashboards": dashboards.structure,
     "dashboard-queries": dashboards.queries,
 }

@@ -23,6 +23,9 @@ def file(place):
     failures = []
     for name, service in plain["services"].items():
         failures += [f"compose.yaml: {name}: {problem}" for problem in service_problems(place, name, service, plain)]
+    for script in sorted((place.deploy / "compose").glob("*.sh")):
+        code, said = place.tools.run("sh", "-n", script)
+        failures += [f"compose/{script.name}: {' '.join(said.split())}"] if code else []
     return failures + list(secrets(place, text))
 
 

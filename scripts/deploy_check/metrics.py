@@ -7,6 +7,8 @@ import yaml
 
 CALL = re.compile(r"\.register(?P<unit>_with_unit)?\(\s*\"(?P<name>[a-z0-9_]+)\"\s*,")
 SUFFIXES = {"Counter": ["_total"], "Histogram": ["_bucket", "_sum", "_count"], "Gauge": [""]}
+# As the tables of docs/ leave them out.
+PREFIXES = ["", "researchflow_", "researchflow_batch_", "researchflow_speed_"]
 # Metrics of ours in an expression of PromQL; recorded ones have a colon.
 USED = re.compile(r"[a-zA-Z0-9_:]*researchflow_[a-zA-Z0-9_:]*")
 
@@ -72,3 +74,12 @@ def names(place):
         if counter not in known:
             failures.append(f"values.yaml: {rate['metric']}: no daemon registers {counter}")
     return failures
+
+
+def told(place):
+    """Every metric stands in a table of docs/, by its name without the prefix that the table names."""
+    text = "\n".join(page.read_text() for page in place.root.glob("docs/*.md"))
+    words = {re.sub(r"_total$", "", word) for word in re.findall(r"`(\w+)`", text)}
+    for name in sorted({re.sub(r"_(bucket|sum|count|total)$", "", name) for name in registered(place)}):
+        if not words & {re.sub(rf"^{prefix}", "", name) for prefix in PREFIXES}:
+            yield f"docs/ tell nothing of {name}"

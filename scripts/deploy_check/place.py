@@ -105,4 +105,5 @@ def name_of(document):
 
 
 def default_target(root):
-    return Path(os.environ.get("CARGO_TARGET_DIR") or root / "target").resolve()
+    """That of Cargo; a relative one counts from the project's folder."""
+    return (root / os.environ.get("CARGO_TARGET_DIR", "target")).resolve()
