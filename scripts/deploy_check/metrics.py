@@ -68,12 +68,21 @@ def names(place):
         return [f"only {len(known)} metrics are found in crates/: they are registered in a form that metrics.py does not read"]
     recorded = {rule["record"] for rule in place.rule_list() if "record" in rule}
     failures = [f"{where}: no daemon registers {name}" for where, name in used(place) if name not in known | recorded]
+    return failures + list(rates(place, known))
+
+
+def rates(place, known):
+    """What autoscalers ask for is what prometheus-adapter is told to make of a counter that is there."""
+    adapter = yaml.safe_load((place.deploy / "prometheus/adapter.yaml").read_text())["rules"]["custom"]
+    made = {rule["name"]["as"]: rule for rule in adapter}
     values = yaml.safe_load((place.chart / "values.yaml").read_text())
-    for rate in (values["speedIngestor"]["autoscaling"]["webhookRate"], values["servingGateway"]["autoscaling"]["queryRate"]):
-        counter = rate["metric"].replace("_per_second", "_total")
-        if counter not in known:
-            failures.append(f"values.yaml: {rate['metric']}: no daemon registers {counter}")
-    return failures
+    asked = [values["speedIngestor"]["autoscaling"]["webhookRate"]["metric"], values["servingGateway"]["autoscaling"]["queryRate"]["metric"]]
+    if sorted(asked) != sorted(made):
+        yield f"values.yaml asks for {sorted(asked)}, adapter.yaml makes {sorted(made)}"
+    for name, rule in made.items():
+        for counter in USED.findall(without_strings(rule["seriesQuery"] + rule["metricsQuery"])):
+            if counter not in known:
+                yield f"adapter.yaml: {name}: no daemon registers {counter}"
 
 
 def told(place):

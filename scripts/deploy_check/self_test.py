@@ -63,6 +63,7 @@ BREAKS = [
     Break("alert-messages", "deploy/alertmanager/alertmanager.yml", 'alertname="RedisNotDurable"', 'alertname="RedisNotDurabel"', "TailStuck"),
     Break("metric-names", "deploy/prometheus/rules/researchflow.yml", "max(researchflow_merge_leading)", "max(researchflow_merge_leader)", "researchflow_merge_leader"),
     Break("metric-names", "crates/speed-ingestor/src/measures.rs", '"tail_lag_seconds"', '"tail_lag"', "researchflow_tail_lag_seconds"),
+    Break("metric-names", "deploy/prometheus/adapter.yaml", "rate(researchflow_grpc_calls_total", "rate(researchflow_grpc_call_total", "researchflow_grpc_call_total"),
     Break("metric-tables", "docs/operations.md", "`merge_leading`", "`merge_leader`", "researchflow_merge_leading"),
     Break("dashboards", "deploy/grafana/dashboards/researchflow-speed.json", '"id": 2,', '"id": 1,', "the id 1"),
     Break("dashboards", "deploy/grafana/dashboards/researchflow-batch.json", '"uid": "${datasource}"', '"uid": "abc"', "datasource"),
