@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import alerts, chart, compose, dashboards, form, hardening, image, metrics, policies, self_test
+from . import alerts, chart, compose, dashboards, form, hardening, image, messages, metrics, pods, policies, self_test
 from .place import Failed, Place, Tools, default_target
 
 CHECKS = {
@@ -14,7 +14,7 @@ CHECKS = {
     "chart-lint": chart.lint,
     "chart-schema": chart.schema,
     "chart-documents": chart.documents,
-    "chart-pods": chart.pods,
+    "chart-pods": pods.promised,
     "chart-manifests": chart.manifests,
     "network-arrows": policies.arrows,
     "hardening": hardening.checkov,
@@ -26,7 +26,7 @@ CHECKS = {
     "alert-tests": alerts.tested,
     "alert-notes": alerts.written,
     "alert-routes": alerts.routes,
-    "alert-messages": alerts.messages,
+    "alert-messages": messages.told_to_slack,
     "metric-names": metrics.names,
     "metric-tables": metrics.told,
     "dashboards": dashboards.structure,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from .alerts import free_port, reached, until
+from .local import free_port, reached, until
 
 KINDS = {"timeseries", "stat", "table"}
 UNITS = {"short", "s", "ops", "reqps", "bytes", "percentunit"}
