@@ -29,6 +29,7 @@ down: ## ends what `make up` or `make demo KEEP=1` left running
 
 # Most tests wait for servers most of the time: four at once, whatever the number of cores.
 test: build ## all tests
+	@$(MAKE) --no-print-directory deploy-check
 	RUST_TEST_THREADS="$${RUST_TEST_THREADS:-4}" cargo test --locked --workspace -- --show-output
 
 faults: build ## the speed layer under faults, at length: kill -9, an emptied Redis, late and doubled webhooks: ROUNDS=, CASES=
