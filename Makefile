@@ -1,6 +1,6 @@
 # The commands of this project; those that build, test or check install what they need first. What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test faults lint fmt bench-core bench-batch bench-speed bench-serving conformance oracle fuzz types
+.PHONY: help demo up down test faults lint fmt bench-core bench-batch bench-speed bench-serving conformance oracle fuzz types image deploy-check deploy-manifests
 
 # Folder of .ndjson.gz to load in place of generated patients.
 DATA ?=
@@ -11,10 +11,12 @@ ROUNDS ?= 100
 CASES ?= 3000
 # How long each fuzz target runs.
 MINUTES ?= 10
+# What images are named after.
+PREFIX ?= researchflow
 DEV = "$${CARGO_TARGET_DIR:-target}"/debug/dev
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: build ## a resource's way from HAPI to an answer, told step by step; DATA=<folder of .ndjson.gz>, KEEP=1
 	@$(DEV) demo $(if $(DATA),--data "$(DATA)") $(if $(filter 1,$(KEEP)),--keep)
@@ -27,6 +29,7 @@ down: ## ends what `make up` or `make demo KEEP=1` left running
 
 # Most tests wait for servers most of the time: four at once, whatever the number of cores.
 test: build ## all tests
+	@$(MAKE) --no-print-directory deploy-check
 	RUST_TEST_THREADS="$${RUST_TEST_THREADS:-4}" cargo test --locked --workspace -- --show-output
 
 faults: build ## the speed layer under faults, at length: kill -9, an emptied Redis, late and doubled webhooks: ROUNDS=, CASES=
@@ -70,6 +73,20 @@ oracle: ## FHIRPath compared with fhirpath.js (Node 20), and what explains the d
 fuzz: ## any resource, view and expression (nightly Rust): MINUTES=<of each>
 	@scripts/setup.sh fuzz
 	@scripts/fuzz.sh "$(MINUTES)"
+
+image: ## the daemons' images, by docker, podman or buildah: PREFIX=<registry/folder>
+	@scripts/image.sh $(PREFIX)
+
+DEPLOY_CHECK = cd scripts && PYTHONDONTWRITEBYTECODE=1 "$(abspath $(or $(CARGO_TARGET_DIR),target))/tools/deploy/bin/python" -m deploy_check
+
+deploy-check: ## everything under deploy/: chart, manifests, policies, compose, alerts, dashboards; and that a broken field is seen
+	@scripts/setup.sh deploy
+	@$(DEPLOY_CHECK)
+	@$(DEPLOY_CHECK) --self-test
+
+deploy-manifests: ## writes deploy/kubernetes/researchflow.yaml anew, from the chart
+	@scripts/setup.sh deploy
+	@$(DEPLOY_CHECK) --write-manifests
 
 # HAPI's release whose StructureDefinitions the table is made of; all of its releases have R4's.
 TYPES_VERSION = 8.8.0

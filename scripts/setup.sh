@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing, and nothing else: `setup.sh run` for demo and tests, `setup.sh lint` for the checks, `setup.sh build` for what needs a compiler
-# and no server, `setup.sh oracle` and `setup.sh fuzz` for those two.
+# and no server, `setup.sh oracle` and `setup.sh fuzz` for those two, `setup.sh deploy` for what looks at deploy/.
 #
 # Debian packages come by apt-get (with sudo where needed). Servers are only installed here, never started or configured: tests, demo and stack run
 # private instances of their own from the installed programs. Tools of the checks, and the server of S3's API that tests use, go to target/tools.
@@ -128,6 +128,13 @@ install_fuzz_tools() {
     fi
 }
 
+# Public tools for charts, policies, alerts and dashboards; all of them in target/tools.
+install_deploy_tools() {
+    has python3 || install_missing " python3"
+    python3 -c 'import ensurepip' 2>/dev/null || install_missing " python3-venv"
+    python3 scripts/deploy_check/install.py "$tools"
+}
+
 install_compiler() {
     missing=""
     has cc || missing="$missing build-essential"
@@ -159,8 +166,11 @@ fuzz)
     check_rust
     install_fuzz_tools
     ;;
+deploy)
+    install_deploy_tools
+    ;;
 *)
-    say "usage: setup.sh build|run|lint|oracle|fuzz"
+    say "usage: setup.sh build|run|lint|oracle|fuzz|deploy"
     exit 2
     ;;
 esac

@@ -90,6 +90,8 @@ pub struct Measures {
     pub shed: Counter,
     /// Bytes that Redis uses.
     pub redis_used_bytes: Gauge,
+    /// 1 while Redis is there and keeps what it acknowledges; 0 while webhooks are refused because it does not.
+    pub redis_ready: Gauge,
     /// When the last webhook of a type came.
     pub webhook_last: Family<TypeLabel, Gauge<f64, AtomicU64>>,
     /// 1 if the tail sees changes of a type for long without a webhook.
@@ -147,6 +149,11 @@ impl Measures {
                 m.shed,
             );
             registry.register("redis_used_bytes", "memory that Redis uses", m.redis_used_bytes);
+            registry.register(
+                "redis_ready",
+                "1 if Redis is there and keeps what it acknowledges",
+                m.redis_ready,
+            );
             registry.register(
                 "webhook_last_timestamp_seconds",
                 "when the last webhook came, as seconds since 1970",

@@ -144,10 +144,12 @@ impl RedisUpkeep {
                     self.gate.open();
                 }
                 self.ready.release();
+                self.measures.redis_ready.set(1);
             }
             Err(error) => {
                 self.gate.close(error.to_string());
                 self.ready.hold();
+                self.measures.redis_ready.set(0);
             }
         }
         let health = checked?;
