@@ -11,7 +11,7 @@ ROUNDS ?= 100
 CASES ?= 3000
 # How long each fuzz target, and the consistency checker, run.
 MINUTES ?= 10
-# Of all that the consistency checker leaves to chance; a fault that it is to find (lost_row, old_row, mixed_rows, going_back, early_as_of, known_version).
+# Of all that the consistency checker leaves to chance; faults that it is to find (lost_row, old_row, mixed_rows, going_back, early_as_of, known_version).
 SEED ?= 1
 PLANT ?=
 DEV = "$${CARGO_TARGET_DIR:-target}"/debug/dev
@@ -36,7 +36,7 @@ faults: build ## the speed layer under faults, at length: kill -9, an emptied Re
 	ROUNDS=$$(($(ROUNDS) * 10)) cargo test --locked --package e2e --test speed -- --show-output replay::
 	ROUNDS=$(ROUNDS) CASES=$(CASES) cargo test --locked --package e2e --test speed -- --show-output --test-threads 1 kills:: races:: expiry::
 
-consistency: build ## every answer held to what was written to a real HAPI, while parts are killed: MINUTES=, SEED=, PLANT=<fault to be found>
+consistency: build ## every answer held to what was written to a real HAPI, while parts are killed: MINUTES=, SEED=, PLANT=<faults to be found>
 	@"$${CARGO_TARGET_DIR:-target}"/debug/consistency --minutes $(MINUTES) --seed $(SEED) $(if $(PLANT),--plant $(PLANT))
 
 lint: ## all checks: format, clippy, licences, contracts

@@ -10,7 +10,8 @@ use daemon::Clock;
 use fhir_core::merge::Mark;
 
 /// An estimate from the marks that arrive. A mark's `as_of` was read before it arrived, so each gives a lower bound for how far HAPI's clock is ahead
-/// of ours; the greatest is the best. Cheap to clone.
+/// of ours; the greatest is the best. It is low by the time that a mark takes to arrive, and an answer must not be taken for younger than it is: so two clocks that may well be equal
+/// are taken for equal. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct HapiClock {
     clock: Arc<dyn Clock>,
@@ -28,6 +29,9 @@ struct Seen {
 
 /// For how long a bound counts at least.
 const SPAN: TimeDelta = TimeDelta::minutes(10);
+
+/// What a mark may take to arrive: from the reading's clock over the whole round of the tail to us.
+const ARRIVAL: TimeDelta = TimeDelta::seconds(1);
 
 impl HapiClock {
     /// Our own clock, until marks arrive.
@@ -71,7 +75,8 @@ impl HapiClock {
     /// HAPI's time now, as well as we know.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        self.clock.now() + seen.bounds[0].max(seen.bounds[1]).unwrap_or_default()
+        let bound = seen.bounds[0].max(seen.bounds[1]).unwrap_or_default();
+        self.clock.now() + bound.max((bound + ARRIVAL).min(TimeDelta::zero()))
     }
 }
 
@@ -112,6 +117,31 @@ mod tests {
             at(122),
             "the first after an interruption says nothing"
         );
+    }
+
+    #[test]
+    fn a_mark_that_took_a_while_to_arrive_does_not_make_answers_younger() {
+        let manual = ManualClock::new(at(100));
+        let clock = HapiClock::new(Arc::new(manual.clone()));
+        let arrive = |n: i64, now: i64, late: i64| {
+            manual.set(at(now));
+            let as_of = at(now) - TimeDelta::milliseconds(late);
+            clock.observe("Patient", Mark { n, as_of });
+            clock.now() - at(now)
+        };
+        arrive(1, 100, 0);
+        assert_eq!(
+            arrive(2, 101, 900),
+            TimeDelta::zero(),
+            "it took so long to arrive"
+        );
+        // Three seconds are more than that: then our clock is ahead of HAPI's, by two at least.
+        let ahead = HapiClock::new(Arc::new(manual.clone()));
+        for n in [1, 2] {
+            let as_of = at(101) - TimeDelta::seconds(3);
+            ahead.observe("Patient", Mark { n, as_of });
+        }
+        assert_eq!(ahead.now() - at(101), TimeDelta::seconds(-2));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `make consistency`: an installation of its own, held to what is written to it.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,9 +30,9 @@ struct Arguments {
     /// How long HAPI is written to
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// A fault to plant in the views' database: the run must end with violations
-    #[arg(long)]
-    plant: Option<Plant>,
+    /// Faults to plant in the views' database, each in a run of its own that must end with violations
+    #[arg(long, value_delimiter = ',')]
+    plant: Vec<Plant>,
     /// Leaves everything alive
     #[arg(long)]
     no_faults: bool,
@@ -41,14 +42,8 @@ struct Arguments {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments).await {
-        Ok(outcome) => {
-            tell(&outcome);
-            if outcome.is_right() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             say(&format!("FAILED: {error:#}"));
             ExitCode::FAILURE
@@ -56,7 +51,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+/// Whether all runs were right.
+async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     say("starting PostgreSQL, Redis, HAPI, batch-refresher, speed-ingestor and two serving-gateways");
     let options = Options {
         polling: Some(POLLING),
@@ -77,23 +73,42 @@ async fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         views_owner: stack.servers.postgres.url("views"),
     };
     places.operator.all_active(Duration::from_mins(1)).await?;
-    let settings = Settings {
-        seed: arguments.seed,
-        span: Duration::from_secs_f64(arguments.minutes * 60.0),
-        faults: !arguments.no_faults,
-        hapi_too: true,
-        plant: arguments.plant,
-        prefix: "consistency".to_owned(),
+    let plants = if arguments.plant.is_empty() {
+        vec![None]
+    } else {
+        arguments.plant.iter().copied().map(Some).collect()
     };
-    say(&format!("running, {arguments:?}"));
-    let parts = Parts {
-        hapi: &mut stack.servers.hapi,
-        redis: &mut stack.servers.redis,
-        batch: &mut stack.batch,
-        speed: &mut stack.speed,
-        gateways: [&mut stack.serving, &mut second],
-    };
-    consistency::run(parts, &places, &settings, say).await
+    let mut right = true;
+    for (number, plant) in plants.into_iter().enumerate() {
+        let settings = Settings {
+            seed: arguments.seed,
+            span: Duration::from_secs_f64(arguments.minutes * 60.0),
+            faults: !arguments.no_faults,
+            hapi_too: true,
+            plant,
+            prefix: format!("run-{number}"),
+        };
+        say(&format!("running, {settings:?}"));
+        let parts = Parts {
+            hapi: &mut stack.servers.hapi,
+            redis: &mut stack.servers.redis,
+            batch: &mut stack.batch,
+            speed: &mut stack.speed,
+            gateways: [&mut stack.serving, &mut second],
+        };
+        let outcome = consistency::run(parts, &places, &settings, say).await?;
+        right &= outcome.is_right();
+        tell(&outcome);
+        if let Some(plant) = plant {
+            let found = outcome.broken(plant.breaks()).count();
+            say(&format!(
+                "PLANTED {plant:?}: {found} violations of {}",
+                plant.breaks().name()
+            ));
+        }
+        consistency::clear(&places, &settings.prefix).await?;
+    }
+    Ok(right)
 }
 
 fn tell(outcome: &Outcome) {
@@ -110,6 +125,13 @@ fn tell(outcome: &Outcome) {
     }
     for little in &outcome.too_little {
         say(&format!("TOO LITTLE was looked at: {little}"));
+    }
+    let mut rules: BTreeMap<&str, usize> = BTreeMap::new();
+    for violation in violations {
+        *rules.entry(violation.rule.name()).or_default() += 1;
+    }
+    if !rules.is_empty() {
+        say(&format!("broken: {rules:?}"));
     }
     let kinds: Vec<String> = outcome
         .tally

@@ -10,14 +10,12 @@
 //! Where a resource has no row, the earliest state that explains it is taken for what was shown.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use chrono::TimeDelta;
 
 use super::history::{History, Key, Past, Rising, Time};
 use super::subjects::{Row, Shows, View};
-
-/// How far the gateway's notion of HAPI's clock may be off: it knows that clock by marks, which take a while to arrive.
-pub const CLOCK_DOUBT: TimeDelta = TimeDelta::milliseconds(1_000);
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -162,7 +160,7 @@ impl Book {
                 .or_default()
                 .push(row);
         }
-        let mut shown = Vec::new();
+        let mut places = Vec::new();
         for (id, past) in self.history.of_type(resource_type) {
             let rows = by_id.remove(id).unwrap_or_default();
             let extent = answer.scope.extent(id);
@@ -192,7 +190,7 @@ impl Book {
                 demanded,
             };
             match judge.judge(&rows) {
-                Ok(Some(place)) => shown.push((key, place)),
+                Ok(Some(place)) => places.push((key, place)),
                 Ok(None) => {}
                 Err(violation) => violations.push(violation),
             }
@@ -201,7 +199,7 @@ impl Book {
             rule: Rule::Real,
             text: format!("{}: {resource_type}/{id} was never written", described(answer)),
         }));
-        for (key, place) in shown {
+        for (key, place) in places {
             self.shown[usize::from(answer.batch)]
                 .entry(key)
                 .or_default()
@@ -223,7 +221,7 @@ impl Book {
             broken(Rule::Complete, "its as_of was still to come".to_owned());
         }
         if let Some(max) = answer.max_staleness
-            && answer.as_of + max + CLOCK_DOUBT < answer.asked
+            && answer.as_of + max < answer.asked
         {
             let age = answer.asked - answer.as_of;
             broken(
@@ -436,7 +434,8 @@ impl<S: Shows> Judge<'_, S> {
                 let state = change
                     .state
                     .map_or_else(|| "deleted".to_owned(), |sequence| format!("sequence {sequence}"));
-                text += &format!(
+                let _ = write!(
+                    text,
                     "\n    {place}: {state}, requested {}, {:?}",
                     change.requested, change.outcome
                 );

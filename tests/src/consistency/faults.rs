@@ -16,13 +16,13 @@ use crate::process::Daemon;
 use crate::redis::Redis;
 
 /// Between two faults: from the shortest to the longest.
-const CALM: [Duration; 2] = [Duration::from_millis(800), Duration::from_millis(4_000)];
+const CALM: [Duration; 2] = [Duration::from_millis(800), Duration::from_secs(4)];
 
 /// How long something may stay dead before it is started again.
 const DEAD: Duration = Duration::from_millis(1_500);
 
 /// How long a gateway may stand still: shorter and longer than a lead is thought to be held by somebody who does not move.
-const HALTED: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(5_000)];
+const HALTED: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 
 /// Between two kills of HAPI, which takes half a minute to come back.
 const HAPI_EVERY: Duration = Duration::from_secs(170);
@@ -155,7 +155,7 @@ fn note(scene: &Scene, what: &'static str) {
 }
 
 fn between(dice: &mut StdRng, [shortest, longest]: [Duration; 2]) -> Duration {
-    shortest + (longest - shortest).mul_f64(dice.random())
+    shortest + longest.saturating_sub(shortest).mul_f64(dice.random())
 }
 
 /// The gateway whose merger is at work, by its own word.

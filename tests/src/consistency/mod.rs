@@ -333,7 +333,7 @@ fn too_little(tally: &Tally, settings: &Settings) -> Vec<String> {
         at_least("failovers", tally.failovers, seconds / 60);
     }
     if settings.plant.is_some() {
-        at_least("planted faults", tally.planted, 1);
+        at_least("rows of planted faults", tally.planted, 1);
     }
     missing
 }

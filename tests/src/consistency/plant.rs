@@ -77,7 +77,8 @@ impl Plant {
                 let mix = |table: &String| {
                     format!(
                         "UPDATE {table} n SET seq = b.seq, part = b.part FROM planted.before b \
-                         WHERE n._rid = b._rid AND n._row = b._row AND n.seq > b.seq AND n._row = (SELECT max(_row) FROM {table} m WHERE m._rid = n._rid) AND n._row > (SELECT min(_row) FROM {table} m WHERE m._rid = n._rid)"
+                         WHERE n._rid = b._rid AND n._row = b._row AND n.seq > b.seq \
+                         AND EXISTS (SELECT FROM {table} m WHERE m._rid = n._rid AND m._row > n._row)"
                     )
                 };
                 vec![mix(base), mix(live)]
@@ -107,21 +108,22 @@ pub async fn plant(scene: Arc<Scene>, views_db: String, plant: Plant) -> anyhow:
         note_present(&mut connection).await?;
         tokio::time::sleep(EVERY).await;
         // It may meet the merger in a deadlock: then the next one.
-        if once(&mut connection, plant).await.is_ok() {
-            scene.tally().planted += 1;
+        if let Ok(rows) = once(&mut connection, plant).await {
+            scene.tally().planted += rows;
         }
     }
     run(&mut connection, "DROP SCHEMA planted CASCADE".to_owned()).await?;
     Ok(())
 }
 
-async fn once(connection: &mut PgConnection, plant: Plant) -> anyhow::Result<()> {
-    let mut transaction = connection.begin().await?;
+/// The number of rows that are other than before.
+async fn once(connection: &mut PgConnection, plant: Plant) -> anyhow::Result<u64> {
+    let (mut transaction, mut rows) = (connection.begin().await?, 0);
     for statement in plant.statements() {
-        run(&mut transaction, statement).await?;
+        rows += run(&mut transaction, statement).await?;
     }
     transaction.commit().await?;
-    Ok(())
+    Ok(rows)
 }
 
 /// Rows and times as they are now, for later.
@@ -139,9 +141,9 @@ async fn note_present(connection: &mut PgConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run(connection: &mut PgConnection, statement: String) -> anyhow::Result<()> {
-    sqlx::raw_sql(AssertSqlSafe(statement))
+async fn run(connection: &mut PgConnection, statement: String) -> anyhow::Result<u64> {
+    let done = sqlx::raw_sql(AssertSqlSafe(statement))
         .execute(connection)
         .await?;
-    Ok(())
+    Ok(done.rows_affected())
 }

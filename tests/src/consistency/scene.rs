@@ -43,7 +43,7 @@ pub struct Tally {
     pub refreshes: BTreeMap<&'static str, u64>,
     /// Refreshes that failed.
     pub failed_refreshes: u64,
-    /// Faults that were planted.
+    /// Rows that planted faults have touched.
     pub planted: u64,
     /// What is wrong.
     pub violations: Vec<Violation>,

@@ -26,6 +26,10 @@ async fn put_views(operator: &Operator) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures are what a reader of the run looks for"
+)]
 async fn run(
     stack: &mut Stack,
     second: &mut Daemon,

@@ -21,8 +21,8 @@ import java.util.TreeMap;
  * the server's after the fifth time), in transactions, through a cursor that fetches 40 rows at a time.
  *
  * <p>Wanted of this client: no error, also from a prepared statement over views whose tables are written and published all the time; each resource with all of its
- * rows, once, of one version; versions that never go back; types that a BI tool maps to its own without settings. Usage: BiClient JDBC-URL USER PASSWORD READS. One line
- * a failed check; the last line is {@code READS reads, CHANGED versions}.
+ * rows, once, of one version; versions that never go back; types that a BI tool maps to its own without settings. Usage: BiClient JDBC-URL USER PASSWORD READS CHANGED.
+ * It reads READS times at least, and until it has seen CHANGED new versions. One line a failed check; the last line is {@code READS reads, CHANGED versions}.
  */
 public final class BiClient {
     private static final String SELECT =
@@ -33,7 +33,9 @@ public final class BiClient {
     private int changed;
 
     public static void main(String[] arguments) throws SQLException {
-        int reads = Integer.parseInt(arguments[3]);
+        int wanted = Integer.parseInt(arguments[3]);
+        int changes = Integer.parseInt(arguments[4]);
+        int reads = 0;
         BiClient client = new BiClient();
         Properties properties = new Properties();
         properties.setProperty("user", arguments[1]);
@@ -47,7 +49,7 @@ public final class BiClient {
             connection.setTransactionIsolation(Connection.TRANSACTION_REPEATABLE_READ);
             try (PreparedStatement statement = connection.prepareStatement(SELECT)) {
                 statement.setFetchSize(FETCH_SIZE);
-                for (int read = 0; read < reads; read++) {
+                for (; reads < wanted || client.changed < changes; reads++) {
                     client.read(statement);
                     client.compareViews(connection);
                     connection.commit();

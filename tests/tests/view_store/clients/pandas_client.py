@@ -1,8 +1,8 @@
 """An analyst with pandas, over psycopg and SQLAlchemy; nothing of ours. Reads the merged views while they change.
 
-Usage: pandas_client.py URL READS. Reads the view `readings` and its narrower sister `critical` again and again, in each of the ways that pandas users have, and holds every frame
+Usage: pandas_client.py URL READS CHANGED. Reads the view `readings` and its narrower sister `critical` again and again, in each of the ways that pandas users have, and holds every frame
 to what rows say of themselves. Wanted of this client: no error; frames in which each resource has all of its rows, once, of one version; versions that never go
-back; types as an analyst needs them: exact numbers, times with a zone, true booleans. One line a failed check; the last line is `READS reads, CHANGED versions`.
+back; types as an analyst needs them: exact numbers, times with a zone, true booleans. It reads READS times at least, and until it has seen CHANGED new versions. One line a failed check; the last line is `READS reads, CHANGED versions`.
 """
 
 import decimal
@@ -12,7 +12,7 @@ import pandas
 import psycopg
 import sqlalchemy
 
-URL, READS = sys.argv[1], int(sys.argv[2])
+URL, READS, CHANGED = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 COLUMNS = "id, version, part, parts, value, issued, critical, note"
 SELECT = f"SELECT {COLUMNS} FROM sqlonfhir.readings ORDER BY id, part"
 failures = 0
@@ -72,7 +72,8 @@ def main():
         isolation_level="REPEATABLE READ",
     )
     with engine.connect() as plain, engine.connect().execution_options(stream_results=True, max_row_buffer=40) as streamed:
-        for number in range(READS):
+        number = 0
+        while number < READS or changed < CHANGED:
             if number % 3 == 0:
                 # Whole, as most people do. The driver prepares the statement when it has come five times.
                 frame = pandas.read_sql_query(sqlalchemy.text(SELECT), plain, coerce_float=False)
@@ -100,7 +101,8 @@ def main():
             )
             plain.rollback()
             check("rows move between views at once", crossing["odd"][0] == 0, crossing["odd"][0])
-    print(f"{READS} reads, {changed} versions")
+            number += 1
+    print(f"{number} reads, {changed} versions")
     return 1 if failures else 0
 
 
