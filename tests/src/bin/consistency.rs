@@ -102,7 +102,8 @@ async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         if let Some(plant) = plant {
             let found = outcome.broken(plant.breaks()).count();
             say(&format!(
-                "PLANTED {plant:?}: {found} violations of {}",
+                "PLANTED {plant:?}, {} rows touched: {found} violations of {}",
+                outcome.tally.planted,
                 plant.breaks().name()
             ));
         }

@@ -74,19 +74,20 @@ impl Part {
 }
 
 impl Parts<'_> {
-    /// Does things until the moment given. Everything runs again when this returns.
+    /// Does things until the moment given, or until it is over before. Everything runs again when this returns.
     pub async fn suffer(
         &mut self,
         scene: &Scene,
         seed: u64,
         until: Instant,
         with_hapi: bool,
+        over: impl Fn() -> bool,
     ) -> anyhow::Result<()> {
         let mut dice = StdRng::seed_from_u64(seed);
         let mut hapi_hit = Instant::now();
         loop {
             tokio::time::sleep(between(&mut dice, CALM)).await;
-            if Instant::now() >= until {
+            if Instant::now() >= until || over() {
                 return Ok(());
             }
             if with_hapi && hapi_hit.elapsed() > HAPI_EVERY && until - Instant::now() > HAPI_EVERY / 2 {
