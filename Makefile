@@ -1,6 +1,6 @@
 # The commands of this project; those that build, test or check install what they need first. What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test faults lint fmt bench-core bench-batch bench-speed bench-serving conformance oracle fuzz types image deploy-check deploy-manifests
+.PHONY: help demo up down test faults consistency lint fmt bench-core bench-batch bench-speed bench-serving conformance oracle fuzz types image deploy-check deploy-manifests
 
 # Folder of .ndjson.gz to load in place of generated patients.
 DATA ?=
@@ -9,10 +9,13 @@ KEEP ?=
 # How often `make faults` kills, and ten times as often shuffles; how many races it runs.
 ROUNDS ?= 100
 CASES ?= 3000
-# How long each fuzz target runs.
+# How long each fuzz target, and the consistency checker, run.
 MINUTES ?= 10
 # What images are named after.
 PREFIX ?= researchflow
+# Of all that the consistency checker leaves to chance; faults that it is to find (lost_row, old_row, mixed_rows, going_back, early_as_of, known_version).
+SEED ?= 1
+PLANT ?=
 DEV = "$${CARGO_TARGET_DIR:-target}"/debug/dev
 
 help: ## this list
@@ -35,6 +38,9 @@ test: build ## all tests
 faults: build ## the speed layer under faults, at length: kill -9, an emptied Redis, late and doubled webhooks: ROUNDS=, CASES=
 	ROUNDS=$$(($(ROUNDS) * 10)) cargo test --locked --package e2e --test speed -- --show-output replay::
 	ROUNDS=$(ROUNDS) CASES=$(CASES) cargo test --locked --package e2e --test speed -- --show-output --test-threads 1 kills:: races:: expiry::
+
+consistency: build ## every answer held to what was written to a real HAPI, while parts are killed: MINUTES=, SEED=, PLANT=<faults to be found>
+	@"$${CARGO_TARGET_DIR:-target}"/debug/consistency --minutes $(MINUTES) --seed $(SEED) $(if $(PLANT),--plant $(PLANT))
 
 lint: ## all checks: format, clippy, licences, contracts
 	@scripts/setup.sh lint

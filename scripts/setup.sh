@@ -13,6 +13,9 @@ deny_version=0.20.2
 buf_version=1.75.0
 fuzz_version=0.13.2
 moto_version=5.2.1
+pandas_version=3.1.1
+sqlalchemy_version=2.1.9
+psycopg_version=3.3.9
 node_needed=20
 
 say() { printf '%s\n' "setup: $*" >&2; }
@@ -98,6 +101,13 @@ install_s3_server() {
     has moto_server || [ -x "$tools/python/bin/moto_server" ] || install_from_pypi "moto[server]==$moto_version"
 }
 
+# An analyst's way to read the views, for the test of SQL clients. psql comes with Debian's postgresql, the JDBC driver with HAPI.
+install_pandas() {
+    has psql || install_missing " postgresql-client"
+    "$tools/python/bin/python" -c 'import pandas, psycopg, sqlalchemy' 2>/dev/null ||
+        install_from_pypi "pandas==$pandas_version sqlalchemy==$sqlalchemy_version psycopg[binary]==$psycopg_version"
+}
+
 install_from_pypi() {
     [ -n "$1" ] || return 0
     say "installing into $tools: $1"
@@ -151,6 +161,7 @@ run)
     install_debian_packages
     check_rust
     install_s3_server
+    install_pandas
     ;;
 lint)
     install_debian_packages

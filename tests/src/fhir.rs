@@ -234,6 +234,13 @@ pub fn http_client() -> anyhow::Result<reqwest::Client> {
     Ok(reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?)
 }
 
+/// The versions that HAPI's answer to a transaction names, in the order of its entries.
+pub fn versions_of_transaction(bundle: &Value) -> Vec<Option<i64>> {
+    let entries = bundle["entry"].as_array();
+    let version = |entry: &Value| version_of_etag(entry["response"]["etag"].as_str()?);
+    entries.into_iter().flatten().map(version).collect()
+}
+
 fn key(resource: &Value) -> anyhow::Result<(String, String)> {
     let member = |name: &str| {
         resource[name]

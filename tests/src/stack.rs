@@ -221,6 +221,19 @@ impl Stack {
         })
     }
 
+    /// Starts a further serving-gateway over the same databases and daemons; it ends with this program.
+    pub async fn another_gateway(&self) -> anyhow::Result<Daemon> {
+        let (batch_grpc, speed_grpc) = (self.batch.address("grpc")?, self.speed.address("grpc")?);
+        Daemon::start(Plan {
+            name: "serving-gateway",
+            config: serving_config(&self.servers, &batch_grpc, &speed_grpc),
+            environment: Vec::new(),
+            folder: server::new_folder("gateway", None, Lifetime::Program)?,
+            lifetime: Lifetime::Program,
+        })
+        .await
+    }
+
     /// Process ids of everything, by name.
     pub fn pids(&self) -> Vec<(&'static str, u32)> {
         vec![

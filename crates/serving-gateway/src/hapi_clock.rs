@@ -10,7 +10,8 @@ use daemon::Clock;
 use fhir_core::merge::Mark;
 
 /// An estimate from the marks that arrive. A mark's `as_of` was read before it arrived, so each gives a lower bound for how far HAPI's clock is ahead
-/// of ours; the greatest is the best. Cheap to clone.
+/// of ours; the greatest is the best. It is low by the time that a mark takes to arrive, and an answer must not be taken for younger than it is: so
+/// HAPI's clock is taken to be behind ours only when marks have said so for a while, and by more than they take. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct HapiClock {
     clock: Arc<dyn Clock>,
@@ -24,10 +25,18 @@ struct Seen {
     /// The greatest bound of this span and of the one before: a clock that is set back is noticed after two spans.
     bounds: [Option<TimeDelta>; 2],
     since: Option<DateTime<Utc>>,
+    /// When the first mark moved.
+    watched: Option<DateTime<Utc>>,
 }
 
 /// For how long a bound counts at least.
 const SPAN: TimeDelta = TimeDelta::minutes(10);
+
+/// What a mark may take to arrive: from the reading's clock over the whole round of the tail to us.
+const ARRIVAL: TimeDelta = TimeDelta::seconds(1);
+
+/// For how long marks must have come before all of them are thought not to be late: on a busy machine the first ones take seconds.
+const SETTLED: TimeDelta = TimeDelta::minutes(1);
 
 impl HapiClock {
     /// Our own clock, until marks arrive.
@@ -52,6 +61,7 @@ impl HapiClock {
             return;
         }
         let bound = mark.as_of - now;
+        seen.watched.get_or_insert(now);
         if seen.since.is_none_or(|since| now - since > SPAN || now < since) {
             seen.bounds = [None, seen.bounds[0]];
             seen.since = Some(now);
@@ -70,8 +80,18 @@ impl HapiClock {
 
     /// HAPI's time now, as well as we know.
     pub(crate) fn now(&self) -> DateTime<Utc> {
+        let now = self.clock.now();
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        self.clock.now() + seen.bounds[0].max(seen.bounds[1]).unwrap_or_default()
+        let bound = seen.bounds[0].max(seen.bounds[1]).unwrap_or_default();
+        if bound > TimeDelta::zero() {
+            return now + bound;
+        }
+        let settled = seen.watched.is_some_and(|watched| now - watched >= SETTLED);
+        if settled {
+            now + (bound + ARRIVAL).min(TimeDelta::zero())
+        } else {
+            now
+        }
     }
 }
 
@@ -112,6 +132,23 @@ mod tests {
             at(122),
             "the first after an interruption says nothing"
         );
+    }
+
+    #[test]
+    fn a_mark_that_took_a_while_to_arrive_does_not_make_answers_younger() {
+        let manual = ManualClock::new(at(100));
+        let clock = HapiClock::new(Arc::new(manual.clone()));
+        let arrive = |n: i64, now: i64, late: i64| {
+            manual.set(at(now));
+            let as_of = at(now) - TimeDelta::milliseconds(late);
+            clock.observe("Patient", Mark { n, as_of });
+            clock.now() - at(now)
+        };
+        arrive(1, 100, 0);
+        assert_eq!(arrive(2, 101, 3_000), TimeDelta::zero(), "it may have come late");
+        // All of a minute cannot: our clock is ahead of HAPI's, by two seconds at least.
+        assert_eq!(arrive(3, 161, 3_100), TimeDelta::seconds(-2));
+        assert_eq!(arrive(4, 162, 900), TimeDelta::zero(), "so long a mark may take");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod bad_input;
 mod bodies;
 mod bulk_load;
+mod consistency;
 mod crashes;
 mod forwarders;
 mod latency;

@@ -1,6 +1,7 @@
 //! The view store on a real `PostgreSQL`: what readers see while live changes are applied, runs publish and views join.
 
 mod answers;
+mod clients;
 mod fixture;
 mod live;
 mod pages;
