@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::history::Time;
 use super::subjects::{Row, View};
-use crate::ask::text;
+use crate::ask::{rows_of, text};
 
 /// Until a caller gives up; the gateway is told.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -109,7 +109,7 @@ impl Gateway {
             match message.part {
                 Some(Part::Header(part)) => head = Some((part.freshness, SystemClock.now())),
                 Some(Part::Rows(batch)) => {
-                    rows.extend(batch.rows.iter().map(|row| row.values.iter().map(text).collect()));
+                    rows.extend(rows_of(&batch)?.iter().map(|row| row.values.iter().map(text).collect()));
                 }
                 Some(Part::Footer(part)) => footer = Some(part),
                 None => {}
@@ -138,7 +138,7 @@ impl Gateway {
             match message.part {
                 Some(SqlPart::Header(part)) => head = Some((part.freshness, SystemClock.now())),
                 Some(SqlPart::Rows(batch)) => {
-                    rows.extend(batch.rows.iter().map(|row| row.values.iter().map(text).collect()));
+                    rows.extend(rows_of(&batch)?.iter().map(|row| row.values.iter().map(text).collect()));
                 }
                 Some(SqlPart::Footer(part)) => footer = Some(part),
                 _ => {}
