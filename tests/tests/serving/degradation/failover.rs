@@ -100,7 +100,7 @@ async fn process(fixture: &Fixture) -> anyhow::Result<(Daemon, Gateway, TempDir)
         shutdown: Shutdown::new(),
         metrics: Metrics::new(),
         http: format!("http://{}", daemon.address("http")?),
-        address: daemon.address("grpc")?.to_string(),
+        address: daemon.address("grpc")?.clone(),
         readiness: Readiness::default(),
     };
     Ok((daemon, gateway, folder))
