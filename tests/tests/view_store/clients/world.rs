@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use chrono::DateTime;
+use e2e::deadline;
 use e2e::postgres::{Auth, Postgres, Settings};
 use fhir_core::resource::{Content, State};
 use fhir_core::view::CompiledView;
@@ -25,6 +27,9 @@ const COMERS: usize = 12;
 
 /// Pairs that change in one transaction, at most.
 const PAIRS: usize = 5;
+
+/// How long a change may take to be applied, on however busy a machine.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Changes that are applied beside a refresh.
 const BESIDE: usize = 6;
@@ -209,7 +214,11 @@ impl World {
             let applying = async {
                 for _ in 0..BESIDE {
                     let (n, changed) = self.step();
-                    self.fixture.apply(n, &changed).await?;
+                    // Whoever waits for the type's lock for long gives up and comes again, as the merger does.
+                    deadline::until_ok("the change to be applied", PATIENCE, || {
+                        self.fixture.apply(n, &changed)
+                    })
+                    .await?;
                 }
                 anyhow::Ok(())
             };
