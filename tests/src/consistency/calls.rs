@@ -109,7 +109,11 @@ impl Gateway {
             match message.part {
                 Some(Part::Header(part)) => head = Some((part.freshness, SystemClock.now())),
                 Some(Part::Rows(batch)) => {
-                    rows.extend(rows_of(&batch)?.iter().map(|row| row.values.iter().map(text).collect()));
+                    rows.extend(
+                        rows_of(&batch)?
+                            .iter()
+                            .map(|row| row.values.iter().map(text).collect()),
+                    );
                 }
                 Some(Part::Footer(part)) => footer = Some(part),
                 None => {}
@@ -138,7 +142,11 @@ impl Gateway {
             match message.part {
                 Some(SqlPart::Header(part)) => head = Some((part.freshness, SystemClock.now())),
                 Some(SqlPart::Rows(batch)) => {
-                    rows.extend(rows_of(&batch)?.iter().map(|row| row.values.iter().map(text).collect()));
+                    rows.extend(
+                        rows_of(&batch)?
+                            .iter()
+                            .map(|row| row.values.iter().map(text).collect()),
+                    );
                 }
                 Some(SqlPart::Footer(part)) => footer = Some(part),
                 _ => {}
