@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use fhir_core::resource::State;
+use fhir_core::resource::{Content, State};
 use view_store::{LastPage, ReadingAt, ReceivedPreview, RunKind, StoreError};
 
 use super::fixture::{
@@ -60,6 +60,35 @@ async fn law_1_the_latest_reading_wins_and_law_4_the_batch_takes_over() -> anyho
 
     // What the batch has read is not outranked by what was read before.
     assert_eq!(labs.apply(4, &[observation("c", 1, "0")]).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_that_are_too_many_for_one_statement_are_shown_with_the_rest_of_their_page() -> anyhow::Result<()>
+{
+    let labs = Fixture::with_labs(&[observation("a", 1, "1"), observation("b", 1, "2")]).await?;
+    let large = |id: &str, version, value: &str| {
+        let mut state = observation(id, version, value);
+        if let Content::Body(body) = &mut state.content {
+            let text = String::from_utf8_lossy(body).replace("final", &"x".repeat(2_200_000));
+            *body = text.into_bytes();
+        }
+        state
+    };
+    // 4.4 MB of rows beside a deletion.
+    let page = [large("a", 2, "1.5"), deleted("b", 2), large("c", 1, "3")];
+    assert_eq!(labs.apply(2, &page).await?, 3);
+    assert_eq!(labs.merged().await?, "a=1.5 c=3");
+    assert_eq!(labs.batch_only().await?, "a=1 b=2");
+    assert_eq!(labs.layers().await?, (0, 2, 2));
+    assert_eq!(labs.store.type_state(OBSERVATION).await?.speed, Some(mark(2)));
+    // And as large ones they go again.
+    assert_eq!(
+        labs.apply(3, &[observation("a", 3, "1.6"), large("c", 2, "4")])
+            .await?,
+        2
+    );
+    assert_eq!(labs.merged().await?, "a=1.6 c=4");
     Ok(())
 }
 
