@@ -15,7 +15,7 @@ use crate::{AppliedPage, Cursor, LastPage, ReadingAt, StoreError, TypeViews, Vie
 pub struct ApplySession {
     connection: PoolConnection<Postgres>,
     skew: TimeDelta,
-    /// A page is under way.
+    /// A page is under way, or has failed: then nobody knows whether the transaction has ended.
     busy: bool,
 }
 
@@ -52,7 +52,7 @@ impl ApplySession {
         self.busy = true;
         let applied =
             crate::apply::apply_page(&mut self.connection, self.skew, views, start, readings, last).await;
-        self.busy = false;
+        self.busy = applied.is_err();
         applied
     }
 }

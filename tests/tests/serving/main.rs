@@ -2,6 +2,7 @@
 
 mod agreement;
 mod cohort;
+mod connections;
 mod degradation;
 mod demands;
 mod discovery;

@@ -32,11 +32,12 @@ pub(crate) fn answer(core: Core, mut query: Query, deadline: Instant) -> Parts {
 
         let mut counted = Counted::new(&query, served, cut);
         let mut batch = Rows::default();
-        'rows: while let Some(together) = rows.next().await {
+        while let Some(together) = rows.next().await {
             for row in together.map_err(store_error)? {
                 if counted.is_full() {
+                    // It is the last: PostgreSQL was asked for one more than the page has. Read to its end, the connection serves the next question.
                     counted.more = true;
-                    break 'rows;
+                    continue;
                 }
                 batch.push(row.cells()).map_err(store_error)?;
                 counted.row(row).map_err(store_error)?;

@@ -13,7 +13,7 @@ use view_store::{LogPosition, StoreError, ViewStore, sql::SqlReader};
 use super::{
     Reads,
     metrics::ReadMetrics,
-    server::{Server, Standing},
+    server::{Role, Server, Standing},
 };
 
 /// What a question asks of the server that it is read at.
@@ -115,6 +115,10 @@ pub(super) fn order(
         let Some(follows) = seen.standing.follows().filter(|_| seen.is_able) else {
             continue;
         };
+        // A promoted server's log is another one from there on: its places say nothing of what was shown before.
+        if from.is_some() && follows.role == Role::Promoted {
+            continue;
+        }
         // It has come at least so far: perhaps further since it was looked at, which only costs the primary a question.
         let has_come = from.is_none_or(|from| follows.position >= from);
         if follows.is_within(max_lag, now) && has_come {
@@ -234,7 +238,7 @@ fn is_of_the_server(error: &ServiceError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reads::server::{Follows, Role};
+    use crate::reads::server::Follows;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -282,6 +286,9 @@ mod tests {
         assert_eq!(at(&replicas, false), [Some(5), None, Some(4)]);
         replicas[5].is_able = false;
         assert_eq!(at(&replicas, true), [Some(4), None]);
+        // Its log is another one: what was shown before may not be in it.
+        let from = Some(LogPosition(5));
+        assert_eq!(order(&replicas, true, SECOND, from, 0, now), [None]);
     }
 
     #[test]

@@ -68,9 +68,10 @@ pub(super) async fn show(
     ledger::record_failures(connection, &views.resource_type, &failures).await
 }
 
-/// All parts see the tables as they were before: those of a table touch different rows of it. With the cursor's parameters behind all others, if it moves.
+/// All parts see the tables as they were before: those of a table touch different rows of it. It carries the generation of the type's views, since a prepared statement must
+/// not outlive its columns' types. With the cursor's parameters behind all others, if it moves.
 fn statement(views: &TypeViews, moves_cursor: bool) -> String {
-    let (mut parts, mut parameter) = (String::from("WITH "), NAMES + 1);
+    let (mut parts, mut parameter) = (format!("/* {} */ WITH ", views.generation), NAMES + 1);
     for (i, view) in views.views.iter().enumerate() {
         let (fields, columns) = (
             insert::row_fields(view.columns()),
