@@ -14,11 +14,6 @@
 //!
 //! The exit code is 0 after a stop that was asked for, 1 after a failure, 2 for a configuration that cannot be used (before anything is bound).
 
-/// Webhooks and rows are many small pieces that one thread allocates and another gives back, which is what C libraries' allocators are slowest at (measured:
-/// `docs/speed-layer.md`).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 pub mod admin;
 pub mod announce;
 pub mod clock;
