@@ -8,9 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use e2e::consistency::faults::Parts;
 use e2e::consistency::plant::Plant;
-use e2e::consistency::reader::Sources;
 use e2e::consistency::{self, Outcome, Places, Settings};
-use e2e::operate::Operator;
 use e2e::stack::{Options, Stack};
 
 /// How often HAPI sends webhooks here: ten times as often as by default, so that many previews are shown.
@@ -62,16 +60,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     };
     let mut stack = Stack::start(&options).await?;
     let mut second = stack.another_gateway().await?;
-    let endpoints = stack.endpoints()?;
-    let places = Places {
-        fhir: stack.servers.hapi.fhir()?,
-        sources: Sources {
-            gateways: [endpoints.serving_grpc.clone(), second.address("grpc")?],
-            views_db: endpoints.views_db.clone(),
-        },
-        operator: Operator::connect(&endpoints.batch_grpc).await?,
-        views_owner: stack.servers.postgres.url("views"),
-    };
+    let places = Places::of(&stack, &second).await?;
     places.operator.all_active(Duration::from_mins(1)).await?;
     let plants = if arguments.plant.is_empty() {
         vec![None]

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use api::RowBatch;
 use api::proto::serving::{
-    CohortRequest, Freshness, QueryRequest, SqlRequest, cohort_response::Part as CohortPart,
+    CohortRequest, Freshness, QueryFooter, QueryRequest, SqlRequest, cohort_response::Part as CohortPart,
     query_response::Part, serving_service_client::ServingServiceClient, sql_response::Part as SqlPart,
 };
 use chrono::DateTime;
@@ -104,30 +105,16 @@ impl Gateway {
     /// `Query`.
     pub async fn query(&mut self, request: QueryRequest) -> Result<Rows, NoAnswer> {
         let mut stream = heard(self.client.query(within(request))).await??.into_inner();
-        let (mut head, mut rows, mut footer) = (None, Vec::new(), None);
+        let mut parts = Parts::default();
         while let Some(message) = heard(stream.message()).await?? {
             match message.part {
-                Some(Part::Header(part)) => head = Some((part.freshness, SystemClock.now())),
-                Some(Part::Rows(batch)) => {
-                    rows.extend(
-                        rows_of(&batch)?
-                            .iter()
-                            .map(|row| row.values.iter().map(text).collect()),
-                    );
-                }
-                Some(Part::Footer(part)) => footer = Some(part),
+                Some(Part::Header(part)) => parts.header(part.freshness),
+                Some(Part::Rows(batch)) => parts.rows(&batch)?,
+                Some(Part::Footer(part)) => parts.footer = Some(part),
                 None => {}
             }
         }
-        let (Some((freshness, came)), Some(footer)) = (head, footer) else {
-            return Err(NoAnswer::Silent);
-        };
-        Ok(Rows {
-            head: Head::of(freshness.as_ref(), came)?,
-            rows,
-            count: footer.row_count,
-            next_page: footer.next_page_token,
-        })
+        parts.whole()
     }
 
     /// `Sql`.
@@ -137,30 +124,16 @@ impl Gateway {
             ..SqlRequest::default()
         };
         let mut stream = heard(self.client.sql(within(request))).await??.into_inner();
-        let (mut head, mut rows, mut footer) = (None, Vec::new(), None);
+        let mut parts = Parts::default();
         while let Some(message) = heard(stream.message()).await?? {
             match message.part {
-                Some(SqlPart::Header(part)) => head = Some((part.freshness, SystemClock.now())),
-                Some(SqlPart::Rows(batch)) => {
-                    rows.extend(
-                        rows_of(&batch)?
-                            .iter()
-                            .map(|row| row.values.iter().map(text).collect()),
-                    );
-                }
-                Some(SqlPart::Footer(part)) => footer = Some(part),
+                Some(SqlPart::Header(part)) => parts.header(part.freshness),
+                Some(SqlPart::Rows(batch)) => parts.rows(&batch)?,
+                Some(SqlPart::Footer(part)) => parts.footer = Some(part),
                 _ => {}
             }
         }
-        let (Some((freshness, came)), Some(footer)) = (head, footer) else {
-            return Err(NoAnswer::Silent);
-        };
-        Ok(Rows {
-            head: Head::of(freshness.as_ref(), came)?,
-            rows,
-            count: footer.row_count,
-            next_page: String::new(),
-        })
+        parts.whole()
     }
 
     /// `Cohort`.
@@ -182,6 +155,41 @@ impl Gateway {
             head: Head::of(header.freshness.as_ref(), came)?,
             count: header.patient_count,
             ids,
+        })
+    }
+}
+
+/// The parts of an answer with rows, as they come.
+#[derive(Default)]
+struct Parts {
+    head: Option<(Option<Freshness>, Time)>,
+    rows: Vec<Row>,
+    footer: Option<QueryFooter>,
+}
+
+impl Parts {
+    fn header(&mut self, freshness: Option<Freshness>) {
+        self.head = Some((freshness, SystemClock.now()));
+    }
+
+    fn rows(&mut self, batch: &RowBatch) -> Result<(), NoAnswer> {
+        let rows = rows_of(batch)?;
+        self.rows.extend(
+            rows.iter()
+                .map(|row| row.values.iter().map(text).collect::<Row>()),
+        );
+        Ok(())
+    }
+
+    fn whole(self) -> Result<Rows, NoAnswer> {
+        let (Some((freshness, came)), Some(footer)) = (self.head, self.footer) else {
+            return Err(NoAnswer::Silent);
+        };
+        Ok(Rows {
+            head: Head::of(freshness.as_ref(), came)?,
+            rows: self.rows,
+            count: footer.row_count,
+            next_page: footer.next_page_token,
         })
     }
 }

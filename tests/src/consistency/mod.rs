@@ -40,7 +40,8 @@ use self::subjects::{Population, Subject, View};
 use self::writer::Writer;
 use crate::fhir::Fhir;
 use crate::operate::Operator;
-use crate::stack::project_folder;
+use crate::process::Daemon;
+use crate::stack::{Stack, project_folder};
 
 /// Writers; each has resources of its own.
 const WRITERS: usize = 4;
@@ -88,6 +89,22 @@ pub struct Places {
     pub operator: Operator,
     /// The views' database, as a superuser.
     pub views_owner: String,
+}
+
+impl Places {
+    /// Those of a stack that has a second gateway.
+    pub async fn of(stack: &Stack, second: &Daemon) -> anyhow::Result<Self> {
+        let endpoints = stack.endpoints()?;
+        Ok(Self {
+            fhir: stack.servers.hapi.fhir()?,
+            sources: Sources {
+                gateways: [endpoints.serving_grpc.clone(), second.address("grpc")?],
+                views_db: endpoints.views_db.clone(),
+            },
+            operator: Operator::connect(&endpoints.batch_grpc).await?,
+            views_owner: stack.servers.postgres.url("views"),
+        })
+    }
 }
 
 /// What came of a run.

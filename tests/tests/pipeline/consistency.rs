@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use e2e::consistency::faults::Parts;
 use e2e::consistency::plant::Plant;
-use e2e::consistency::reader::Sources;
 use e2e::consistency::subjects::View;
 use e2e::consistency::{self, Outcome, Places, Settings};
 use e2e::operate::Operator;
@@ -53,16 +52,7 @@ async fn answers_hold_what_was_written_while_parts_are_killed_and_a_lost_row_is_
 {
     let mut stack = shared().await?;
     let mut second = stack.another_gateway().await?;
-    let endpoints = stack.endpoints()?;
-    let places = Places {
-        fhir: stack.servers.hapi.fhir()?,
-        sources: Sources {
-            gateways: [endpoints.serving_grpc.clone(), second.address("grpc")?],
-            views_db: endpoints.views_db.clone(),
-        },
-        operator: Operator::connect(&endpoints.batch_grpc).await?,
-        views_owner: stack.servers.postgres.url("views"),
-    };
+    let places = Places::of(&stack, &second).await?;
     put_views(&places.operator).await?;
     let settings = Settings {
         seed: 7,

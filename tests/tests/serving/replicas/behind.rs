@@ -9,7 +9,9 @@ use api::proto::serving::{
 use e2e::deadline;
 use e2e::postgres::until_true;
 
-use super::{ANY_LAG, at_least, change, no_older_than, over, pair, staleness, until_metric, until_read_at};
+use super::{
+    ANY_LAG, at_least, change, no_older_than, over, over_both, pair, staleness, until_metric, until_read_at,
+};
 use crate::cohort::filtered;
 use crate::fakes::PATIENCE;
 use crate::fixture::{CONDITION, all, mark, three};
@@ -101,13 +103,7 @@ async fn at_least_is_read_where_the_version_is_and_waited_for_at_the_primary() -
 async fn pages_do_not_go_back_to_a_replica_that_lacks_what_was_shown() -> anyhow::Result<()> {
     let (primary, pair) = pair().await?;
     let [one, two] = &*pair;
-    let fixture = over(primary, &[one, two], &three(), |config| {
-        config.views.max_replica_lag_seconds = ANY_LAG;
-    })
-    .await?;
-    for server in ["replica-1", "replica-2"] {
-        until_read_at(&fixture, server, all()).await?;
-    }
+    let fixture = over_both(primary, [one, two]).await?;
     two.pause().await?;
     // It comes before all others: the first page has it.
     change(&fixture, "c-0", 5);
@@ -148,13 +144,7 @@ async fn pages_do_not_go_back_to_a_replica_that_lacks_what_was_shown() -> anyhow
 async fn questions_of_one_caller_do_not_go_back_if_they_say_so() -> anyhow::Result<()> {
     let (primary, pair) = pair().await?;
     let [one, two] = &*pair;
-    let fixture = over(primary, &[one, two], &three(), |config| {
-        config.views.max_replica_lag_seconds = ANY_LAG;
-    })
-    .await?;
-    for server in ["replica-1", "replica-2"] {
-        until_read_at(&fixture, server, all()).await?;
-    }
+    let fixture = over_both(primary, [one, two]).await?;
     two.pause().await?;
     change(&fixture, "c-4", 5);
     let demand = |not_before: &str| FreshnessDemand {

@@ -152,6 +152,19 @@ fn staleness(answer: &Answer) -> TimeDelta {
 }
 
 /// One live change of the primary, and the mark behind it.
+/// Over three conditions, which both replicas have shown, however far they fall behind.
+async fn over_both(primary: &Postgres, both: [&Standby; 2]) -> anyhow::Result<Fixture> {
+    let fixture = over(primary, &both, &three(), |config| {
+        config.views.max_replica_lag_seconds = ANY_LAG;
+    })
+    .await?;
+    for server in ["replica-1", "replica-2"] {
+        let answer = until_read_at(&fixture, server, all()).await?;
+        assert_eq!(answer.ids(), ["c-1", "c-2", "c-3"]);
+    }
+    Ok(fixture)
+}
+
 fn change(fixture: &Fixture, id: &str, n: i64) {
     fixture.speed.round(
         CONDITION,
@@ -164,14 +177,7 @@ fn change(fixture: &Fixture, id: &str, n: i64) {
 async fn questions_of_all_sorts_are_spread_over_replicas_that_show_live_rows() -> anyhow::Result<()> {
     let (primary, pair) = pair().await?;
     let [one, two] = &*pair;
-    let fixture = over(primary, &[one, two], &three(), |config| {
-        config.views.max_replica_lag_seconds = ANY_LAG;
-    })
-    .await?;
-    for server in ["replica-1", "replica-2"] {
-        let answer = until_read_at(&fixture, server, all()).await?;
-        assert_eq!(answer.ids(), ["c-1", "c-2", "c-3"]);
-    }
+    let fixture = over_both(primary, [one, two]).await?;
     let mut read_at = BTreeMap::<String, u32>::new();
     for _ in 0..20 {
         *read_at
