@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::proto::batch::RefreshKind;
+use api::proto::serving::{QueryRequest, Source};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -38,6 +39,8 @@ use self::reader::{Reader, Sources};
 use self::scene::{Scene, Tally};
 use self::subjects::{Population, Subject, View};
 use self::writer::Writer;
+use crate::ask::Asker;
+use crate::deadline;
 use crate::fhir::Fhir;
 use crate::operate::Operator;
 use crate::process::Daemon;
@@ -107,6 +110,28 @@ impl Places {
     }
 }
 
+/// Waits until each gateway answers each view from its tables. Until it has heard that a view is materialised it answers from HAPI's own, which are a moment ahead of them:
+/// answers may go back once, when it does.
+async fn answered_from_tables(sources: &Sources) -> anyhow::Result<()> {
+    for gateway in &sources.gateways {
+        let asker = Asker::connect(gateway).await?;
+        for view in View::ALL {
+            let limit = Duration::from_mins(1);
+            deadline::until("a view to be answered from its tables", limit, || async {
+                let query = QueryRequest {
+                    view: view.name().to_owned(),
+                    limit: 1,
+                    ..QueryRequest::default()
+                };
+                let answer = asker.ask(query).await.ok()?;
+                (answer.freshness.source() == Source::Materialized).then_some(())
+            })
+            .await?;
+        }
+    }
+    Ok(())
+}
+
 /// What came of a run.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -160,6 +185,7 @@ pub async fn run(
     settings: &Settings,
     say: impl Fn(&str),
 ) -> anyhow::Result<Outcome> {
+    answered_from_tables(&places.sources).await?;
     let scene = Arc::new(Scene::new(population(&settings.prefix)));
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     for writer in writers(&scene, &places.fhir, settings.seed).await {
