@@ -62,11 +62,11 @@ bench-speed: ## the webhook beside redis-benchmark: LOAD_SECONDS=, CONNECTIONS=,
 	cargo bench --locked --package bench --bench speed -- $(if $(LOAD_SECONDS),--seconds $(LOAD_SECONDS)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
 		$(if $(BYTES),--bytes $(BYTES)) $(if $(FSYNC),--fsync $(FSYNC))
 
-bench-serving: ## the gateway beside bare connections: PATIENTS=, OBSERVATIONS=, LIVE=, LOAD_SECONDS=
+bench-serving: ## the gateway beside bare connections: PATIENTS=, OBSERVATIONS=, LIVE=, LOAD_SECONDS=, ONLY=
 	@scripts/setup.sh run
 	cargo build --locked --release --workspace --bins
 	cargo bench --locked --package bench --bench serving -- $(if $(PATIENTS),--patients $(PATIENTS)) $(if $(OBSERVATIONS),--observations $(OBSERVATIONS)) \
-		$(if $(LIVE),--live $(LIVE)) $(if $(LOAD_SECONDS),--seconds $(LOAD_SECONDS))
+		$(if $(LIVE),--live $(LIVE)) $(if $(LOAD_SECONDS),--seconds $(LOAD_SECONDS)) $(if $(ONLY),--only $(ONLY))
 
 conformance: ## a SQL on FHIR suite, as in github.com/FHIR/sql-on-fhir.js: SUITE=<folder>
 	@scripts/setup.sh build

@@ -7,6 +7,7 @@ use std::sync::Arc;
 pub struct Principal {
     /// The name that authorisation and the audit know it by: a certificate's, a static token's, or a JWT's `sub`. Not a secret; it may stand in the audit, not in logs.
     pub name: Arc<str>,
+    /// By what it has proved it.
     pub proof: Proof,
 }
 

@@ -10,6 +10,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transacti
 
 use crate::error::during;
 use crate::registry::ViewCache;
+use crate::select::count::BatchCounts;
 use crate::{LogPosition, Pulse, StoreError, driver, lend};
 
 /// Connections of runs that are kept: as many as a run and its workers use by default.
@@ -58,6 +59,7 @@ pub struct ViewStore {
     idle: Arc<Mutex<Vec<PgConnection>>>,
     pub(crate) skew: TimeDelta,
     pub(crate) cache: Arc<ViewCache>,
+    pub(crate) batch_counts: BatchCounts,
     /// What is known of the server.
     pub(crate) pulse: Pulse,
     /// How long a question waits for its turn.
@@ -116,6 +118,7 @@ impl ViewStore {
             idle: Arc::default(),
             skew: settings.skew,
             cache: Arc::default(),
+            batch_counts: BatchCounts::default(),
             pulse: Pulse::default(),
             patience: lend::LONGEST,
             from: None,

@@ -2,6 +2,7 @@
 
 mod answers;
 mod clients;
+mod counts;
 mod fixture;
 mod live;
 mod pages;

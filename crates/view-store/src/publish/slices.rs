@@ -168,16 +168,14 @@ impl Run {
                     batch_rows += sign * done.rows_affected().cast_signed();
                 }
             }
-            if batch_rows != 0 {
-                sqlx::query(
-                    "UPDATE sqlonfhir_meta.view SET row_count = coalesce(row_count, 0) + $2 WHERE name = $1",
-                )
-                .bind(&target.name)
-                .bind(batch_rows)
-                .execute(&mut self.connection)
-                .await
-                .map_err(doing)?;
-            }
+            sqlx::query(
+                "UPDATE sqlonfhir_meta.view SET row_count = coalesce(row_count, 0) + $2, batch_state = gen_random_uuid() WHERE name = $1",
+            )
+            .bind(&target.name)
+            .bind(batch_rows)
+            .execute(&mut self.connection)
+            .await
+            .map_err(doing)?;
         }
         let entries: Vec<(&str, Entry)> = shown
             .iter()

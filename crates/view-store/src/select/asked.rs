@@ -14,7 +14,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{AssertSqlSafe, Postgres};
 
-use super::row::{self, answers};
+use super::count::{Count, InState};
+use super::row::{self, Known, Layout, answers};
 use super::statement::{Source, Statement};
 use super::{AnswerRows, ROWS_TOGETHER, Select};
 use crate::driver::{is_connection_lost, sqlstate};
@@ -42,6 +43,14 @@ pub struct Asked {
 /// Rows as they come together; an error is the last one.
 type Rows = Pin<Box<dyn Stream<Item = Vec<Result<PgRow, sqlx::Error>>> + Send>>;
 
+/// An answer whose first rows have come.
+struct Begun {
+    known: Known,
+    first: Vec<Result<PgRow, sqlx::Error>>,
+    rows: Rows,
+    layout: Arc<Layout>,
+}
+
 /// A connection that is closed unless the statement that it is lent for has come to its end.
 struct Lent {
     connection: PoolConnection<Postgres>,
@@ -66,7 +75,78 @@ impl ViewStore {
     ) -> Result<Asked, StoreError> {
         let source = Source::of(&select.relation)
             .ok_or_else(|| StoreError::InvalidSelect("rows of the caller are asked in a snapshot".into()))?;
-        let mut statement = Statement::build(select, columns, &source)?;
+        if let Some(count) = Count::of(select, columns, &view.hash) {
+            return self.ask_count(view, &count).await;
+        }
+        let begun = self
+            .begin_answer(view, Statement::build(select, columns, &source)?)
+            .await?;
+        let answered = stream::iter([begun.first]).chain(begun.rows);
+        let layout = begun.layout.clone();
+        let rows = answered.map(move |rows| answers(&layout, rows));
+        Ok(Asked {
+            columns: begun.layout.columns.clone(),
+            freshness: begun.known.freshness,
+            errors: begun.known.errors,
+            rows: self.pulse.watched(rows.boxed()).boxed(),
+        })
+    }
+
+    /// A count: with the batch's rows as they are remembered, if they still are those.
+    async fn ask_count(&self, view: &RegisteredView, count: &Count<'_>) -> Result<Asked, StoreError> {
+        let question = count.question()?;
+        let mut remembered = question
+            .as_ref()
+            .and_then(|question| self.batch_counts.known(question));
+        loop {
+            let statement = count.statement(remembered.map(|counted| counted.rows))?;
+            let Begun {
+                known,
+                first,
+                rows,
+                layout,
+            } = self.begin_answer(view, statement).await?;
+            // It is one row, and its end.
+            let rest = self
+                .pulse
+                .unless_silent(async { Ok::<_, StoreError>(rows.collect::<Vec<_>>().await) })
+                .await?;
+            let counted = answers(
+                &layout,
+                first.into_iter().chain(rest.into_iter().flatten()).collect(),
+            )?;
+            let outdated = remembered
+                .take()
+                .is_some_and(|counted| counted.state != known.batch_state);
+            if outdated {
+                continue;
+            }
+            if let (Some(question), Some(counted)) = (question, counted.first())
+                && let Some(rows) = counted.batch_rows()?
+            {
+                self.batch_counts.remember(
+                    question,
+                    InState {
+                        state: known.batch_state,
+                        rows,
+                    },
+                );
+            }
+            return Ok(Asked {
+                columns: layout.columns.clone(),
+                freshness: known.freshness,
+                errors: known.errors,
+                rows: stream::iter([Ok(counted)]).boxed(),
+            });
+        }
+    }
+
+    /// What is known of the view, and the rows from there on.
+    async fn begin_answer(
+        &self,
+        view: &RegisteredView,
+        mut statement: Statement,
+    ) -> Result<Begun, StoreError> {
         statement.with_freshness(&view.name, &view.hash);
         let changed = || StoreError::ViewsChanged {
             resource_type: view.resource_type.clone(),
@@ -74,7 +154,7 @@ impl ViewStore {
         // A prepared statement must not outlive its columns' types: it carries the definition's hash.
         let sql = format!("/* {} */ {}", view.hash, statement.sql);
         let mut tries = 1;
-        let (known, first, rows) = loop {
+        loop {
             let begun = async {
                 let mut rows = self.run(&statement, sql.clone(), statement.arguments()?).await?;
                 let first = rows.next().await.unwrap_or_default();
@@ -82,7 +162,14 @@ impl ViewStore {
             };
             let (first, rows) = self.pulse.unless_silent(begun).await?;
             match first.first() {
-                Some(Ok(row)) => break (row::known(row)?.ok_or_else(changed)?, first, rows),
+                Some(Ok(row)) => {
+                    return Ok(Begun {
+                        known: row::known(row)?.ok_or_else(changed)?,
+                        first,
+                        rows,
+                        layout: Arc::new(statement.layout),
+                    });
+                }
                 None => return Err(changed()),
                 Some(Err(error)) if is_connection_lost(error) && tries < TRIES => tries += 1,
                 Some(Err(error)) if sqlstate(error).is_some_and(|code| CHANGED.contains(&code.as_str())) => {
@@ -93,19 +180,7 @@ impl ViewStore {
                     return Err(error.map_or_else(changed, during("reading rows")));
                 }
             }
-        };
-        let (freshness, errors) = known;
-        let layout = Arc::new(statement.layout);
-        let columns = layout.columns.clone();
-        let answered = stream::iter([first])
-            .chain(rows)
-            .map(move |rows| answers(&layout, rows));
-        Ok(Asked {
-            columns,
-            freshness,
-            errors,
-            rows: self.pulse.watched(answered.boxed()).boxed(),
-        })
+        }
     }
 
     /// The statement's rows, over a connection of their own.

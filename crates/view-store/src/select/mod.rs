@@ -7,6 +7,7 @@
 
 mod asked;
 pub(crate) mod conditions;
+pub(crate) mod count;
 mod row;
 mod snapshot;
 mod statement;

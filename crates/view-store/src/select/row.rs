@@ -9,6 +9,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{Row as _, ValueRef as _};
 
 use super::RowKey;
+use super::count::BatchState;
 use crate::error::during;
 use crate::{StoreError, TypeFreshness, decode};
 
@@ -19,6 +20,8 @@ pub(super) struct Layout {
     pub(super) with_resource: bool,
     /// How many columns the order has, where places are wanted.
     pub(super) key_columns: Option<usize>,
+    /// Whether the number of the batch's rows stands behind a count.
+    pub(super) with_batch_rows: bool,
 }
 
 impl Layout {
@@ -27,12 +30,13 @@ impl Layout {
             columns,
             with_resource: false,
             key_columns: None,
+            with_batch_rows: false,
         }
     }
 
     /// How many columns a row has.
     pub(super) fn width(&self) -> usize {
-        self.place() + self.key_columns.map_or(0, |columns| 2 + columns)
+        self.place() + self.key_columns.map_or(0, |columns| 2 + columns) + usize::from(self.with_batch_rows)
     }
 
     /// Where the place in the order begins.
@@ -81,6 +85,16 @@ impl Answer {
         }
     }
 
+    /// The number of the batch's rows behind a count.
+    pub(super) fn batch_rows(&self) -> Result<Option<i64>, StoreError> {
+        if !self.layout.with_batch_rows {
+            return Ok(None);
+        }
+        let rows = bytes(&self.row, self.layout.place())?;
+        let rows = rows.and_then(|bytes| Some(i64::from_be_bytes(bytes.try_into().ok()?)));
+        rows.map(Some).ok_or_else(unknown_form)
+    }
+
     /// The row's place, where the select wants it.
     pub fn key(&self) -> Result<Option<RowKey>, StoreError> {
         let Some(columns) = self.layout.key_columns else {
@@ -118,23 +132,34 @@ pub(super) fn answers(
     rows.filter_map(Result::transpose).collect()
 }
 
-/// Freshness of the view's type, and how many resources could not be evaluated for it: of a statement that was made
-/// [`with_freshness`](super::statement::Statement::with_freshness). `None`: it is a row of the view.
-pub(super) fn known(row: &PgRow) -> Result<Option<(TypeFreshness, i64)>, StoreError> {
+/// What is known of a view in the snapshot of its rows.
+pub(super) struct Known {
+    pub(super) freshness: TypeFreshness,
+    /// Resources that could not be evaluated for it.
+    pub(super) errors: i64,
+    pub(super) batch_state: BatchState,
+}
+
+/// Of a statement that was made [`with_freshness`](super::statement::Statement::with_freshness). `None`: it is a row of the view.
+pub(super) fn known(row: &PgRow) -> Result<Option<Known>, StoreError> {
     let Some(known) = bytes(row, row.len().saturating_sub(1))? else {
         return Ok(None);
     };
     let (numbers, []) = known.as_chunks::<8>() else {
         return Err(unknown_form());
     };
-    let &[batch, speed, errors] = numbers else {
+    let &[batch, speed, errors, high, low] = numbers else {
         return Err(unknown_form());
     };
-    let freshness = TypeFreshness {
-        batch_as_of: decode::finite_time(i64::from_be_bytes(batch)),
-        speed_as_of: decode::finite_time(i64::from_be_bytes(speed)),
-    };
-    Ok(Some((freshness, i64::from_be_bytes(errors))))
+    Ok(Some(Known {
+        freshness: TypeFreshness {
+            batch_as_of: decode::finite_time(i64::from_be_bytes(batch)),
+            speed_as_of: decode::finite_time(i64::from_be_bytes(speed)),
+        },
+        errors: i64::from_be_bytes(errors),
+        batch_state: BatchState::from(u64::from_be_bytes(high)) << 64
+            | BatchState::from(u64::from_be_bytes(low)),
+    }))
 }
 
 fn bytes(row: &PgRow, index: usize) -> Result<Option<&[u8]>, StoreError> {

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use fhir_core::column::{Column, ColumnKind};
+use fhir_core::column::Column;
 use sqlx::postgres::PgArguments;
 
 use super::conditions::Builder;
+use super::count;
 use super::row::Layout;
 use super::values::{Argument, ValueCheck, bound};
 use super::{Relation, Select};
@@ -105,7 +106,7 @@ impl Statement {
         if select.count_only {
             let sql =
                 format!("{with} SELECT count(*), false AS _live FROM (SELECT FROM {from}{limit}) counted");
-            return Ok(Self::of(builder, sql, Layout::of_columns(vec![count_column()])));
+            return Ok(Self::of(builder, sql, Layout::of_columns(vec![count::column()])));
         }
         let order = builder.order(select)?;
         let list = wanted.iter().fold(String::new(), |mut list, column| {
@@ -132,7 +133,7 @@ impl Statement {
         Ok(Self::of(builder, sql, layout))
     }
 
-    fn of(builder: Builder<'_>, sql: String, layout: Layout) -> Self {
+    pub(super) fn of(builder: Builder<'_>, sql: String, layout: Layout) -> Self {
         Self {
             sql,
             arguments: builder.arguments,
@@ -153,7 +154,7 @@ impl Statement {
         self.sql = format!(
             "SELECT {} timestamptz_send(coalesce(t.published_as_of, '-infinity')) || \
              timestamptz_send(coalesce(t.speed_as_of, '-infinity')) || \
-             int8send((SELECT count(*) FROM sqlonfhir_meta.error WHERE view = ${name})) AS _known \
+             int8send((SELECT count(*) FROM sqlonfhir_meta.error WHERE view = ${name})) || uuid_send(v.batch_state) AS _known \
              FROM sqlonfhir_meta.view v LEFT JOIN sqlonfhir_meta.resource_type t ON t.type = v.resource_type \
              WHERE v.name = ${name} AND v.hash = ${hash} AND v.state IN ('active', 'stale') \
              UNION ALL SELECT r.*, NULL FROM ({}) r",
@@ -179,12 +180,10 @@ fn rows_of(source: &Source, columns: &[Column]) -> String {
     parts.join(" UNION ALL ")
 }
 
-fn count_column() -> Column {
-    Column::new("count", ColumnKind::BigInt)
-}
-
 #[cfg(test)]
 mod tests {
+    use fhir_core::column::ColumnKind;
+
     use super::*;
     use crate::{Condition, Operator};
 
@@ -193,7 +192,7 @@ mod tests {
             name: name.into(),
             kind,
             collection,
-            ..count_column()
+            ..count::column()
         }
     }
 

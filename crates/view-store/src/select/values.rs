@@ -9,12 +9,24 @@ use crate::driver::sqlstate;
 use crate::error::during;
 
 /// A parameter.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Argument {
     Text(String),
     Texts(Vec<String>),
     Number(i64),
     Time(DateTime<Utc>),
+}
+
+impl Argument {
+    /// How much memory it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let text = |text: &String| size_of::<String>() + text.len();
+        match self {
+            Self::Text(value) => text(value),
+            Self::Texts(values) => values.iter().map(text).sum(),
+            Self::Number(_) | Self::Time(_) => size_of::<Self>(),
+        }
+    }
 }
 
 /// Values that PostgreSQL must be asked about before they are used.
