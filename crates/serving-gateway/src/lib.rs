@@ -12,11 +12,6 @@
 //! Rows and freshness of an answer come from one PostgreSQL snapshot. The merger writes live rows to where queries read them, so a query is a plain
 //! SELECT. What one gateway's merger does is right whether or not another one runs.
 
-/// Rows are many small pieces that one thread allocates and another gives back, which is what C libraries' allocators are slowest at. (Not in the ingestor, where it
-/// was faster too: it gives the pages of large bodies back late, and hostile ones would take more than twice their cap.)
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 mod batch_call;
 mod catalog;
 mod cohort;

@@ -12,6 +12,10 @@ const ABOUT: About = About {
     defaults: serving_gateway::DEFAULTS,
 };
 
+/// Rows are many small pieces that one thread allocates and another gives back, which is what C libraries' allocators are slowest at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     daemon::main(ABOUT, serving_gateway::run)
 }

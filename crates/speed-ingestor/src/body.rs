@@ -2,7 +2,7 @@
 //!
 //! A body takes of the common memory what has come of it, so that many slow ones hold up nobody; it gives it back once Redis has what was made of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use api::{Code, ServiceError};
 use axum::{
@@ -11,6 +11,7 @@ use axum::{
 };
 use daemon::connections::discard;
 use http_body_util::BodyExt;
+use memmap2::MmapMut;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -163,7 +164,7 @@ impl Bodies {
         body: &mut Body,
         most: usize,
     ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refused> {
-        let (mut first, mut whole, mut size) = (None::<Bytes>, Vec::<u8>::new(), 0);
+        let (mut first, mut whole, mut size) = (None::<Bytes>, None::<Whole>, 0);
         let mut memory = None::<OwnedSemaphorePermit>;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Refused::unread(broken(), size as u64))?;
@@ -176,6 +177,9 @@ impl Bodies {
                     too_large(self.limits.body_bytes),
                     self.limits.body_bytes as u64 + 1,
                 ));
+            }
+            if size > most {
+                return Err(Refused::unread(broken(), size as u64));
             }
             let held = memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
             let wanted = size.div_ceil(UNIT_BYTES).saturating_sub(held);
@@ -190,18 +194,47 @@ impl Bodies {
             }
             match first.take() {
                 // Most bodies come in one part, which is not copied.
-                None if whole.is_empty() => first = Some(part),
+                None if whole.is_none() => first = Some(part),
                 earlier => {
-                    if whole.capacity() == 0 {
-                        // At once what it may come to: growing would copy it, and hold it twice. What is not written takes no memory.
-                        whole.try_reserve_exact(most).map_err(|_| busy())?;
-                    }
-                    whole.extend_from_slice(&earlier.unwrap_or_default());
-                    whole.extend_from_slice(&part);
+                    let whole = match &mut whole {
+                        Some(whole) => whole,
+                        none => none.insert(Whole::of(most).map_err(|_| busy())?),
+                    };
+                    whole.add(&earlier.unwrap_or_default());
+                    whole.add(&part);
                 }
             }
         }
-        Ok((first.unwrap_or_else(|| whole.into()), memory))
+        let whole = || whole.map(Whole::into_bytes).unwrap_or_default();
+        Ok((first.unwrap_or_else(whole), memory))
+    }
+}
+
+/// A body that came in parts, in a place for as much as it may come to: growing would copy it, and hold it twice.
+///
+/// The place is a mapping of its own: of it only what was written takes memory, and it is given back at once, where an allocator may keep what it was given back for the
+/// next one, on each of its threads.
+struct Whole {
+    place: MmapMut,
+    length: usize,
+}
+
+impl Whole {
+    fn of(most: usize) -> io::Result<Self> {
+        Ok(Self {
+            place: MmapMut::map_anon(most.max(1))?,
+            length: 0,
+        })
+    }
+
+    fn add(&mut self, part: &[u8]) {
+        let end = self.length + part.len();
+        self.place[self.length..end].copy_from_slice(part);
+        self.length = end;
+    }
+
+    fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self.place).slice(..self.length)
     }
 }
 
