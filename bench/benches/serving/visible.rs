@@ -99,7 +99,9 @@ fn servers_client(servers: &Servers) -> anyhow::Result<ServingServiceClient<Chan
 
 /// Half point queries, a third pages of fifty, the rest counts by gender.
 async fn ask(mut client: ServingServiceClient<Channel>, patients: i64, number: u32) -> anyhow::Result<()> {
-    let mut every = tokio::time::interval(Duration::from_secs(1) * CLIENTS / QUERIES);
+    // One after the other, not all at once.
+    let begin = tokio::time::Instant::now() + Duration::from_secs(1) * number / QUERIES;
+    let mut every = tokio::time::interval_at(begin, Duration::from_secs(1) * CLIENTS / QUERIES);
     let gender = || Filter {
         filter: Some(filter::Filter::Comparison(Comparison {
             column: "gender".into(),

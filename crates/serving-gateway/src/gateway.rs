@@ -30,6 +30,7 @@ use crate::{
     layer_health::LayerHealth,
     merge::{Follower, speed_client},
     metrics::ServingMetrics,
+    raw_told::RawTold,
     reads::{ReadMetrics, Reads},
     service::Serving,
     shared::Core,
@@ -141,6 +142,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         use_speed_layer: config.use_speed_layer,
         bounds: config.degradation,
         max_raw_bytes: config.query.max_raw_bytes,
+        raw_told: RawTold::default(),
         sql: ways.sql,
         cohort: config.cohort,
     };

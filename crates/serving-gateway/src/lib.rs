@@ -27,6 +27,7 @@ pub mod merge;
 mod metrics;
 mod query;
 mod raw;
+mod raw_told;
 mod reads;
 mod rows;
 pub mod search;

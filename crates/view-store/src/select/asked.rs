@@ -51,6 +51,12 @@ struct Begun {
     layout: Arc<Layout>,
 }
 
+/// A count, and what it went by.
+struct CountedOnce {
+    asked: Asked,
+    in_state: InState,
+}
+
 /// A connection that is closed unless the statement that it is lent for has come to its end.
 struct Lent {
     connection: PoolConnection<Postgres>,
@@ -94,51 +100,68 @@ impl ViewStore {
 
     /// A count: with the batch's rows as they are remembered, if they still are those.
     async fn ask_count(&self, view: &RegisteredView, count: &Count<'_>) -> Result<Asked, StoreError> {
-        let question = count.question()?;
-        let mut remembered = question
-            .as_ref()
-            .and_then(|question| self.batch_counts.known(question));
+        let counted = count.question()?.map(|question| self.batch_counts.of(question));
+        let mut known = counted.as_ref().and_then(|counted| counted.known());
+        let mut outdated = None;
         loop {
-            let statement = count.statement(remembered.map(|counted| counted.rows))?;
-            let Begun {
-                known,
-                first,
-                rows,
-                layout,
-            } = self.begin_answer(view, statement).await?;
-            // It is one row, and its end.
-            let rest = self
-                .pulse
-                .unless_silent(async { Ok::<_, StoreError>(rows.collect::<Vec<_>>().await) })
-                .await?;
-            let counted = answers(
-                &layout,
-                first.into_iter().chain(rest.into_iter().flatten()).collect(),
-            )?;
-            let outdated = remembered
-                .take()
-                .is_some_and(|counted| counted.state != known.batch_state);
-            if outdated {
+            let mut turn = None;
+            if let (Some(counted), None) = (&counted, known) {
+                match counted.turn(outdated).await {
+                    Ok(own) => turn = Some(own),
+                    Err(by_another) => known = Some(by_another),
+                }
+            }
+            let asked = self.count_once(view, count, known).await?;
+            if known.is_some_and(|known| known.state != asked.in_state.state) {
+                outdated = known.take();
                 continue;
             }
-            if let (Some(question), Some(counted)) = (question, counted.first())
-                && let Some(rows) = counted.batch_rows()?
-            {
-                self.batch_counts.remember(
-                    question,
-                    InState {
-                        state: known.batch_state,
-                        rows,
-                    },
-                );
+            if let Some(counted) = &counted {
+                counted.remember(asked.in_state);
             }
-            return Ok(Asked {
-                columns: layout.columns.clone(),
-                freshness: known.freshness,
-                errors: known.errors,
-                rows: stream::iter([Ok(counted)]).boxed(),
-            });
+            drop(turn);
+            return Ok(asked.asked);
         }
+    }
+
+    /// With the number of the batch's rows that it was asked with, or has counted, and the state they are in.
+    async fn count_once(
+        &self,
+        view: &RegisteredView,
+        count: &Count<'_>,
+        known: Option<InState>,
+    ) -> Result<CountedOnce, StoreError> {
+        let statement = count.statement(known.map(|known| known.rows))?;
+        let Begun {
+            known,
+            first,
+            rows,
+            layout,
+        } = self.begin_answer(view, statement).await?;
+        // It is one row, and its end.
+        let rest = self
+            .pulse
+            .unless_silent(async { Ok::<_, StoreError>(rows.collect::<Vec<_>>().await) })
+            .await?;
+        let counted = answers(
+            &layout,
+            first.into_iter().chain(rest.into_iter().flatten()).collect(),
+        )?;
+        let rows = match counted.first() {
+            Some(counted) => counted.batch_rows()?,
+            None => None,
+        };
+        let in_state = InState {
+            state: known.batch_state,
+            rows: rows.ok_or_else(|| StoreError::Inconsistent("a count without a row".into()))?,
+        };
+        let asked = Asked {
+            columns: layout.columns.clone(),
+            freshness: known.freshness,
+            errors: known.errors,
+            rows: stream::iter([Ok(counted)]).boxed(),
+        };
+        Ok(CountedOnce { asked, in_state })
     }
 
     /// What is known of the view, and the rows from there on.

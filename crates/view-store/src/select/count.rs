@@ -35,7 +35,39 @@ pub(super) fn column() -> Column {
 
 /// How many of the batch's rows questions were about, and in which state of the batch. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct BatchCounts(Arc<Mutex<LruCache<Question, InState>>>);
+pub(crate) struct BatchCounts(Arc<Mutex<LruCache<Question, Arc<Counted>>>>);
+
+/// What is known of one question.
+#[derive(Default)]
+pub(super) struct Counted {
+    known: Mutex<Option<InState>>,
+    /// Held by who counts: whoever asks the same meanwhile waits for that.
+    counting: tokio::sync::Mutex<()>,
+}
+
+impl Counted {
+    pub(super) fn known(&self) -> Option<InState> {
+        *self.known.lock().ok()?
+    }
+
+    /// The turn to count, or what another one has counted meanwhile, if it is not this.
+    pub(super) async fn turn(
+        &self,
+        outdated: Option<InState>,
+    ) -> Result<tokio::sync::MutexGuard<'_, ()>, InState> {
+        let turn = self.counting.lock().await;
+        match self.known() {
+            Some(known) if Some(known) != outdated => Err(known),
+            _ => Ok(turn),
+        }
+    }
+
+    pub(super) fn remember(&self, counted: InState) {
+        if let Ok(mut known) = self.known.lock() {
+            *known = Some(counted);
+        }
+    }
+}
 
 /// A question's statement, which names the view and its definition, and the values that it is asked with.
 #[derive(PartialEq, Eq, Hash)]
@@ -45,7 +77,7 @@ pub(super) struct Question {
 }
 
 /// So many of the batch's rows in this state.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct InState {
     pub(super) state: BatchState,
     pub(super) rows: i64,
@@ -156,13 +188,10 @@ impl<'a> Count<'a> {
 }
 
 impl BatchCounts {
-    pub(super) fn known(&self, question: &Question) -> Option<InState> {
-        self.0.lock().ok()?.get(question).copied()
-    }
-
-    pub(super) fn remember(&self, question: Question, counted: InState) {
-        if let Ok(mut counts) = self.0.lock() {
-            counts.put(question, counted);
+    pub(super) fn of(&self, question: Question) -> Arc<Counted> {
+        match self.0.lock() {
+            Ok(mut counts) => counts.get_or_insert(question, Arc::default).clone(),
+            Err(_) => Arc::default(),
         }
     }
 }
