@@ -58,7 +58,7 @@ bench-batch: ## full and incremental refreshes beside materialized views: DATA=,
 
 bench-speed: ## the webhook beside redis-benchmark: LOAD_SECONDS=, CONNECTIONS=, BYTES=, FSYNC=everysec,always
 	@scripts/setup.sh run
-	cargo build --locked --release --package batch-refresher --package speed-ingestor
+	cargo build --locked --release --workspace --bins
 	cargo bench --locked --package bench --bench speed -- $(if $(LOAD_SECONDS),--seconds $(LOAD_SECONDS)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) \
 		$(if $(BYTES),--bytes $(BYTES)) $(if $(FSYNC),--fsync $(FSYNC))
 
