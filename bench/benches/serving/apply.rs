@@ -18,12 +18,12 @@ pub(crate) async fn measure(servers: &mut Servers, arguments: &Arguments) -> any
     servers.gateway.kill9();
     let before = held(servers).await?;
     let mut hapi = Hapi::connect(&servers.hapi_url).await?;
+    let is_live = |number: &i64| (number - 1) % (arguments.patients / arguments.live) == 0;
+    let mut others = (1..=arguments.patients).rev().filter(|number| !is_live(number));
     for first in (0..CHANGES).step_by(usize::try_from(AT_ONCE)?) {
         hapi.begin().await?;
-        for number in first..first + AT_ONCE {
-            // Others than those that are live.
-            hapi.patient(arguments.patients - 1 - number * 3, "1991-01-01")
-                .await?;
+        for number in others.by_ref().step_by(3).take(usize::try_from(AT_ONCE)?) {
+            hapi.patient(number, "1991-01-01").await?;
         }
         hapi.commit().await?;
         deadline::until("the tail to bring changes to Redis", PATIENCE, || async {
