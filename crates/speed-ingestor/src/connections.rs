@@ -6,8 +6,8 @@ use std::io;
 
 use api::{Code, ServiceError};
 use axum::Router;
-use daemon::Shutdown;
 pub use daemon::connections::ConnectionLimits;
+use daemon::{Shutdown, tls::Acceptor};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::measures::{ConnectionLabel, Measures};
@@ -15,6 +15,7 @@ use crate::measures::{ConnectionLabel, Measures};
 /// Serves over this socket, on a thread of its own, until the stop; requests under way are then finished. `router` is called on that thread.
 pub async fn serve_apart(
     listener: TcpListener,
+    tls: Acceptor,
     router: impl FnOnce() -> Result<Router, ServiceError> + Send + 'static,
     limits: ConnectionLimits,
     measures: Measures,
@@ -30,7 +31,7 @@ pub async fn serve_apart(
     let serving = move || {
         let result = runtime.block_on(async {
             let listener = TcpListener::from_std(listener).map_err(internal)?;
-            serve(listener, router()?, limits, measures, shutdown)
+            serve(listener, tls, router()?, limits, measures, shutdown)
                 .await
                 .map_err(internal)
         });
@@ -51,6 +52,7 @@ pub async fn serve_apart(
 /// The same on the runtime of whoever calls.
 pub async fn serve(
     listener: TcpListener,
+    tls: Acceptor,
     router: Router,
     limits: ConnectionLimits,
     measures: Measures,
@@ -62,5 +64,5 @@ pub async fn serve(
             .get_or_create(&ConnectionLabel { outcome })
             .inc();
     };
-    daemon::connections::serve(listener, router, limits, count, shutdown).await
+    daemon::connections::serve(listener, tls, router, limits, count, shutdown).await
 }

@@ -3,7 +3,11 @@
 use std::net::SocketAddr;
 
 use api::{Code, ServiceError};
-use daemon::{ConfigError, Context, Shutdown, announce::Announcement, grpc::channel};
+use daemon::{
+    ConfigError, Context, Shutdown,
+    announce::Announcement,
+    tls::{Protocol, Tls},
+};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
@@ -40,18 +44,27 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         readiness,
         clock,
         grpc,
+        tls,
         announcement,
     } = context;
+    let secured = tls
+        .listener("http", "webhook.tls", &config.webhook.tls, Protocol::Http1)
+        .map_err(unusable)?;
     let measures = Measures::register(&metrics);
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
     let store = SpeedStore::open(config.store_settings())?;
-    let batch = batch_of(&config)?;
+    let batch = BatchLayer::new(config.batch_channel(&tls).map_err(unusable)?);
     let (listener, bound) = bind(&config, &announcement).await?;
     let secret = secret_of(&config, &shutdown)?;
-    let hapi = hapi_of(&config)?;
+    let hapi = hapi_of(&config, &tls)?;
     let subscriptions = hapi.clone().map(|hapi| {
-        let wanted = config.hapi.wanted_subscription(bound, secret.clone());
+        let scheme = if config.webhook.tls.is_on() {
+            "https"
+        } else {
+            "http"
+        };
+        let wanted = config.hapi.wanted_subscription(scheme, bound, secret.clone());
         Subscriptions::new(hapi, wanted, needed.clone(), measures.clone())
     });
     if let Some(subscriptions) = subscriptions.clone() {
@@ -113,7 +126,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         Ok(routes::router(Webhook { store, ..webhook }))
     };
     let limits = config.webhook.connection_limits();
-    let serving = connections::serve_apart(listener, router, limits, measures, shutdown.clone());
+    let serving = connections::serve_apart(listener, secured, router, limits, measures, shutdown.clone());
     shutdown.spawn_essential("webhook", serving);
 
     let speed = Speed {
@@ -135,18 +148,16 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// The batch layer, which need not be there yet.
-fn batch_of(config: &SpeedConfig) -> Result<BatchLayer, ServiceError> {
-    let unusable = |error: ConfigError| ServiceError::new(Code::Invalid, error.to_string());
-    Ok(BatchLayer::new(
-        channel("batch.url", config.batch_url()).map_err(unusable)?,
-    ))
+/// What the configuration names cannot be used.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn unusable(error: ConfigError) -> ServiceError {
+    ServiceError::new(Code::Invalid, error.to_string())
 }
 
 /// HAPI's REST, where it is known.
-fn hapi_of(config: &SpeedConfig) -> Result<Option<Hapi>, ServiceError> {
+fn hapi_of(config: &SpeedConfig, tls: &Tls) -> Result<Option<Hapi>, ServiceError> {
     let rest = config.hapi.rest();
-    rest.map(|(base, authorization)| Hapi::new(base, authorization))
+    rest.map(|(base, authorization)| Ok(Hapi::over(config.hapi.http(tls)?, base, authorization)))
         .transpose()
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use api::{ServiceError, batch::TypeReading, speed::Reading};
 use chrono::{DateTime, TimeDelta, Utc};
-use daemon::{Clock, ManualClock, Secret, Shutdown, SystemClock};
+use daemon::{Clock, ManualClock, Secret, Shutdown, SystemClock, tls::Acceptor};
 use e2e::{redis::Redis, whole::Whole};
 use fhir_core::{
     merge::{Mark, Position},
@@ -314,8 +314,14 @@ pub(crate) async fn serve(webhook: Webhook, shutdown: &Shutdown) -> String {
         allowed: Vec::new(),
     };
     let routes = speed_ingestor::router(webhook);
-    let serving =
-        speed_ingestor::connections::serve(listener, routes, limits, Measures::default(), shutdown.clone());
+    let serving = speed_ingestor::connections::serve(
+        listener,
+        Acceptor::plain(),
+        routes,
+        limits,
+        Measures::default(),
+        shutdown.clone(),
+    );
     shutdown.spawn(async move { serving.await.unwrap() });
     base
 }

@@ -1,0 +1,109 @@
+//! Calls to other services: a connector that takes, for each new connection, what the files say then.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use hyper::Uri;
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use rustls::{
+    ClientConfig, RootCertStore, client::Resumption, pki_types::ServerName, sign::SingleCertAndKey,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::codegen::Service;
+
+use super::{
+    material::{Contents, Fault, TlsError},
+    provider,
+    settings::ClientTls,
+    watched::{Made, Watched},
+};
+
+/// How calls to other services of ours are secured. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct TlsClient(pub(super) Watched<ClientConfig>);
+
+/// Connects to one server, whose certificate must be good for `name`.
+#[derive(Debug, Clone)]
+pub(crate) struct Connector {
+    tcp: HttpConnector,
+    tls: TlsClient,
+    name: ServerName<'static>,
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type Connecting = Pin<Box<dyn Future<Output = Result<TokioIo<TlsStream<TcpStream>>, BoxError>> + Send>>;
+
+impl Connector {
+    pub(crate) fn new(tls: TlsClient, name: ServerName<'static>) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        Self { tcp, tls, name }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = BoxError;
+    type Future = Connecting;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.tcp.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, to: Uri) -> Connecting {
+        let connecting = self.tcp.call(to);
+        let (tls, name) = (self.tls.clone(), self.name.clone());
+        Box::pin(async move {
+            let tcp = connecting.await?.into_inner();
+            let connector = TlsConnector::from(tls.0.current());
+            let stream = connector.connect(name, tcp).await?;
+            if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                return Err(io::Error::other("the server speaks no HTTP/2 over TLS").into());
+            }
+            Ok(TokioIo::new(stream))
+        })
+    }
+}
+
+/// What new connections are to go by. `alpn`: what is spoken over them, the best first.
+pub(super) fn config(
+    settings: &ClientTls,
+    alpn: &[&[u8]],
+    contents: &Contents,
+) -> Result<Made<ClientConfig>, TlsError> {
+    let roots = if settings.has_ca() {
+        contents.roots("ca")?
+    } else {
+        system_roots()?
+    };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|_| TlsError::unusable("ca"))?
+        .with_root_certificates(roots);
+    let (mut value, not_after) = if settings.has_certificate() {
+        let (pair, leaf) = contents.pair()?;
+        let resolver = Arc::new(SingleCertAndKey::from(pair));
+        (builder.with_client_cert_resolver(resolver), Some(leaf.not_after))
+    } else {
+        (builder.with_no_client_auth(), None)
+    };
+    value.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    // A session that is resumed is not verified again.
+    value.resumption = Resumption::disabled();
+    Ok(Made { value, not_after })
+}
+
+/// Authorities that the operating system knows. Some of them may be of forms that are not known here: they are left out.
+fn system_roots() -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(TlsError::new("ca", Fault::NoSystemRoots));
+    }
+    Ok(roots)
+}
