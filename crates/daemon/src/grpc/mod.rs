@@ -89,7 +89,7 @@ pub fn channel(way: Way<'_>) -> Result<Channel, ConfigError> {
             // The connector makes TLS of it; the library is to see nothing that it would want to secure itself.
             let port = uri.port_u16().unwrap_or(443);
             let bare = format!("http://{host}:{port}").parse().map_err(|_| unusable())?;
-            let connector = Connector::new(way.tls.clone(), name);
+            let connector = Connector::new(way.key, way.tls.clone(), name);
             Ok(endpoint(bare).origin(uri).connect_with_connector_lazy(connector))
         }
         _ => Err(unusable()),

@@ -3,7 +3,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -33,16 +36,38 @@ pub(crate) struct Connector {
     tcp: HttpConnector,
     tls: TlsClient,
     name: ServerName<'static>,
+    /// Key of the URL.
+    key: &'static str,
+    /// That it cannot be done was said, and it has not been done since.
+    said: Arc<AtomicBool>,
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Connecting = Pin<Box<dyn Future<Output = Result<TokioIo<TlsStream<TcpStream>>, BoxError>> + Send>>;
 
 impl Connector {
-    pub(crate) fn new(tls: TlsClient, name: ServerName<'static>) -> Self {
+    pub(crate) fn new(key: &'static str, tls: TlsClient, name: ServerName<'static>) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
-        Self { tcp, tls, name }
+        Self {
+            tcp,
+            tls,
+            name,
+            key,
+            said: Arc::default(),
+        }
+    }
+
+    /// Says once why the other side is not trusted, or does not trust ours: whoever calls learns no more than that it cannot be reached.
+    fn tell(&self, result: &io::Result<TlsStream<TcpStream>>) {
+        let failed = result.is_err();
+        if self.said.swap(failed, Ordering::Relaxed) == failed {
+            return;
+        }
+        match result {
+            Ok(_) => tracing::info!(key = self.key, "calls are secured again"),
+            Err(error) => tracing::warn!(key = self.key, %error, "calls cannot be secured"),
+        }
     }
 }
 
@@ -57,11 +82,13 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, to: Uri) -> Connecting {
         let connecting = self.tcp.call(to);
-        let (tls, name) = (self.tls.clone(), self.name.clone());
+        let this = self.clone();
         Box::pin(async move {
             let tcp = connecting.await?.into_inner();
-            let connector = TlsConnector::from(tls.0.current());
-            let stream = connector.connect(name, tcp).await?;
+            let connector = TlsConnector::from(this.tls.0.current());
+            let result = connector.connect(this.name.clone(), tcp).await;
+            this.tell(&result);
+            let stream = result?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
                 return Err(io::Error::other("the server speaks no HTTP/2 over TLS").into());
             }
