@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -28,7 +28,38 @@ use super::{
 
 /// How calls to other services of ours are secured. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct TlsClient(pub(super) Watched<ClientConfig>);
+pub struct TlsClient(Trust);
+
+#[derive(Debug, Clone)]
+enum Trust {
+    /// As the files say.
+    Files(Watched<ClientConfig>),
+    /// By the authorities that the operating system knows, and without a certificate of ours. It may know none where nothing is called by TLS.
+    System,
+}
+
+static BY_THE_SYSTEM: LazyLock<Result<Arc<ClientConfig>, TlsError>> = LazyLock::new(|| {
+    let made = config(&ClientTls::default(), &[b"h2"], &Contents::read(&[])?)?;
+    Ok(Arc::new(made.value))
+});
+
+impl TlsClient {
+    pub(super) fn by_files(config: Watched<ClientConfig>) -> Self {
+        Self(Trust::Files(config))
+    }
+
+    pub(super) fn by_the_system() -> Self {
+        Self(Trust::System)
+    }
+
+    /// What a new connection is to go by.
+    fn current(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        match &self.0 {
+            Trust::Files(config) => Ok(config.current()),
+            Trust::System => BY_THE_SYSTEM.clone(),
+        }
+    }
+}
 
 /// Connects to one server, whose certificate must be good for `name`.
 #[derive(Debug, Clone)]
@@ -85,8 +116,10 @@ impl Service<Uri> for Connector {
         let this = self.clone();
         Box::pin(async move {
             let tcp = connecting.await?.into_inner();
-            let connector = TlsConnector::from(this.tls.0.current());
-            let result = connector.connect(this.name.clone(), tcp).await;
+            let result = match this.tls.current() {
+                Ok(config) => TlsConnector::from(config).connect(this.name.clone(), tcp).await,
+                Err(error) => Err(io::Error::other(error)),
+            };
             this.tell(&result);
             let stream = result?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {

@@ -77,8 +77,11 @@ impl Tls {
         section: &str,
         settings: &ClientTls,
     ) -> Result<TlsClient, ConfigError> {
+        if !settings.is_set() {
+            return Ok(TlsClient::by_the_system());
+        }
         self.client_of(name, section, settings, &[b"h2"], Ok)
-            .map(TlsClient)
+            .map(TlsClient::by_files)
     }
 
     /// The same for a client of another library: `make` is called at once, and again whenever the files have changed. `alpn`: what it speaks, the best first.
