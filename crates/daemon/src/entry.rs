@@ -20,7 +20,7 @@ use crate::{
 /// Connections to the admin port: of a few who look every few seconds.
 const ADMIN_CONNECTIONS: usize = 256;
 /// How long the head of a request to it may take, and how long such a connection may be idle.
-const ADMIN_HEAD_TIME: Duration = Duration::from_secs(60);
+const ADMIN_HEAD_TIME: Duration = Duration::from_mins(1);
 /// Exit code of a configuration that cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
 

@@ -12,12 +12,21 @@ use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::measures::{ConnectionLabel, Measures};
 
+/// Where deliveries come to.
+#[derive(Debug)]
+pub struct Listening {
+    /// The socket, bound.
+    pub listener: TcpListener,
+    /// How its connections are secured.
+    pub tls: Acceptor,
+    /// Their bounds.
+    pub limits: ConnectionLimits,
+}
+
 /// Serves over this socket, on a thread of its own, until the stop; requests under way are then finished. `router` is called on that thread.
 pub async fn serve_apart(
-    listener: TcpListener,
-    tls: Acceptor,
+    listening: Listening,
     router: impl FnOnce() -> Result<Router, ServiceError> + Send + 'static,
-    limits: ConnectionLimits,
     measures: Measures,
     shutdown: Shutdown,
 ) -> Result<(), ServiceError> {
@@ -27,11 +36,20 @@ pub async fn serve_apart(
         .build()
         .map_err(internal)?;
     let (told, ended) = oneshot::channel();
+    let Listening {
+        listener,
+        tls,
+        limits,
+    } = listening;
     let listener = listener.into_std().map_err(internal)?;
     let serving = move || {
         let result = runtime.block_on(async {
-            let listener = TcpListener::from_std(listener).map_err(internal)?;
-            serve(listener, tls, router()?, limits, measures, shutdown)
+            let listening = Listening {
+                listener: TcpListener::from_std(listener).map_err(internal)?,
+                tls,
+                limits,
+            };
+            serve(listening, router()?, measures, shutdown)
                 .await
                 .map_err(internal)
         });
@@ -51,10 +69,8 @@ pub async fn serve_apart(
 
 /// The same on the runtime of whoever calls.
 pub async fn serve(
-    listener: TcpListener,
-    tls: Acceptor,
+    listening: Listening,
     router: Router,
-    limits: ConnectionLimits,
     measures: Measures,
     shutdown: Shutdown,
 ) -> io::Result<()> {
@@ -64,5 +80,10 @@ pub async fn serve(
             .get_or_create(&ConnectionLabel { outcome })
             .inc();
     };
+    let Listening {
+        listener,
+        tls,
+        limits,
+    } = listening;
     daemon::connections::serve(listener, tls, router, limits, count, shutdown).await
 }

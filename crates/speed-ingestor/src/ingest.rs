@@ -18,7 +18,7 @@ use crate::{
     batch::BatchLayer,
     body::Bodies,
     config::SpeedConfig,
-    connections,
+    connections::{self, Listening},
     gate::Gate,
     hapi::Hapi,
     measures::Measures,
@@ -47,24 +47,18 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         tls,
         announcement,
     } = context;
-    let secured = tls
-        .listener("http", "webhook.tls", &config.webhook.tls, Protocol::Http1)
-        .map_err(unusable)?;
     let measures = Measures::register(&metrics);
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
     let store = SpeedStore::open(config.store_settings())?;
     let batch = BatchLayer::new(config.batch_channel(&tls).map_err(unusable)?);
-    let (listener, bound) = bind(&config, &announcement).await?;
+    let (listening, bound) = bind(&config, &tls, &announcement).await?;
     let secret = secret_of(&config, &shutdown)?;
     let hapi = hapi_of(&config, &tls)?;
     let subscriptions = hapi.clone().map(|hapi| {
-        let scheme = if config.webhook.tls.is_on() {
-            "https"
-        } else {
-            "http"
-        };
-        let wanted = config.hapi.wanted_subscription(scheme, bound, secret.clone());
+        let wanted = config
+            .hapi
+            .wanted_subscription(config.webhook.scheme(), bound, secret.clone());
         Subscriptions::new(hapi, wanted, needed.clone(), measures.clone())
     });
     if let Some(subscriptions) = subscriptions.clone() {
@@ -125,8 +119,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         let store = webhook.store.on_this_runtime()?;
         Ok(routes::router(Webhook { store, ..webhook }))
     };
-    let limits = config.webhook.connection_limits();
-    let serving = connections::serve_apart(listener, secured, router, limits, measures, shutdown.clone());
+    let serving = connections::serve_apart(listening, router, measures, shutdown.clone());
     shutdown.spawn_essential("webhook", serving);
 
     let speed = Speed {
@@ -164,8 +157,13 @@ fn hapi_of(config: &SpeedConfig, tls: &Tls) -> Result<Option<Hapi>, ServiceError
 /// Binds the webhook's socket, and tells where.
 async fn bind(
     config: &SpeedConfig,
+    tls: &Tls,
     announcement: &Announcement,
-) -> Result<(TcpListener, SocketAddr), ServiceError> {
+) -> Result<(Listening, SocketAddr), ServiceError> {
+    let settings = config.webhook.tls();
+    let tls = tls
+        .listener("http", "webhook.tls", settings, Protocol::Http1)
+        .map_err(unusable)?;
     let listen = config.webhook.listen_address();
     let cannot_bind = |error| {
         ServiceError::new(
@@ -179,7 +177,12 @@ async fn bind(
     announcement
         .publish()
         .map_err(|error| ServiceError::internal(&error))?;
-    Ok((listener, bound))
+    let listening = Listening {
+        listener,
+        tls,
+        limits: config.webhook.connection_limits(),
+    };
+    Ok((listening, bound))
 }
 
 /// The secrets; those of a file are kept as it says.

@@ -308,20 +308,18 @@ pub(crate) fn webhook(
 pub(crate) async fn serve(webhook: Webhook, shutdown: &Shutdown) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
-    let limits = ConnectionLimits {
-        most: 1024,
-        head_time: Duration::from_secs(10),
-        allowed: Vec::new(),
+    let listening = Listening {
+        listener,
+        tls: Acceptor::plain(),
+        limits: ConnectionLimits {
+            most: 1024,
+            head_time: Duration::from_secs(10),
+            allowed: Vec::new(),
+        },
     };
     let routes = speed_ingestor::router(webhook);
-    let serving = speed_ingestor::connections::serve(
-        listener,
-        Acceptor::plain(),
-        routes,
-        limits,
-        Measures::default(),
-        shutdown.clone(),
-    );
+    let serving =
+        speed_ingestor::connections::serve(listening, routes, Measures::default(), shutdown.clone());
     shutdown.spawn(async move { serving.await.unwrap() });
     base
 }

@@ -14,7 +14,7 @@ use crate::installation::{Files, Installation, OPERATOR, http_client};
 enum Outcome {
     /// An answer of the service.
     Answer,
-    /// PERMISSION_DENIED, or 403.
+    /// `PERMISSION_DENIED`, or 403.
     Forbidden,
     /// No connection.
     Nothing,
@@ -25,10 +25,12 @@ type Caller<'a> = Option<(&'a str, Option<&'a Pair>)>;
 
 /// A client, and the URL of a path.
 fn reached(address: &str, path: &str, caller: Caller<'_>) -> anyhow::Result<(reqwest::Client, String)> {
-    Ok(match caller {
-        Some((trusted, shown)) => (http_client(trusted, shown)?, format!("https://{address}{path}")),
-        None => (http_client("", None)?, format!("http://{address}{path}")),
-    })
+    if let Some((trusted, shown)) = caller {
+        return Ok((http_client(trusted, shown)?, format!("https://{address}{path}")));
+    }
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    Ok((client, format!("http://{address}{path}")))
 }
 
 /// A call of gRPC by a client that looks at no certificate of its own before it shows it.

@@ -94,11 +94,10 @@ impl Tls {
         make: impl Fn(ClientConfig) -> Result<T, TlsError> + Send + Sync + 'static,
     ) -> Result<Watched<T>, ConfigError> {
         let config = settings.clone();
-        let made = Watched::start(&self.endpoint(name), settings.files(), move |contents| {
-            let made = client::config(&config, alpn, contents)?;
-            made.and_then(&make)
+        let watched = Watched::start(&self.endpoint(name), settings.files(), move |contents| {
+            client::config(&config, alpn, contents)?.and_then(&make)
         });
-        made.map_err(|error| error.of(section))
+        watched.map_err(|error| error.of(section))
     }
 
     fn endpoint(&self, name: &'static str) -> Endpoint {

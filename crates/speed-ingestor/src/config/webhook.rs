@@ -45,7 +45,7 @@ pub struct WebhookConfig {
     allowed_networks: Vec<String>,
     /// How deliveries come: their secret says that they are HAPI's.
     #[serde(default)]
-    pub tls: ListenerTls,
+    tls: ListenerTls,
 }
 
 impl WebhookConfig {
@@ -111,6 +111,16 @@ impl WebhookConfig {
     /// Where the webhook listens.
     pub fn listen_address(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// How connections are secured.
+    pub fn tls(&self) -> &ListenerTls {
+        &self.tls
+    }
+
+    /// What is spoken there.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_on() { "https" } else { "http" }
     }
 
     /// What deliveries must show.
