@@ -18,7 +18,7 @@ use speed_ingestor::{
     accepted::Accepted,
     auth::SharedSecret,
     body::{Bodies, Limits},
-    connections::ConnectionLimits,
+    connections::{ConnectionLimits, Listening},
     gate::Gate,
     hapi::Hapi,
     measures::Measures,
