@@ -8,7 +8,7 @@ import yaml
 
 SEVERITIES = {"critical", "warning"}
 # What a message may be filled with: small fixed sets, never a patient's data.
-LABELS = {"type", "view", "job", "installation", "event", "server"}
+LABELS = {"type", "view", "job", "installation", "event", "server", "endpoint"}
 LIMIT = 20
 
 

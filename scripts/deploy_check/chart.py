@@ -161,9 +161,22 @@ def config_problems(place, daemon, where, text):
         for name in ("webhook-secrets", "hapi-authorization"):
             (Path(folder) / name).write_text("of-the-check\n")
         file = Path(folder) / "config.toml"
-        file.write_text(text.replace("/etc/researchflow/secrets", folder))
+        file.write_text(text.replace("/etc/researchflow/secrets", folder).replace("/etc/researchflow/tls", folder))
+        if "/etc/researchflow/tls" in text:
+            make_certificate(Path(folder))
         environment = dict(os.environ)
+        if where.startswith("deploy/container"):
+            # What the image leaves to whoever runs it, as Compose does it.
+            compose = yaml.safe_load((place.deploy / "compose.yaml").read_text())["services"][daemon]["environment"]
+            environment |= {name: value for name, value in compose.items() if name.endswith("ALLOW_UNAUTHENTICATED")}
         if daemon == "speed-ingestor" and "secret_file" not in text:
             environment["RF_SPEED__WEBHOOK__SECRET_FILE"] = f"{folder}/webhook-secrets"
         done = subprocess.run([place.tools.daemon(daemon), "--check-config", "--config", file], text=True, capture_output=True, env=environment)
     return [f"{where}: {' '.join(done.stderr.split())}"] if done.returncode else []
+
+
+def make_certificate(folder):
+    """What a Secret of TLS would be mounted as."""
+    command = ["openssl", "req", "-x509", "-newkey", "ed25519", "-noenc", "-days", "2", "-subj", "/CN=of-the-check"]
+    subprocess.run([*command, "-keyout", folder / "tls.key", "-out", folder / "tls.crt"], check=True, capture_output=True)
+    (folder / "ca.crt").write_bytes((folder / "tls.crt").read_bytes())

@@ -43,7 +43,12 @@ def pod_problems(deployment, service, config):
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         if probe not in container:
             yield f"{probe} is missing"
-    if container.get("readinessProbe", {}).get("grpc", {}).get("service") != service:
+    readiness = container.get("readinessProbe", {})
+    # Kubernetes' probes of gRPC know no TLS.
+    if "[daemon.grpc_tls]" in config:
+        if readiness.get("httpGet") != {"path": "/readyz", "port": "admin"}:
+            yield "readinessProbe must ask for /readyz where gRPC has TLS"
+    elif readiness.get("grpc", {}).get("service") != service:
         yield f"readinessProbe must ask grpc.health.v1 for {service}"
     drain = int(re.search(r"^shutdown_grace_seconds = (\d+)$", config, re.MULTILINE)[1])
     before = container["lifecycle"]["preStop"]["sleep"]["seconds"]

@@ -40,6 +40,8 @@ pub struct House {
     pub hapi: PgPool,
     /// The views' database, as its owner.
     pub views_url: String,
+    /// What batch-refresher was told.
+    pub batch_config: String,
     folder: PathBuf,
     /// Last, so that it ends last.
     _postgres: Postgres,
@@ -89,11 +91,12 @@ impl House {
             postgres.url_as("source", "", "hapi"),
             definitions.display(),
         );
-        let batch = start("batch-refresher", config, &folder).await?;
+        let batch = start("batch-refresher", config.clone(), &folder).await?;
         let house = Self {
             hapi: PgPool::connect(&hapi_url).await?,
             redis,
             views_url,
+            batch_config: config,
             folder,
             batch,
             _postgres: postgres,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use daemon::tls::ClientTls;
 use speed_ingestor::store::StoreSettings;
 
 use crate::server::{self, Launch, Lifetime, Server};
@@ -107,6 +108,7 @@ impl Redis {
             wait_for_disk: false,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(3),
+            tls: ClientTls::default(),
         }
     }
 

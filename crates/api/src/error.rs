@@ -11,6 +11,8 @@ pub enum Code {
     NoSuchMethod,
     /// The caller did not show the secret.
     Unauthenticated,
+    /// The caller has proved who it is, and may not do this.
+    Forbidden,
     /// What was asked for does not exist.
     NotFound,
     /// The system is not in a state to do it: the message says what must happen first.
@@ -45,6 +47,7 @@ impl Code {
         match self {
             Self::Invalid | Self::UnsupportedMedia | Self::Unprocessable => tonic::Code::InvalidArgument,
             Self::Unauthenticated => tonic::Code::Unauthenticated,
+            Self::Forbidden => tonic::Code::PermissionDenied,
             Self::NotFound => tonic::Code::NotFound,
             Self::Precondition => tonic::Code::FailedPrecondition,
             Self::TooLarge | Self::Exhausted => tonic::Code::ResourceExhausted,
@@ -62,6 +65,7 @@ impl Code {
         match self.grpc() {
             tonic::Code::InvalidArgument => "invalid_argument",
             tonic::Code::Unauthenticated => "unauthenticated",
+            tonic::Code::PermissionDenied => "permission_denied",
             tonic::Code::NotFound => "not_found",
             tonic::Code::FailedPrecondition => "failed_precondition",
             tonic::Code::ResourceExhausted => "resource_exhausted",
@@ -81,6 +85,7 @@ impl Code {
             Self::Invalid => "INVALID_REQUEST",
             Self::NoSuchMethod => "NO_SUCH_METHOD",
             Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Forbidden => "FORBIDDEN",
             Self::NotFound => "NOT_FOUND",
             Self::Precondition => "NOT_IN_STATE",
             Self::UnsupportedMedia => "UNSUPPORTED_MEDIA",
@@ -102,6 +107,7 @@ impl Code {
         match self {
             Self::Invalid => 400,
             Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::NoSuchMethod => 405,
             Self::SlowRequest => 408,
@@ -123,6 +129,7 @@ impl Code {
         match self {
             Self::Invalid | Self::Unprocessable => "invalid",
             Self::Unauthenticated => "login",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not-found",
             Self::Precondition => "conflict",
             Self::TooLarge => "too-long",

@@ -9,7 +9,9 @@ use tonic::transport::Endpoint;
 
 use crate::{
     grpc::GrpcManners,
+    guard,
     telemetry::{self, LogFormat},
+    tls::{ListenerTls, RELOAD_SECONDS},
 };
 
 /// A daemon's own configuration: a struct with `deny_unknown_fields` and a section `daemon`.
@@ -43,8 +45,42 @@ pub struct CommonConfig {
     /// How long a stop may take before what is still open is cut.
     #[serde(with = "seconds")]
     pub shutdown_grace_seconds: Duration,
+    /// How often files of TLS are looked at.
+    #[serde(with = "seconds", default = "tls_reload_seconds")]
+    pub tls_reload_seconds: Duration,
     /// `[daemon.grpc]`
     pub grpc: GrpcManners,
+    /// `[daemon.grpc_tls]`
+    #[serde(default)]
+    pub grpc_tls: ListenerTls,
+    /// `[daemon.admin_tls]`
+    #[serde(default)]
+    pub admin_tls: ListenerTls,
+}
+
+fn tls_reload_seconds() -> Duration {
+    Duration::from_secs(RELOAD_SECONDS)
+}
+
+impl CommonConfig {
+    /// What cannot be said by types alone. Who reads metrics and probes has no way to prove who it is, and gets no patient's data: the admin port may be open.
+    fn check(&self, demands: &mut Demands) {
+        self.grpc.check(demands);
+        demands.demand(
+            (Duration::from_millis(10)..=Duration::from_hours(24)).contains(&self.tls_reload_seconds),
+            "daemon.tls_reload_seconds: must be 0.01 to 86400",
+        );
+        self.grpc_tls.check("daemon.grpc_tls", demands);
+        self.admin_tls.check("daemon.admin_tls", demands);
+        guard::demand_closed(
+            ("daemon.grpc_listen", "daemon.grpc"),
+            self.grpc_listen,
+            self.grpc_tls.requires_certificates(),
+            self.grpc.allow_unauthenticated,
+            "set daemon.grpc_tls with client_certificates = \"required\"",
+            demands,
+        );
+    }
 }
 
 /// Collects all that is wrong with a configuration.
@@ -143,7 +179,7 @@ fn load_from<C: DaemonConfig>(
         .into_iter()
         .collect();
     let mut demands = Demands::default();
-    config.common().grpc.check(&mut demands);
+    config.common().check(&mut demands);
     for more in [demands.result(), config.validate()]
         .into_iter()
         .filter_map(Result::err)

@@ -10,24 +10,25 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, middleware};
 use http_body_util::BodyExt as _;
 use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
+    time::Instant,
 };
 
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
-use crate::Shutdown;
+use crate::{
+    Shutdown,
+    tls::{Acceptor, Answering, Stream, refuse_strangers},
+};
 
 /// What a connection is told for which there is no place. (Whoever asks tries again.)
 const NO_PLACE: &[u8] =
@@ -45,7 +46,7 @@ const DISCARD_TIME: Duration = Duration::from_secs(5);
 pub struct ConnectionLimits {
     /// Open at the same time.
     pub most: usize,
-    /// How long a request's head may take, from the end of the one before: also how long an idle connection stays.
+    /// How long a request's head may take, from the end of the one before: also how long an idle connection stays, and a handshake of TLS takes.
     pub head_time: Duration,
     /// Who may connect; nobody is left out if it is empty.
     pub allowed: Vec<IpNet>,
@@ -55,16 +56,28 @@ pub struct ConnectionLimits {
 /// `not_allowed`.
 pub async fn serve(
     listener: TcpListener,
+    tls: Acceptor,
     router: Router,
     limits: ConnectionLimits,
     count: impl Fn(&'static str) + Send + Sync,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(limits.most));
-    let service = TowerToHyperService::new(router);
+    let router = if tls.is_secured() {
+        router.layer(middleware::from_fn(refuse_strangers))
+    } else {
+        router
+    };
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(limits.head_time);
+    let opening = Opening {
+        tls,
+        http,
+        router,
+        limit: limits.head_time,
+        shutdown: shutdown.clone(),
+    };
     while let Some(accepted) = shutdown.unless_stopped(listener.accept()).await {
         let (mut stream, from) = match accepted {
             Ok(accepted) => accepted,
@@ -80,19 +93,26 @@ pub async fn serve(
         }
         let Ok(place) = places.clone().try_acquire_owned() else {
             count("no_place");
-            // Into an empty socket buffer: it does not wait.
-            let _gone = stream.write_all(NO_PLACE).await;
+            if !opening.tls.is_secured() {
+                // Into an empty socket buffer: it does not wait.
+                let _gone = stream.write_all(NO_PLACE).await;
+            }
             continue;
         };
         count("accepted");
-        let connection = http.serve_connection(TokioIo::new(without_delay(stream)), service.clone());
+        let serving = opening.clone().serve(without_delay(stream));
         // A task within a task: requests are answered in it, and a panic over one of them ends its connection, not the daemon.
-        let answering = tokio::spawn(until_closed(connection, place, shutdown.clone()).in_current_span());
+        let answering = async move {
+            let _place = place;
+            serving.await;
+        };
+        let answering = tokio::spawn(answering.in_current_span());
         let answering = AbortOnDropHandle::new(answering);
         shutdown.spawn(async move {
             let _closed_or_panicked = answering.await;
         });
     }
+    drop(listener);
     // All places are free again once all connections are closed.
     let all = u32::try_from(limits.most).unwrap_or(u32::MAX);
     let _closed = places.acquire_many(all).await;
@@ -129,11 +149,33 @@ fn without_delay(stream: TcpStream) -> TcpStream {
     stream
 }
 
-async fn until_closed(
-    connection: http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>,
-    _place: OwnedSemaphorePermit,
+/// What all connections go by.
+#[derive(Clone)]
+struct Opening {
+    tls: Acceptor,
+    http: http1::Builder,
+    router: Router,
+    limit: Duration,
     shutdown: Shutdown,
-) {
+}
+
+impl Opening {
+    /// From the handshake, if there is one, to the end.
+    async fn serve(self, stream: TcpStream) {
+        let accepting = self.tls.accept(stream, Instant::now() + self.limit);
+        match self.shutdown.unless_stopped(accepting).await {
+            Some(Ok((stream, peer))) => {
+                let answering = Answering::new(self.router, peer);
+                let connection = self.http.serve_connection(TokioIo::new(stream), answering);
+                until_closed(connection, self.shutdown).await;
+            }
+            Some(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+            None => {}
+        }
+    }
+}
+
+async fn until_closed(connection: http1::Connection<TokioIo<Stream>, Answering>, shutdown: Shutdown) {
     tokio::pin!(connection);
     let result = tokio::select! {
         biased;
@@ -171,8 +213,15 @@ mod tests {
             head_time: Duration::from_secs(20),
             allowed: Vec::new(),
         };
-        let serving = serve(listener, router, limits, |_| {}, shutdown.clone());
-        let serving = tokio::spawn(serving);
+        let serve = serve(
+            listener,
+            Acceptor::plain(),
+            router,
+            limits,
+            |_| {},
+            shutdown.clone(),
+        );
+        let serving = tokio::spawn(serve);
         let ask = async |path: &str| {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

@@ -10,11 +10,17 @@ use crate::{
     admin::{self, Readiness},
     announce::Announcement,
     config,
+    connections::{self, ConnectionLimits},
     grpc::GrpcServer,
     metrics::Metrics,
     telemetry::{self, LogFormat},
+    tls::{Protocol, Tls},
 };
 
+/// Connections to the admin port: of a few who look every few seconds.
+const ADMIN_CONNECTIONS: usize = 256;
+/// How long the head of a request to it may take, and how long such a connection may be idle.
+const ADMIN_HEAD_TIME: Duration = Duration::from_mins(1);
 /// Exit code of a configuration that cannot be used.
 const BAD_CONFIGURATION: u8 = 2;
 
@@ -47,6 +53,8 @@ pub struct Context<C> {
     pub clock: Arc<dyn Clock>,
     /// The gRPC socket, bound, with what serving needs: `context.grpc.serve(NAME, routes, shutdown)`.
     pub grpc: GrpcServer,
+    /// How further listeners, and calls to others, are secured.
+    pub tls: Tls,
     /// Where further sockets are noted; call [`Announcement::publish`] once all are bound.
     pub announcement: Announcement,
 }
@@ -130,16 +138,31 @@ where
         return false;
     };
     tracing::info!(daemon = about.name, version = about.version, "starting");
+    let tls = Tls::new(common.tls_reload_seconds, &metrics, &shutdown);
+    let secured = |name, section, settings, protocol| {
+        tls.listener(name, section, settings, protocol)
+            .inspect_err(|error| tracing::error!(%error, "cannot be secured"))
+            .ok()
+    };
+    let Some(admin_tls) = secured("admin", "daemon.admin_tls", &common.admin_tls, Protocol::Http1) else {
+        return false;
+    };
+    let Some(grpc_tls) = secured("grpc", "daemon.grpc_tls", &common.grpc_tls, Protocol::Http2) else {
+        return false;
+    };
     let routes = admin::router(metrics.clone(), readiness.clone(), shutdown.clone());
-    let stop = shutdown.token();
+    let limits = ConnectionLimits {
+        most: ADMIN_CONNECTIONS,
+        head_time: ADMIN_HEAD_TIME,
+        allowed: Vec::new(),
+    };
     shutdown.spawn_essential(
         "admin",
-        axum::serve(admin, routes)
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .into_future(),
+        connections::serve(admin, admin_tls, routes, limits, |_| {}, shutdown.clone()),
     );
     let grpc = GrpcServer {
         listener: grpc,
+        tls: grpc_tls,
         reflection: common.reflection,
         readiness: readiness.clone(),
         manners: common.grpc.clone(),
@@ -151,6 +174,7 @@ where
         readiness,
         clock: Arc::new(SystemClock),
         grpc,
+        tls,
         announcement,
     };
     let result = shutdown.unless_stopped(run(context)).await;

@@ -1,5 +1,5 @@
 //! The shell that all three daemons share: what each does before and after its own work. A closed charter: configuration, telemetry,
-//! shutdown, health, metrics, clock, and the serving of gRPC and HTTP; nothing of what a daemon is for.
+//! shutdown, health, metrics, clock, TLS, and the serving of gRPC and HTTP; nothing of what a daemon is for.
 //!
 //! ```no_run
 //! # use std::process::ExitCode;
@@ -22,12 +22,14 @@ pub mod connections;
 mod entry;
 pub mod fhir_answer;
 pub mod grpc;
+pub mod guard;
 pub mod metrics;
 mod principal;
 pub mod request_id;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{CommonConfig, ConfigError, DaemonConfig};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use daemon::{
     CommonConfig, DaemonConfig, Secret,
     config::{Demands, is_http_url, seconds},
+    tls::{ClientTls, is_server_name},
 };
 use serde::Deserialize;
 
@@ -63,6 +64,40 @@ pub struct Services {
     pub speed: String,
     /// URL of `BatchService`.
     pub batch: String,
+    /// The name that the certificate of `SpeedService` must be good for; empty: its URL's host.
+    #[serde(default)]
+    pub speed_server_name: String,
+    /// The same of `BatchService`.
+    #[serde(default)]
+    pub batch_server_name: String,
+    /// How both are called by `https`.
+    #[serde(default)]
+    pub tls: ClientTls,
+}
+
+impl Services {
+    fn check(&self, demands: &mut Demands) {
+        let urls = [
+            ("services.speed", self.speed.as_str()),
+            ("services.batch", &self.batch),
+        ];
+        for (key, url) in urls {
+            demands.demand(
+                is_http_url(url),
+                format!("{key}: must be a URL such as http://127.0.0.1:7402"),
+            );
+        }
+        self.tls.check("services.tls", &urls, "https://", demands);
+        for (key, name) in [
+            ("speed", &self.speed_server_name),
+            ("batch", &self.batch_server_name),
+        ] {
+            demands.demand(
+                name.is_empty() || is_server_name(name),
+                format!("services.{key}_server_name: must be \"\", or a DNS name or an address"),
+            );
+        }
+    }
 }
 
 /// `[query]`
@@ -147,15 +182,7 @@ impl DaemonConfig for Config {
 
     fn validate(&self) -> Result<(), Vec<String>> {
         let mut demands = Demands::default();
-        for (key, url) in [
-            ("services.speed", &self.services.speed),
-            ("services.batch", &self.services.batch),
-        ] {
-            demands.demand(
-                is_http_url(url),
-                format!("{key}: must be a URL such as http://127.0.0.1:7402"),
-            );
-        }
+        self.services.check(&mut demands);
         // Times are reckoned with it: beyond this it would be a mistake, and at last overflow.
         demands.demand(
             self.views.clock_skew_seconds <= Duration::from_hours(1),

@@ -11,12 +11,18 @@ use api::{
     batch::batch_service_client::BatchServiceClient,
     proto::serving::serving_service_server::{SERVICE_NAME, ServingServiceServer},
 };
-use daemon::{ConfigError, Context, Shutdown, announce::Announcement, config::span, grpc::channel};
+use daemon::{
+    ConfigError, Context, Shutdown,
+    announce::Announcement,
+    config::span,
+    grpc::{Way, channel},
+    tls::{Protocol, Tls},
+};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
 };
-use tonic::{codec::CompressionEncoding, service::Routes};
+use tonic::{codec::CompressionEncoding, service::Routes, transport::Channel};
 use view_store::{
     StoreError, StoreSettings, ViewStore,
     sql::{SqlReader, SqlSettings},
@@ -24,7 +30,7 @@ use view_store::{
 
 use crate::{
     catalog::Catalog,
-    config::{Config, Views},
+    config::{Config, Services, Views},
     hapi_clock::HapiClock,
     http::{self, Http, HttpConfig, HttpMetrics},
     layer_health::LayerHealth,
@@ -73,17 +79,19 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         readiness,
         clock,
         grpc,
+        tls,
         announcement,
     } = context;
+    let secured = tls.listener("http", "http.tls", &config.http.tls, Protocol::Http1)?;
     let listener = bind(&config.http, &announcement).await?;
     announcement.publish()?;
     let ready = readiness.latch("the views' database");
     let http_metrics = HttpMetrics::register(&metrics);
     let read_metrics = ReadMetrics::register(&metrics);
     let metrics = ServingMetrics::register(&metrics);
-    let batch = BatchServiceClient::new(channel("services.batch", &config.services.batch)?)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let speed = speed_client(channel("services.speed", &config.services.speed)?);
+    let (batch, speed) = layers(&config.services, &tls)?;
+    let batch = BatchServiceClient::new(batch).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let speed = speed_client(speed);
     let sql = sql(&config)?;
     let core = Arc::new(OnceLock::new());
     let serving = Serving::new(
@@ -110,7 +118,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         )),
         config: config.http.clone(),
     };
-    shutdown.spawn_essential("http", http::serve(listener, http));
+    shutdown.spawn_essential("http", http::serve(listener, secured, http));
 
     let Some(store) = reach(&config.views, config.views.max_connections, &shutdown).await? else {
         return Ok(());
@@ -159,6 +167,24 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     );
     merge(&this, merge_store, metrics, &shutdown);
     Ok(())
+}
+
+/// The ways to the batch layer and to the speed layer.
+fn layers(services: &Services, tls: &Tls) -> Result<(Channel, Channel), ConfigError> {
+    let tls = tls.client("services", "services.tls", &services.tls)?;
+    let batch = channel(Way {
+        key: "services.batch",
+        url: &services.batch,
+        server_name: &services.batch_server_name,
+        tls: &tls,
+    })?;
+    let speed = channel(Way {
+        key: "services.speed",
+        url: &services.speed,
+        server_name: &services.speed_server_name,
+        tls: &tls,
+    })?;
+    Ok((batch, speed))
 }
 
 /// Live changes into the views, unless the speed layer is switched off.

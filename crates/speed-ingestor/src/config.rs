@@ -7,10 +7,13 @@ mod webhook;
 use std::time::Duration;
 
 use daemon::{
-    CommonConfig, DaemonConfig, Secret,
+    CommonConfig, ConfigError, DaemonConfig, Secret,
     config::{Demands, is_http_url, seconds, span},
+    grpc::{Way, channel},
+    tls::{ClientTls, Tls, is_server_name},
 };
 use serde::Deserialize;
+use tonic::transport::Channel;
 
 use backup::BackupConfig;
 pub use hapi::HapiConfig;
@@ -49,6 +52,8 @@ struct RedisConfig {
     connect_timeout_seconds: Duration,
     #[serde(with = "seconds")]
     response_timeout_seconds: Duration,
+    #[serde(default)]
+    tls: ClientTls,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -64,6 +69,10 @@ struct StoreConfig {
 #[serde(deny_unknown_fields)]
 struct BatchConfig {
     url: String,
+    #[serde(default)]
+    server_name: String,
+    #[serde(default)]
+    tls: ClientTls,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -90,6 +99,16 @@ impl DaemonConfig for SpeedConfig {
         let mut demands = Demands::default();
         self.webhook.check(&mut demands);
         self.hapi.check(&mut demands);
+        let urls = [("redis.url", self.redis.url.expose())];
+        self.redis
+            .tls
+            .check("redis.tls", &urls, "rediss://", &mut demands);
+        let urls = [("batch.url", self.batch.url.as_str())];
+        self.batch.tls.check("batch.tls", &urls, "https://", &mut demands);
+        demands.demand(
+            self.batch.server_name.is_empty() || is_server_name(&self.batch.server_name),
+            "batch.server_name: must be \"\", or a DNS name or an address",
+        );
         let mut demand = |holds: bool, message: &str| demands.demand(holds, message);
         demand(
             redis_url_is_usable(self.redis.url.expose()),
@@ -144,6 +163,7 @@ impl SpeedConfig {
             wait_for_disk: self.redis.wait_for_disk,
             connect_timeout: self.redis.connect_timeout_seconds,
             response_timeout: self.redis.response_timeout_seconds,
+            tls: self.redis.tls.clone(),
         }
     }
 
@@ -152,9 +172,14 @@ impl SpeedConfig {
         self.redis.allow_volatile
     }
 
-    /// Where the batch layer is.
-    pub fn batch_url(&self) -> &str {
-        &self.batch.url
+    /// How the batch layer is reached.
+    pub fn batch_channel(&self, tls: &Tls) -> Result<Channel, ConfigError> {
+        channel(Way {
+            key: "batch.url",
+            url: &self.batch.url,
+            server_name: &self.batch.server_name,
+            tls: &tls.client("batch", "batch.tls", &self.batch.tls)?,
+        })
     }
 
     /// When rounds of the tail come.
@@ -253,7 +278,7 @@ mod tests {
         let endpoint = |config: &SpeedConfig| {
             config
                 .hapi
-                .wanted_subscription(bound, config.webhook.shared_secret().unwrap())
+                .wanted_subscription("http", bound, config.webhook.shared_secret().unwrap())
                 .endpoint
         };
         let config = load("[webhook]\nsecret = \"s\"\n[hapi]\nurl = \"http://hapi/fhir/\"").unwrap();

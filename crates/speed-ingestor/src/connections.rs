@@ -6,17 +6,27 @@ use std::io;
 
 use api::{Code, ServiceError};
 use axum::Router;
-use daemon::Shutdown;
 pub use daemon::connections::ConnectionLimits;
+use daemon::{Shutdown, tls::Acceptor};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::measures::{ConnectionLabel, Measures};
 
+/// Where deliveries come to.
+#[derive(Debug)]
+pub struct Listening {
+    /// The socket, bound.
+    pub listener: TcpListener,
+    /// How its connections are secured.
+    pub tls: Acceptor,
+    /// Their bounds.
+    pub limits: ConnectionLimits,
+}
+
 /// Serves over this socket, on a thread of its own, until the stop; requests under way are then finished. `router` is called on that thread.
 pub async fn serve_apart(
-    listener: TcpListener,
+    listening: Listening,
     router: impl FnOnce() -> Result<Router, ServiceError> + Send + 'static,
-    limits: ConnectionLimits,
     measures: Measures,
     shutdown: Shutdown,
 ) -> Result<(), ServiceError> {
@@ -26,11 +36,20 @@ pub async fn serve_apart(
         .build()
         .map_err(internal)?;
     let (told, ended) = oneshot::channel();
+    let Listening {
+        listener,
+        tls,
+        limits,
+    } = listening;
     let listener = listener.into_std().map_err(internal)?;
     let serving = move || {
         let result = runtime.block_on(async {
-            let listener = TcpListener::from_std(listener).map_err(internal)?;
-            serve(listener, router()?, limits, measures, shutdown)
+            let listening = Listening {
+                listener: TcpListener::from_std(listener).map_err(internal)?,
+                tls,
+                limits,
+            };
+            serve(listening, router()?, measures, shutdown)
                 .await
                 .map_err(internal)
         });
@@ -50,9 +69,8 @@ pub async fn serve_apart(
 
 /// The same on the runtime of whoever calls.
 pub async fn serve(
-    listener: TcpListener,
+    listening: Listening,
     router: Router,
-    limits: ConnectionLimits,
     measures: Measures,
     shutdown: Shutdown,
 ) -> io::Result<()> {
@@ -62,5 +80,10 @@ pub async fn serve(
             .get_or_create(&ConnectionLabel { outcome })
             .inc();
     };
-    daemon::connections::serve(listener, router, limits, count, shutdown).await
+    let Listening {
+        listener,
+        tls,
+        limits,
+    } = listening;
+    daemon::connections::serve(listener, tls, router, limits, count, shutdown).await
 }

@@ -6,12 +6,13 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use api::{Code, ServiceError};
 use axum::body::Bytes;
-use daemon::Secret;
+use daemon::{Secret, tls::Watched};
 use reqwest::{
     Client, Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
     redirect::Policy,
 };
+use rustls::ClientConfig;
 
 /// What is sent and taken.
 pub(crate) const FHIR_JSON: &str = "application/fhir+json";
@@ -36,7 +37,7 @@ pub struct Hapi(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    http: Client,
+    http: Watched<Client>,
     base: String,
     authorization: Authorization,
 }
@@ -51,19 +52,16 @@ pub(crate) struct Answer {
 impl Hapi {
     /// `base` without a slash at its end. Needs a default crypto provider of rustls.
     pub fn new(base: String, authorization: Authorization) -> Result<Self, ServiceError> {
-        // What is sent holds secrets: it goes to HAPI itself and nowhere else.
-        let http = Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            .build()
-            .map_err(|error| ServiceError::internal(&error))?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::over(Watched::fixed(http(None)?), base, authorization))
+    }
+
+    /// The same by such a client.
+    pub fn over(http: Watched<Client>, base: String, authorization: Authorization) -> Self {
+        Self(Arc::new(Inner {
             http,
             base,
             authorization,
-        })))
+        }))
     }
 
     /// The current version of a resource; `None` if HAPI has none, or a deleted one.
@@ -96,6 +94,7 @@ impl Hapi {
         let mut request = self
             .0
             .http
+            .current()
             .request(method, format!("{}/{path}", self.0.base))
             .header(ACCEPT, FHIR_JSON);
         if let Some(authorization) = self.authorization().await? {
@@ -140,6 +139,21 @@ impl Hapi {
         value.set_sensitive(true);
         Ok(Some(value))
     }
+}
+
+/// A client that asks HAPI; `tls`: how, where that is not as everybody else is asked. Needs a default crypto provider of rustls.
+pub fn http(tls: Option<ClientConfig>) -> Result<Client, ServiceError> {
+    // What is sent holds secrets: it goes to HAPI itself and nowhere else.
+    let builder = Client::builder()
+        .redirect(Policy::none())
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT);
+    let builder = match tls {
+        Some(config) => builder.tls_backend_preconfigured(config),
+        None => builder,
+    };
+    builder.build().map_err(|error| ServiceError::internal(&error))
 }
 
 /// HAPI does not answer. The error's own text may hold the address with its user part, so it is not shown.

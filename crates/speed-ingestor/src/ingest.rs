@@ -3,7 +3,11 @@
 use std::net::SocketAddr;
 
 use api::{Code, ServiceError};
-use daemon::{ConfigError, Context, Shutdown, announce::Announcement, grpc::channel};
+use daemon::{
+    ConfigError, Context, Shutdown,
+    announce::Announcement,
+    tls::{Protocol, Tls},
+};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
@@ -14,7 +18,7 @@ use crate::{
     batch::BatchLayer,
     body::Bodies,
     config::SpeedConfig,
-    connections,
+    connections::{self, Listening},
     gate::Gate,
     hapi::Hapi,
     measures::Measures,
@@ -40,18 +44,21 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         readiness,
         clock,
         grpc,
+        tls,
         announcement,
     } = context;
     let measures = Measures::register(&metrics);
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
     let store = SpeedStore::open(config.store_settings())?;
-    let batch = batch_of(&config)?;
-    let (listener, bound) = bind(&config, &announcement).await?;
+    let batch = BatchLayer::new(config.batch_channel(&tls).map_err(unusable)?);
+    let (listening, bound) = bind(&config, &tls, &announcement).await?;
     let secret = secret_of(&config, &shutdown)?;
-    let hapi = hapi_of(&config)?;
+    let hapi = hapi_of(&config, &tls)?;
     let subscriptions = hapi.clone().map(|hapi| {
-        let wanted = config.hapi.wanted_subscription(bound, secret.clone());
+        let wanted = config
+            .hapi
+            .wanted_subscription(config.webhook.scheme(), bound, secret.clone());
         Subscriptions::new(hapi, wanted, needed.clone(), measures.clone())
     });
     if let Some(subscriptions) = subscriptions.clone() {
@@ -112,8 +119,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         let store = webhook.store.on_this_runtime()?;
         Ok(routes::router(Webhook { store, ..webhook }))
     };
-    let limits = config.webhook.connection_limits();
-    let serving = connections::serve_apart(listener, router, limits, measures, shutdown.clone());
+    let serving = connections::serve_apart(listening, router, measures, shutdown.clone());
     shutdown.spawn_essential("webhook", serving);
 
     let speed = Speed {
@@ -135,26 +141,29 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// The batch layer, which need not be there yet.
-fn batch_of(config: &SpeedConfig) -> Result<BatchLayer, ServiceError> {
-    let unusable = |error: ConfigError| ServiceError::new(Code::Invalid, error.to_string());
-    Ok(BatchLayer::new(
-        channel("batch.url", config.batch_url()).map_err(unusable)?,
-    ))
+/// What the configuration names cannot be used.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn unusable(error: ConfigError) -> ServiceError {
+    ServiceError::new(Code::Invalid, error.to_string())
 }
 
 /// HAPI's REST, where it is known.
-fn hapi_of(config: &SpeedConfig) -> Result<Option<Hapi>, ServiceError> {
+fn hapi_of(config: &SpeedConfig, tls: &Tls) -> Result<Option<Hapi>, ServiceError> {
     let rest = config.hapi.rest();
-    rest.map(|(base, authorization)| Hapi::new(base, authorization))
+    rest.map(|(base, authorization)| Ok(Hapi::over(config.hapi.http(tls)?, base, authorization)))
         .transpose()
 }
 
 /// Binds the webhook's socket, and tells where.
 async fn bind(
     config: &SpeedConfig,
+    tls: &Tls,
     announcement: &Announcement,
-) -> Result<(TcpListener, SocketAddr), ServiceError> {
+) -> Result<(Listening, SocketAddr), ServiceError> {
+    let settings = config.webhook.tls();
+    let tls = tls
+        .listener("http", "webhook.tls", settings, Protocol::Http1)
+        .map_err(unusable)?;
     let listen = config.webhook.listen_address();
     let cannot_bind = |error| {
         ServiceError::new(
@@ -168,7 +177,12 @@ async fn bind(
     announcement
         .publish()
         .map_err(|error| ServiceError::internal(&error))?;
-    Ok((listener, bound))
+    let listening = Listening {
+        listener,
+        tls,
+        limits: config.webhook.connection_limits(),
+    };
+    Ok((listening, bound))
 }
 
 /// The secrets; those of a file are kept as it says.

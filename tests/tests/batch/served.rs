@@ -14,6 +14,7 @@ use daemon::{
     announce::Announcement,
     grpc::{GrpcManners, GrpcServer},
     metrics::Metrics,
+    tls::{Acceptor, Tls},
 };
 use e2e::deadline;
 use tokio::net::TcpListener;
@@ -53,10 +54,12 @@ pub(crate) async fn serve(played: &Played, views: &std::path::Path) -> anyhow::R
         clock: Arc::new(SystemClock),
         grpc: GrpcServer {
             listener,
+            tls: Acceptor::plain(),
             reflection: true,
             readiness: readiness.clone(),
             manners: GrpcManners::default(),
         },
+        tls: Tls::new(LIMIT, &metrics, &shutdown),
         announcement: Announcement::new(None),
     })
     .await?;

@@ -15,6 +15,7 @@ use daemon::admin::Readiness;
 use daemon::announce::Announcement;
 use daemon::grpc::GrpcServer;
 use daemon::metrics::Metrics;
+use daemon::tls::{Acceptor, Tls};
 use daemon::{Clock as _, Context, Shutdown, SystemClock};
 use e2e::ask::rows_of;
 use e2e::deadline;
@@ -383,10 +384,12 @@ async fn gateway(
         clock: Arc::new(SystemClock),
         grpc: GrpcServer {
             listener,
+            tls: Acceptor::plain(),
             reflection: true,
             readiness: readiness.clone(),
             manners,
         },
+        tls: Tls::new(PATIENCE, &metrics, &shutdown),
         announcement: Announcement::new(Some(announced.path())),
     }))
     .await?;

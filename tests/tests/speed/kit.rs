@@ -8,7 +8,7 @@ use std::{
 
 use api::{ServiceError, batch::TypeReading, speed::Reading};
 use chrono::{DateTime, TimeDelta, Utc};
-use daemon::{Clock, ManualClock, Secret, Shutdown, SystemClock};
+use daemon::{Clock, ManualClock, Secret, Shutdown, SystemClock, tls::Acceptor};
 use e2e::{redis::Redis, whole::Whole};
 use fhir_core::{
     merge::{Mark, Position},
@@ -18,7 +18,7 @@ use speed_ingestor::{
     accepted::Accepted,
     auth::SharedSecret,
     body::{Bodies, Limits},
-    connections::ConnectionLimits,
+    connections::{ConnectionLimits, Listening},
     gate::Gate,
     hapi::Hapi,
     measures::Measures,
@@ -308,14 +308,18 @@ pub(crate) fn webhook(
 pub(crate) async fn serve(webhook: Webhook, shutdown: &Shutdown) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
-    let limits = ConnectionLimits {
-        most: 1024,
-        head_time: Duration::from_secs(10),
-        allowed: Vec::new(),
+    let listening = Listening {
+        listener,
+        tls: Acceptor::plain(),
+        limits: ConnectionLimits {
+            most: 1024,
+            head_time: Duration::from_secs(10),
+            allowed: Vec::new(),
+        },
     };
     let routes = speed_ingestor::router(webhook);
     let serving =
-        speed_ingestor::connections::serve(listener, routes, limits, Measures::default(), shutdown.clone());
+        speed_ingestor::connections::serve(listening, routes, Measures::default(), shutdown.clone());
     shutdown.spawn(async move { serving.await.unwrap() });
     base
 }

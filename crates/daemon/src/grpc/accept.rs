@@ -10,32 +10,49 @@ use std::{
 
 use axum::Router;
 use hyper::server::conn::http2;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
+    time::Instant,
 };
 
-use super::manners::{GrpcManners, unless_zero};
-use crate::Shutdown;
+use super::{
+    manners::{GrpcManners, unless_zero},
+    preface::Prefaced,
+};
+use crate::{
+    Shutdown,
+    tls::{Acceptor, Answering, Stream},
+};
 
 /// After a failure to accept (no file descriptors left): soon enough, and no loop that takes a core.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
-type Connection = http2::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>, TokioExecutor>;
+type Connection = http2::Connection<TokioIo<Prefaced<Stream>>, Answering, TokioExecutor>;
 
 /// Serves over this socket until the stop, and then until the last connection is closed.
-pub(super) async fn serve(listener: TcpListener, router: Router, manners: GrpcManners, shutdown: Shutdown) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Acceptor,
+    router: Router,
+    manners: GrpcManners,
+    shutdown: Shutdown,
+) {
     let places = Arc::new(Semaphore::new(manners.max_connections));
-    let service = TowerToHyperService::new(router);
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
         .keep_alive_interval(unless_zero(manners.keepalive_seconds))
         .keep_alive_timeout(manners.keepalive_timeout_seconds)
         .max_concurrent_streams(manners.max_calls_per_connection);
+    let opening = Opening {
+        tls,
+        http,
+        router,
+        limit: manners.handshake_seconds,
+        grace: unless_zero(manners.connection_grace_seconds),
+        shutdown: shutdown.clone(),
+    };
     // Connections that were opened together, after a restart say, are not to end together.
     let jitter = RandomState::new();
     let mut number: u64 = 0;
@@ -67,9 +84,11 @@ pub(super) async fn serve(listener: TcpListener, router: Router, manners: GrpcMa
         number += 1;
         let age =
             unless_zero(manners.max_connection_age_seconds).map(|age| jittered(age, jitter.hash_one(number)));
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
-        let grace = unless_zero(manners.connection_grace_seconds);
-        shutdown.spawn(until_closed(connection, place, age, grace, shutdown.clone()));
+        let opening = opening.clone();
+        shutdown.spawn(async move {
+            let _place = place;
+            opening.serve(stream, age).await;
+        });
     }
     drop(listener);
     // All places are free again once all connections are closed.
@@ -77,9 +96,40 @@ pub(super) async fn serve(listener: TcpListener, router: Router, manners: GrpcMa
     let _closed = places.acquire_many(all).await;
 }
 
+/// What all connections go by.
+#[derive(Clone)]
+struct Opening {
+    tls: Acceptor,
+    http: http2::Builder<TokioExecutor>,
+    router: Router,
+    limit: Duration,
+    grace: Option<Duration>,
+    shutdown: Shutdown,
+}
+
+impl Opening {
+    /// From the handshake, if there is one, to the end.
+    async fn serve(self, stream: TcpStream, age: Option<Duration>) {
+        let deadline = Instant::now() + self.limit;
+        let accepting = self.tls.accept(stream, deadline);
+        let (stream, peer) = match self.shutdown.unless_stopped(accepting).await {
+            Some(Ok(accepted)) => accepted,
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a handshake with a caller of gRPC failed");
+                return;
+            }
+            None => return,
+        };
+        let stream = TokioIo::new(Prefaced::new(stream, deadline));
+        let connection = self
+            .http
+            .serve_connection(stream, Answering::new(self.router, peer));
+        until_closed(connection, age, self.grace, self.shutdown).await;
+    }
+}
+
 async fn until_closed(
     connection: Connection,
-    _place: OwnedSemaphorePermit,
     age: Option<Duration>,
     grace: Option<Duration>,
     shutdown: Shutdown,

@@ -21,7 +21,7 @@ use tonic::Status;
 use tracing::{Instrument as _, Span};
 
 use super::deadline;
-use crate::request_id;
+use crate::{request_id, tls::NotAllowed};
 
 /// What is not of the contract, in logs: a path may hold anything.
 const OTHER: &str = "other";
@@ -48,6 +48,9 @@ async fn answer(request: Request, next: Next, request_time: Option<Duration>, sp
     if !is_grpc(request.headers()) {
         let why = "content-type: must be application/grpc or application/grpc+proto\n";
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, why).into_response();
+    }
+    if request.extensions().get::<NotAllowed>().is_some() {
+        return refused(NotAllowed::error());
     }
     let timeout = match deadline::timeout(request.headers()) {
         Ok(timeout) => timeout,

@@ -29,6 +29,12 @@ pub struct GrpcManners {
     /// How long the request of a call may take to come.
     #[serde(with = "seconds")]
     pub request_seconds: Duration,
+    /// How long a new connection may take until it speaks HTTP/2, TLS' handshake before it included.
+    #[serde(with = "seconds", default = "handshake_seconds")]
+    pub handshake_seconds: Duration,
+    /// Whether strangers may call at an address that other machines reach.
+    #[serde(default)]
+    pub allow_unauthenticated: bool,
 }
 
 /// Those of the default configuration.
@@ -42,8 +48,14 @@ impl Default for GrpcManners {
             max_connections: 1024,
             max_calls_per_connection: 256,
             request_seconds: Duration::from_secs(10),
+            handshake_seconds: handshake_seconds(),
+            allow_unauthenticated: false,
         }
     }
+}
+
+fn handshake_seconds() -> Duration {
+    Duration::from_secs(10)
 }
 
 impl GrpcManners {
@@ -55,6 +67,7 @@ impl GrpcManners {
                 self.keepalive_timeout_seconds.as_nanos(),
             ),
             ("request_seconds", self.request_seconds.as_nanos()),
+            ("handshake_seconds", self.handshake_seconds.as_nanos()),
             (
                 "max_calls_per_connection",
                 u128::from(self.max_calls_per_connection),

@@ -2,19 +2,21 @@
 //! one.
 //!
 //! ```text
-//! socket ► accept (how many, how old, keepalive) ► call (id, log, deadline, what cannot be read) ► health, reflection, the service
+//! socket ► accept (TLS, how many, how old, keepalive) ► call (id, log, deadline, what cannot be read) ► health, reflection, the service
 //! ```
 
 mod accept;
 mod call;
 mod deadline;
 mod manners;
+mod preface;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use axum::middleware;
+use axum::{http::Uri, middleware};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpListener;
 use tonic::{
     service::Routes,
@@ -26,7 +28,11 @@ pub use self::{
     deadline::{NoTimeout, timeout},
     manners::GrpcManners,
 };
-use crate::{ConfigError, Shutdown, admin::Readiness};
+use crate::{
+    ConfigError, Shutdown,
+    admin::Readiness,
+    tls::{Acceptor, Connector, TlsClient},
+};
 
 /// Why gRPC cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -39,25 +45,63 @@ pub enum GrpcError {
 /// How long a connection to another service may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// A way to another service: made when it is first needed, and made again when it breaks. `key` is that of the configuration. Needs a tokio runtime.
-pub fn channel(key: &'static str, url: &str) -> Result<Channel, ConfigError> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| {
-        ConfigError::Invalid(vec![format!(
-            "{key}: must be a URL such as http://127.0.0.1:7401"
-        )])
-    })?;
-    Ok(endpoint
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .connect_lazy())
+/// How another service is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Way<'a> {
+    /// Key of the URL in the configuration.
+    pub key: &'static str,
+    /// `http://host:port`, or `https://host:port`.
+    pub url: &'a str,
+    /// The name that the server's certificate must be good for; empty: the URL's host.
+    pub server_name: &'a str,
+    /// How a call by `https` is secured.
+    pub tls: &'a TlsClient,
+}
+
+/// A way to another service: made when it is first needed, and made again when it breaks. Needs a tokio runtime.
+pub fn channel(way: Way<'_>) -> Result<Channel, ConfigError> {
+    let unusable = || {
+        let rule = "must be a URL such as http://127.0.0.1:7401";
+        ConfigError::Invalid(vec![format!("{}: {rule}", way.key)])
+    };
+    let uri: Uri = way.url.parse().map_err(|_| unusable())?;
+    let endpoint = |uri: Uri| {
+        Endpoint::from(uri)
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(5))
+    };
+    match uri.scheme_str() {
+        Some("http") => Ok(endpoint(uri).connect_lazy()),
+        Some("https") => {
+            let host = uri.host().ok_or_else(unusable)?;
+            // In a URL an address of IPv6 stands in brackets.
+            let name = if way.server_name.is_empty() {
+                host.trim_matches(['[', ']'])
+            } else {
+                way.server_name
+            };
+            let name = ServerName::try_from(name.to_owned()).map_err(|_| {
+                let rule = "the server's name must be a DNS name or an address";
+                ConfigError::Invalid(vec![format!("{}: {rule}", way.key)])
+            })?;
+            // The connector makes TLS of it; the library is to see nothing that it would want to secure itself.
+            let port = uri.port_u16().unwrap_or(443);
+            let bare = format!("http://{host}:{port}").parse().map_err(|_| unusable())?;
+            let connector = Connector::new(way.key, way.tls.clone(), name);
+            Ok(endpoint(bare).origin(uri).connect_with_connector_lazy(connector))
+        }
+        _ => Err(unusable()),
+    }
 }
 
 /// How a daemon serves gRPC.
 pub struct GrpcServer {
     /// The socket, bound.
     pub listener: TcpListener,
+    /// How its connections are secured.
+    pub tls: Acceptor,
     /// Whether reflection is served.
     pub reflection: bool,
     /// What the health service says: serving once this is complete, not serving while it is not.
@@ -91,7 +135,7 @@ impl GrpcServer {
         }
         let around = middleware::from_fn_with_state(self.manners.request_seconds, call::around);
         let wrapped = routes.prepare().into_axum_router().layer(around);
-        accept::serve(self.listener, wrapped, self.manners, shutdown).await;
+        accept::serve(self.listener, self.tls, wrapped, self.manners, shutdown).await;
         Ok(())
     }
 }

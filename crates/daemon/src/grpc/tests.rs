@@ -16,7 +16,7 @@ use tonic_health::pb::{
 };
 
 use super::{GrpcManners, GrpcServer};
-use crate::{Shutdown, admin::Readiness};
+use crate::{Shutdown, admin::Readiness, tls::Acceptor};
 
 /// Nothing here takes as long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,6 +37,7 @@ impl Served {
         let (readiness, shutdown) = (Readiness::default(), Shutdown::new());
         let server = GrpcServer {
             listener,
+            tls: Acceptor::plain(),
             reflection,
             readiness: readiness.clone(),
             manners,
@@ -228,6 +229,36 @@ async fn connections_beyond_their_number_are_closed_at_once() {
     tokio::time::timeout(PATIENCE, looking)
         .await
         .expect("its place is free again");
+}
+
+#[tokio::test]
+async fn whoever_opens_a_connection_and_never_speaks_does_not_keep_its_place() {
+    let served = Served::start(
+        GrpcManners {
+            max_connections: 1,
+            handshake_seconds: Duration::from_millis(200),
+            ..GrpcManners::default()
+        },
+        false,
+    )
+    .await;
+    // Nothing, and half of what HTTP/2 begins with.
+    for said in [b"".as_slice(), b"PRI * HTTP/2"] {
+        let mut silent = TcpStream::connect(served.address).await.expect("a connection");
+        silent.write_all(said).await.expect("it is open");
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(PATIENCE, silent.read_to_end(&mut rest)).await;
+        let _closed_or_reset = closed.expect("it is closed");
+    }
+    // Who has spoken is kept beyond that time.
+    let mut polite = ByHand::open(served.address).await;
+    polite.frame().await.expect("its place is free");
+    let ping = [&[0, 0, 8, PING, 0, 0, 0, 0, 0][..], &[7; 8]].concat();
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_millis(400) {
+        polite.0.write_all(&ping).await.expect("it is open");
+        while polite.frame().await.expect("it is kept").0 != PING {}
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use daemon::{
     config::{Demands, is_http_url, seconds},
     connections::ConnectionLimits,
+    guard,
+    tls::ListenerTls,
 };
 use serde::Deserialize;
 
@@ -14,7 +16,7 @@ use serde::Deserialize;
 pub struct HttpConfig {
     /// Where HTTP is served.
     pub listen: SocketAddr,
-    /// The base URL as clients know it; empty: `http://` and the header `Host`.
+    /// The base URL as clients know it; empty: `http://`, or `https://` where there is TLS, and the header `Host`.
     pub base_url: String,
     /// Bytes of a body, decompressed.
     pub max_body_bytes: usize,
@@ -31,6 +33,12 @@ pub struct HttpConfig {
     pub stall_seconds: Duration,
     /// Connections at the same time.
     pub max_connections: usize,
+    /// Whether strangers may ask at an address that other machines reach.
+    #[serde(default)]
+    pub allow_unauthenticated: bool,
+    /// How connections are secured.
+    #[serde(default)]
+    pub tls: ListenerTls,
 }
 
 impl HttpConfig {
@@ -50,6 +58,15 @@ impl HttpConfig {
         demands.demand(
             (1..=1_000_000).contains(&self.max_connections),
             "http.max_connections: must be from 1 to 1000000",
+        );
+        self.tls.check("http.tls", demands);
+        guard::demand_closed(
+            ("http.listen", "http"),
+            self.listen,
+            self.tls.requires_certificates(),
+            self.allow_unauthenticated,
+            "set http.tls with client_certificates = \"required\"",
+            demands,
         );
         for (key, span) in [
             ("body_timeout_seconds", self.body_timeout_seconds),

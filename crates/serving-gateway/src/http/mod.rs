@@ -30,7 +30,7 @@ use std::sync::{Arc, OnceLock};
 use api::Outcome;
 use axum::http::{HeaderMap, header};
 use chrono::{DateTime, Utc};
-use daemon::Shutdown;
+use daemon::{Shutdown, tls::Acceptor};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 pub(crate) use self::body::UNIT_BYTES;
@@ -63,12 +63,13 @@ impl Http {
             return self.config.base_url.trim_end_matches('/').to_owned();
         }
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        format!("http://{}", host.unwrap_or("localhost"))
+        let scheme = if self.config.tls.is_on() { "https" } else { "http" };
+        format!("{scheme}://{}", host.unwrap_or("localhost"))
     }
 }
 
 /// Serves until the stop.
-pub(crate) async fn serve(listener: TcpListener, http: Http) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, tls: Acceptor, http: Http) -> std::io::Result<()> {
     let (limits, shutdown, metrics) = (
         http.config.connection_limits(),
         http.shutdown.clone(),
@@ -76,5 +77,5 @@ pub(crate) async fn serve(listener: TcpListener, http: Http) -> std::io::Result<
     );
     let router = routes::router(Arc::new(http));
     let count = |outcome| metrics.connection(outcome);
-    daemon::connections::serve(listener, router, limits, count, shutdown).await
+    daemon::connections::serve(listener, tls, router, limits, count, shutdown).await
 }

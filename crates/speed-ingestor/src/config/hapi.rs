@@ -2,16 +2,23 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use api::{Code, ServiceError};
 use axum::http::HeaderValue;
 use chrono::TimeDelta;
 use daemon::{
     Secret,
     config::{Demands, is_http_url, seconds, span},
+    tls::{ClientTls, Tls, TlsError, Watched},
 };
+use reqwest::Client;
 use serde::Deserialize;
 
 use super::LONGEST_SPAN;
-use crate::{auth::SharedSecret, hapi::Authorization, subscriptions::Wanted};
+use crate::{
+    auth::SharedSecret,
+    hapi::{self, Authorization},
+    subscriptions::Wanted,
+};
 
 /// The section of the configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,10 +33,14 @@ pub struct HapiConfig {
     check_seconds: Duration,
     #[serde(with = "seconds")]
     silent_after_seconds: Duration,
+    #[serde(default)]
+    tls: ClientTls,
 }
 
 impl HapiConfig {
     pub(super) fn check(&self, demands: &mut Demands) {
+        let urls = [("hapi.url", self.url.as_str())];
+        self.tls.check("hapi.tls", &urls, "https://", demands);
         let mut demand = |holds: bool, message: &str| demands.demand(holds, message);
         demand(
             self.url.is_empty() || is_http_url(&self.url),
@@ -83,15 +94,26 @@ impl HapiConfig {
         (!url.is_empty()).then(|| (url.trim_end_matches('/').to_owned(), authorization))
     }
 
-    /// The Subscription to keep in HAPI; `bound` is where the webhook listens.
-    pub fn wanted_subscription(&self, bound: SocketAddr, secret: SharedSecret) -> Wanted {
+    /// How it is asked: with authorities and a certificate of ours, where some are named.
+    pub fn http(&self, tls: &Tls) -> Result<Watched<Client>, ServiceError> {
+        if !self.tls.is_set() {
+            return Ok(Watched::fixed(hapi::http(None)?));
+        }
+        let made = tls.client_of("hapi", "hapi.tls", &self.tls, &[b"h2", b"http/1.1"], |config| {
+            hapi::http(Some(config)).map_err(|_| TlsError::unusable("ca"))
+        });
+        made.map_err(|error| ServiceError::new(Code::Invalid, error.to_string()))
+    }
+
+    /// The Subscription to keep in HAPI; `bound` is where the webhook listens, `scheme` what it speaks there.
+    pub fn wanted_subscription(&self, scheme: &str, bound: SocketAddr, secret: SharedSecret) -> Wanted {
         let Self {
             webhook_url,
             installation,
             ..
         } = self;
         let endpoint = if webhook_url.is_empty() {
-            format!("http://{bound}/fhir")
+            format!("{scheme}://{bound}/fhir")
         } else {
             webhook_url.trim_end_matches('/').to_owned()
         };

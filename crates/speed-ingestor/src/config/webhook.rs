@@ -10,6 +10,7 @@ use axum::http::HeaderName;
 use daemon::{
     Secret,
     config::{Demands, seconds},
+    tls::ListenerTls,
 };
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -42,10 +43,14 @@ pub struct WebhookConfig {
     #[serde(with = "seconds")]
     head_timeout_seconds: Duration,
     allowed_networks: Vec<String>,
+    /// How deliveries come: their secret says that they are HAPI's.
+    #[serde(default)]
+    tls: ListenerTls,
 }
 
 impl WebhookConfig {
     pub(super) fn check(&self, demands: &mut Demands) {
+        self.tls.check("webhook.tls", demands);
         let mut demand = |holds: bool, message: &str| demands.demand(holds, message);
         let has_file = !self.secret_file.as_os_str().is_empty();
         demand(
@@ -106,6 +111,16 @@ impl WebhookConfig {
     /// Where the webhook listens.
     pub fn listen_address(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// How connections are secured.
+    pub fn tls(&self) -> &ListenerTls {
+        &self.tls
+    }
+
+    /// What is spoken there.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_on() { "https" } else { "http" }
     }
 
     /// What deliveries must show.

@@ -1,6 +1,7 @@
 //! What can go wrong with the speed store, as its callers need to know it.
 
 use api::{Code, ServiceError};
+use daemon::tls::TlsError;
 
 /// An error of the speed store. Never holds content.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -31,6 +32,9 @@ pub enum StoreError {
     /// The address of Redis cannot be used. (The address is not shown: it may hold a password.)
     #[error("redis.url is not an address such as redis://127.0.0.1:6379/0")]
     Address,
+    /// A file of `[redis.tls]` cannot be used.
+    #[error("redis.tls.{0}")]
+    Tls(#[source] TlsError),
     /// `redis.wait_for_disk` is set, and this Redis has no `WAITAOF`.
     #[error("redis.wait_for_disk needs Redis 7.2 or newer with appendonly yes, this is {0}")]
     CannotWait(String),
@@ -84,7 +88,8 @@ impl From<StoreError> for ServiceError {
             StoreError::Volatile(_)
             | StoreError::CannotWait(_)
             | StoreError::ClocksApart(_)
-            | StoreError::Address => Code::Precondition,
+            | StoreError::Address
+            | StoreError::Tls(_) => Code::Precondition,
             StoreError::Refused(_) | StoreError::Corrupt(_) => return Self::internal(&error),
         };
         Self::new(code, error.to_string())

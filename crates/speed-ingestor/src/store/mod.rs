@@ -40,6 +40,7 @@ mod scripts;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use daemon::tls::{ClientPem, ClientTls};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tokio::sync::watch;
 
@@ -138,6 +139,8 @@ pub struct StoreSettings {
     pub connect_timeout: Duration,
     /// How long Redis may take to answer.
     pub response_timeout: Duration,
+    /// How it is reached by `rediss://`; the files are read when the store is opened.
+    pub tls: ClientTls,
 }
 
 /// One life of the store: what was written in it may be lost in another.
@@ -165,7 +168,7 @@ impl SpeedStore {
 
     fn over(settings: StoreSettings, changed: watch::Sender<u64>) -> Result<Self, StoreError> {
         // Nagle's algorithm stays on (the driver's default): with many requests under way Redis reads more at once, and takes a fifth more of them (measured).
-        let client = redis::Client::open(settings.url.as_str()).map_err(|_| StoreError::Address)?;
+        let client = client(&settings)?;
         // A caller that waits gets its answer at once when Redis is down; the next one tries again.
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
@@ -238,6 +241,25 @@ impl std::fmt::Debug for SpeedStore {
             .field("key_prefix", &self.settings.key_prefix)
             .finish_non_exhaustive()
     }
+}
+
+fn client(settings: &StoreSettings) -> Result<redis::Client, StoreError> {
+    let url = settings.url.as_str();
+    let client = if settings.tls.is_set() {
+        let ClientPem { ca, pair } = settings.tls.pem().map_err(StoreError::Tls)?;
+        let client_tls = pair.map(|(client_cert, client_key)| redis::ClientTlsConfig {
+            client_cert,
+            client_key,
+        });
+        let certificates = redis::TlsCertificates {
+            client_tls,
+            root_cert: ca,
+        };
+        redis::Client::build_with_tls(url, certificates)
+    } else {
+        redis::Client::open(url)
+    };
+    client.map_err(|_| StoreError::Address)
 }
 
 /// Whether a text is an address of Redis.

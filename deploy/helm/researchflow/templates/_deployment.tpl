@@ -6,6 +6,14 @@ volumes, mounts, annotations.
 {{- $root := .root -}}
 {{- $values := .values -}}
 {{- $selector := include "researchflow.selector" . -}}
+{{- $volumes := .volumes -}}
+{{- $mounts := .mounts -}}
+{{- if $root.Values.tls.enabled -}}
+{{- /* As a folder, not as single files: so a renewed certificate reaches the running pods. */ -}}
+{{- $secret := index $root.Values.tls.secrets (.daemon | camelcase | untitle) -}}
+{{- $volumes = append $volumes (dict "name" "tls" "secret" (dict "secretName" $secret "defaultMode" 0o440)) -}}
+{{- $mounts = append $mounts (dict "name" "tls" "mountPath" "/etc/researchflow/tls" "readOnly" true) -}}
+{{- end -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -77,7 +85,12 @@ spec:
             timeoutSeconds: 3
             failureThreshold: 3
           readinessProbe:
+            {{- if $root.Values.tls.enabled }}
+            # Kubernetes' probes of gRPC know no TLS. This one is told the same.
+            httpGet: {path: /readyz, port: admin}
+            {{- else }}
             grpc: {port: {{ $values.service.grpcPort }}, service: {{ .service }}}
+            {{- end }}
             periodSeconds: 5
             timeoutSeconds: 3
             failureThreshold: 2
@@ -93,13 +106,13 @@ spec:
             {{- toYaml $values.resources | nindent 12 }}
           volumeMounts:
             - {name: config, mountPath: /etc/researchflow/config, readOnly: true}
-            {{- with concat .mounts $values.extraVolumeMounts }}
+            {{- with concat $mounts $values.extraVolumeMounts }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
       volumes:
         - name: config
           configMap: {name: {{ include "researchflow.fullname" $root }}-{{ .daemon }}}
-        {{- with concat .volumes $values.extraVolumes }}
+        {{- with concat $volumes $values.extraVolumes }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
       {{- if $root.Values.topologySpread.enabled }}

@@ -34,9 +34,14 @@ labels:
   {{- include "researchflow.labels" . | nindent 2 }}
 {{- end -}}
 
-{{- /* The address of a Service inside of the cluster: `dict "root" $ "service" "speed-ingestor" "port" 7402`. */ -}}
+{{- /* The name of a Service inside of the cluster, and of a daemon in its certificate: `dict "root" $ "service" "speed-ingestor"`. */ -}}
+{{- define "researchflow.host" -}}
+{{ include "researchflow.fullname" .root }}-{{ .service }}.{{ .root.Release.Namespace }}.svc
+{{- end -}}
+
+{{- /* Its address: further `"port" 7402 "secured" true`. */ -}}
 {{- define "researchflow.address" -}}
-http://{{ include "researchflow.fullname" .root }}-{{ .service }}.{{ .root.Release.Namespace }}.svc:{{ .port }}
+{{ ternary "https" "http" .secured }}://{{ include "researchflow.host" . }}:{{ .port }}
 {{- end -}}
 
 {{- define "researchflow.viewsConfigMap" -}}
