@@ -6,6 +6,7 @@
 pub mod ask;
 pub mod background;
 pub mod bodies;
+pub mod collector;
 pub mod consistency;
 pub mod deadline;
 pub mod fhir;

@@ -9,7 +9,7 @@ use tonic::transport::Endpoint;
 
 use crate::{
     grpc::GrpcManners,
-    telemetry::{self, LogFormat},
+    telemetry::{self, LogFormat, TracingConfig},
 };
 
 /// A daemon's own configuration: a struct with `deny_unknown_fields` and a section `daemon`.
@@ -45,6 +45,9 @@ pub struct CommonConfig {
     pub shutdown_grace_seconds: Duration,
     /// `[daemon.grpc]`
     pub grpc: GrpcManners,
+    /// `[daemon.tracing]`
+    #[serde(default)]
+    pub tracing: TracingConfig,
 }
 
 /// Collects all that is wrong with a configuration.
@@ -144,6 +147,7 @@ fn load_from<C: DaemonConfig>(
         .collect();
     let mut demands = Demands::default();
     config.common().grpc.check(&mut demands);
+    config.common().tracing.check(&mut demands);
     for more in [demands.result(), config.validate()]
         .into_iter()
         .filter_map(Result::err)

@@ -11,7 +11,12 @@ use api::{
     batch::batch_service_client::BatchServiceClient,
     proto::serving::serving_service_server::{SERVICE_NAME, ServingServiceServer},
 };
-use daemon::{ConfigError, Context, Shutdown, announce::Announcement, config::span, grpc::channel};
+use daemon::{
+    ConfigError, Context, Shutdown,
+    announce::Announcement,
+    config::span,
+    grpc::{Outgoing, channel},
+};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -80,9 +85,9 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     let http_metrics = HttpMetrics::register(&metrics);
     let read_metrics = ReadMetrics::register(&metrics);
     let metrics = ServingMetrics::register(&metrics);
-    let batch = BatchServiceClient::new(channel("services.batch", &config.services.batch)?)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let speed = speed_client(channel("services.speed", &config.services.speed)?);
+    let batch = Outgoing::over(channel("services.batch", &config.services.batch)?);
+    let batch = BatchServiceClient::new(batch).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let speed = speed_client(Outgoing::over(channel("services.speed", &config.services.speed)?));
     let sql = sql(&config)?;
     let core = Arc::new(OnceLock::new());
     let serving = Serving::new(

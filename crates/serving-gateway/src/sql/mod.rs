@@ -22,6 +22,7 @@ use async_stream::try_stream;
 use futures::{Stream, StreamExt as _};
 use proto::sql_response::Part;
 use tokio::time::Instant;
+use tracing::{Instrument as _, debug_span};
 use view_store::{
     TypeFreshness,
     sql::{SqlColumn, SqlError, SqlLayer, SqlReader, SqlSnapshot},
@@ -66,9 +67,9 @@ pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> Sq
             Layers::Merged => SqlLayer::Merged,
             Layers::Batch => SqlLayer::Batch,
         };
-        let statement = read(&core, &sql, &question, layer).await?;
+        let statement = read(&core, &sql, &question, layer).instrument(debug_span!("check")).await?;
         let demand = Demand::of(&question.freshness, on.effective(), on.now, deadline).in_sql();
-        let mut route = core.reads.route(&core, demand).await?;
+        let mut route = core.reads.route(&core, demand).instrument(debug_span!("route")).await?;
         let failed = |error| sql_error(error, &sql.limits, &question, |at| statement.original(at));
 
         let views: Vec<String> = statement.found.views.iter().cloned().collect();
@@ -76,7 +77,9 @@ pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> Sq
         let asking = Asking { core: &core, sql: &sql, question: &question, statement: &statement, layer, views: &views, asked };
         let Begun { columns, freshness, mut rows, plan } = loop {
             let server = route.server();
-            match server.while_it_answers(asking.at(&route)).await {
+            // Of a caller's statement nothing is told but that it is one.
+            let asked = debug_span!("SELECT", otel.kind = "client", db.system.name = "postgresql", db.operation.name = "SELECT");
+            match server.while_it_answers(asking.at(&route)).instrument(asked).await {
                 Ok(Ok(begun)) => break begun,
                 Ok(Err(NotBegun::Failed(error))) => route.missed(error)?,
                 Ok(Err(NotBegun::Refused(error))) => route.doubted(error)?,
@@ -89,6 +92,7 @@ pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> Sq
             SqlLayer::Batch => Served::Batch,
         };
         core.statistics.query_over(views.iter().map(String::as_str), served);
+        let streaming = debug_span!("rows");
         yield header(&columns, &freshness);
 
         let mut footer = proto::QueryFooter::default();
@@ -123,6 +127,7 @@ pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> Sq
             yield proto::SqlResponse { part: Some(Part::Rows(batch)) };
         }
         core.statistics.sql_rows(footer.row_count);
+        drop(streaming);
         yield proto::SqlResponse { part: Some(Part::Footer(footer)) };
     })
 }
