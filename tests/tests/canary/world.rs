@@ -1,6 +1,12 @@
 //! The three daemons, who say as much as an operator can make them say, between a collector and a HAPI that fails.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use api::proto::{
     batch::{GetStatusRequest as BatchStatus, ListViewsRequest as BatchViews},
@@ -55,13 +61,23 @@ fn views() -> Vec<Value> {
     vec![versions_of("Patient", &patient), condition]
 }
 
-/// A HAPI that answers everything with an error, and says what nobody should repeat.
+/// A HAPI that answers with errors, with what is no Subscription and with what is no JSON, in turn, and says what nobody should repeat.
 async fn failing_hapi() -> anyhow::Result<String> {
-    let answer = || async {
-        let planted = Canary::Hapi.text();
-        let header = [("x-planted", Canary::Header.text())];
-        let outcome = json!({"resourceType": "OperationOutcome", "issue": [{"diagnostics": planted}]});
-        (StatusCode::INTERNAL_SERVER_ERROR, header, outcome.to_string())
+    let asked = Arc::new(AtomicUsize::new(0));
+    let answer = move || {
+        let turn = asked.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let planted = Canary::Hapi.text();
+            let outcome = json!({"resourceType": "OperationOutcome", "issue": [{"code": planted, "diagnostics": planted}]});
+            let subscription = json!({"resourceType": "Subscription", "status": planted, "error": planted});
+            let (status, body) = match turn % 4 {
+                0 => (StatusCode::INTERNAL_SERVER_ERROR, outcome.to_string()),
+                1 => (StatusCode::OK, subscription.to_string()),
+                2 => (StatusCode::BAD_REQUEST, outcome.to_string()),
+                _ => (StatusCode::OK, planted),
+            };
+            (status, [("x-planted", Canary::Header.text())], body)
+        }
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;

@@ -39,7 +39,7 @@ async fn a_webhook_is_one_trace_up_to_the_visible_row() -> anyhow::Result<()> {
     let collector = Collector::start().await?;
     let world = World::start(&exported_to(&collector.endpoint())).await?;
     let caller = Caller::new(true);
-    world.webhook("a", 1, Some(&caller)).await?;
+    world.webhook("w", 1, Some(&caller)).await?;
     whole(&collector, &caller).await?;
     let asker = asker(&world.serving).await?;
     deadline::until("the row", Duration::from_secs(20), || async {
@@ -47,7 +47,7 @@ async fn a_webhook_is_one_trace_up_to_the_visible_row() -> anyhow::Result<()> {
         answer
             .sorted()
             .iter()
-            .any(|row| row.starts_with('a'))
+            .any(|row| row.starts_with('w'))
             .then_some(())
     })
     .await?;

@@ -6,6 +6,11 @@ What each daemon's file says: the values' `config`, and over it what the chart i
   "grpc_listen" (printf "0.0.0.0:%d" (int .values.service.grpcPort))
   "admin_listen" (printf "0.0.0.0:%d" (int .values.service.adminPort))
   "shutdown_grace_seconds" .root.Values.drainSeconds -}}
+{{- with .root.Values.tracing -}}
+{{- if .endpoint -}}
+{{- $_ := set $own "tracing" (dict "otlp_endpoint" .endpoint "protocol" .protocol "sample_ratio" .sampleRatio) -}}
+{{- end -}}
+{{- end -}}
 {{- $config := deepCopy .values.config -}}
 {{- if not (dig "daemon" "log_format" "" $config) -}}
 {{- $_ := set $own "log_format" "json" -}}
