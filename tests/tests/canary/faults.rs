@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use api::proto::{batch::RefreshRequest, speed::PutResourceRequest};
+use api::proto::{
+    batch::{ReadPatientResourcesRequest, RefreshRequest},
+    speed::PutResourceRequest,
+};
 use e2e::{
     ask::all_of,
     deadline,
@@ -20,6 +23,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Provokes them all, one after the other, and takes each away again.
 pub(crate) async fn provoke(world: &mut World) -> anyhow::Result<()> {
     views_refuse(world).await?;
+    hapi_refuses(world).await?;
     redis_refuses(world).await?;
     redis_is_damaged(world).await
 }
@@ -77,6 +81,28 @@ async fn views_refuse(world: &mut World) -> anyhow::Result<()> {
     sqlx::raw_sql("DROP FUNCTION refuse CASCADE")
         .execute(&mut owner)
         .await?;
+    Ok(())
+}
+
+/// HAPI's PostgreSQL lets nobody read bodies for a while.
+async fn hapi_refuses(world: &mut World) -> anyhow::Result<()> {
+    let rights = |word: &str, role: &str| format!("{word} SELECT ON hfj_res_ver {role} source");
+    let refuse = sqlx::AssertSqlSafe(rights("REVOKE", "FROM"));
+    sqlx::raw_sql(refuse).execute(&world.house.hapi).await?;
+    written(world, &format!("{}-3", Canary::PatientId.text())).await?;
+    let mut client = world.house.operator().await?.client;
+    let request = ReadPatientResourcesRequest {
+        resource_types: vec!["Condition".into()],
+        patient_ids: vec![Canary::PatientId.text()],
+    };
+    let result = match client.read_patient_resources(request).await {
+        Ok(answer) => answer.into_inner().message().await,
+        Err(status) => Err(status),
+    };
+    anyhow::ensure!(result.is_err(), "HAPI's database was not refused");
+    world.keep_status("ReadPatientResources while HAPI refuses", result);
+    let again = sqlx::AssertSqlSafe(rights("GRANT", "TO"));
+    sqlx::raw_sql(again).execute(&world.house.hapi).await?;
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_was_planted_leaves_the_answers() -> anyhow::Result<()> {
+async fn law_9_nothing_that_was_planted_leaves_the_answers() -> anyhow::Result<()> {
     let mut world = World::start().await?;
     hapi::write(&world).await?;
     webhooks::send(&mut world).await?;
