@@ -53,11 +53,17 @@ async fn a_question_is_one_trace_down_to_its_statement_and_to_the_batch_layer() 
     assert!(world.sql(&refused, "SELECT nothing").await.is_err());
     let sql = "researchflow.serving.v1.ServingService/Sql";
     let call = collector.span(&refused.trace, GATEWAY, sql).await?;
-    // INVALID_ARGUMENT is the caller's own fault.
+    // INVALID_ARGUMENT is the caller's own fault, and no statement was made of it.
     assert_eq!(
         (call.attribute("rpc.grpc.status_code").as_str(), call.has_failed()),
         ("3", false)
     );
+
+    let refused = Caller::new(true);
+    let divided = format!("SELECT 1 / (count(*) - count(*)) FROM {}", view_of("Patient"));
+    assert!(world.sql(&refused, &divided).await.is_err());
+    let select = collector.span(&refused.trace, GATEWAY, "SELECT").await?;
+    assert!(select.has_failed(), "{select:?}");
 
     let caller = Caller::new(true);
     let request = world.run_over_hapi(&caller)?.header("x-request-id", "mine-1");

@@ -248,6 +248,7 @@ impl Way {
                 let _installed = rustls::crypto::ring::default_provider().install_default();
                 let client = reqwest::Client::builder()
                     .redirect(reqwest::redirect::Policy::none())
+                    .no_proxy()
                     .build()
                     .map_err(|_| ConfigError::Unusable("a client of HTTP cannot be made".into()))?;
                 let url = format!("{endpoint}/v1/traces");

@@ -6,6 +6,7 @@ use api::{
     ServiceError,
     query::{Layers, Query},
 };
+use daemon::spans;
 use fhir_core::column::Column;
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span};
@@ -161,8 +162,9 @@ async fn tables(
     );
     let asked = store
         .ask(&view.registered, view.compiled.columns(), &select)
-        .instrument(statement)
-        .await?;
+        .instrument(statement.clone())
+        .await
+        .inspect_err(|_| spans::fail(&statement))?;
     let Asked {
         columns,
         freshness: known,
