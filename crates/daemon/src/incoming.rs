@@ -93,7 +93,7 @@ impl Incoming {
         CURRENT.sync_scope(Some(self.clone()), work)
     }
 
-    /// A task that goes on for the request which is worked on now, if one is.
+    /// A task that goes on for the request which is worked on when this is called, if one is.
     pub(crate) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
         CURRENT.scope(Self::current(), work)
     }

@@ -78,10 +78,10 @@ impl Shutdown {
     /// code 1, rather than go on without it. What it logs is said within the span that it is started in, and what it asks of other services
     /// is asked for the same request: a call's work has the call's id.
     pub fn spawn<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
-        let this = self.clone();
+        let (this, work) = (self.clone(), Incoming::carried(work));
         let task = async move {
             let _guard = StopAtPanic(&this);
-            let _cut = this.hard.run_until_cancelled(Incoming::carried(work)).await;
+            let _cut = this.hard.run_until_cancelled(work).await;
         };
         self.tasks.spawn(task.in_current_span());
     }

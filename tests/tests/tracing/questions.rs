@@ -1,5 +1,7 @@
 //! From a question to its statement, and to the batch layer.
 
+use std::time::Duration;
+
 use e2e::{
     collector::{Collector, kind},
     house::view_of,
@@ -12,7 +14,7 @@ const GATEWAY: &str = "serving-gateway";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_is_one_trace_down_to_its_statement_and_to_the_batch_layer() -> anyhow::Result<()> {
     let collector = Collector::start().await?;
-    let world = World::start(&exported_to(&collector.endpoint())).await?;
+    let mut world = World::start(&exported_to(&collector.endpoint())).await?;
 
     let caller = Caller::new(true);
     world.query(Some(&caller)).await?;
@@ -83,5 +85,12 @@ async fn a_question_is_one_trace_down_to_its_statement_and_to_the_batch_layer() 
     assert_eq!((asked.parent(), kind(&asked)), (asks.id(), "SPAN_KIND_SERVER"));
     // The request's id has come as far as that.
     assert_eq!(asked.attribute("request_id"), "mine-1");
+
+    // What has ended is sent before a stop is over.
+    let last = Caller::new(true);
+    world.query(Some(&last)).await?;
+    let status = world.serving.terminate(Duration::from_secs(6)).await?;
+    assert!(status.success(), "{status}");
+    collector.span(&last.trace, GATEWAY, query).await?;
     Ok(())
 }
