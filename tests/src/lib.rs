@@ -7,6 +7,7 @@ pub mod ask;
 pub mod background;
 pub mod bodies;
 pub mod certificates;
+pub mod collector;
 pub mod consistency;
 pub mod deadline;
 pub mod fhir;

@@ -20,6 +20,7 @@ pub mod speed;
 pub mod sql;
 pub mod sql_run;
 pub mod time;
+mod trace_context;
 pub mod transport;
 pub mod values_json;
 
@@ -27,6 +28,7 @@ pub use error::{Code, ServiceError};
 pub use field::{InvalidField, required, without_nul};
 pub use outcome::Outcome;
 pub use row_batch::RowBatch;
+pub use trace_context::TraceContext;
 
 /// The generated code of one package: messages, clients, servers.
 pub mod proto {

@@ -7,7 +7,7 @@ use fhir_core::{
 };
 
 pub use crate::proto::speed::{speed_service_client, speed_service_server};
-use crate::{InvalidField, batch::resource_type, proto::speed as proto, required, time};
+use crate::{InvalidField, TraceContext, batch::resource_type, proto::speed as proto, required, time};
 
 /// A state that a reading found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Preview {
     pub state: State,
     /// By the ingestor's clock.
     pub received: DateTime<Utc>,
+    /// The webhook's place in its trace, if that is recorded.
+    pub trace: Option<TraceContext>,
 }
 
 /// One answer of `Changes`, whole, of one type.
@@ -180,6 +182,7 @@ impl From<Preview> for proto::Preview {
         Self {
             state: Some(preview.state.into()),
             received: Some(time::timestamp(preview.received)),
+            traceparent: preview.trace.map(|trace| trace.to_string()).unwrap_or_default(),
         }
     }
 }
@@ -191,6 +194,7 @@ impl TryFrom<proto::Preview> for Preview {
         Ok(Self {
             state: required("preview.state", preview.state)?.try_into()?,
             received: time::required_datetime("preview.received", preview.received.as_ref())?,
+            trace: TraceContext::parse(&preview.traceparent),
         })
     }
 }

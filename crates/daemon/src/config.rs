@@ -10,7 +10,7 @@ use tonic::transport::Endpoint;
 use crate::{
     grpc::GrpcManners,
     guard,
-    telemetry::{self, LogFormat},
+    telemetry::{self, LogFormat, TracingConfig},
     tls::{ListenerTls, RELOAD_SECONDS},
 };
 
@@ -50,6 +50,9 @@ pub struct CommonConfig {
     pub tls_reload_seconds: Duration,
     /// `[daemon.grpc]`
     pub grpc: GrpcManners,
+    /// `[daemon.tracing]`
+    #[serde(default)]
+    pub tracing: TracingConfig,
     /// `[daemon.grpc_tls]`
     #[serde(default)]
     pub grpc_tls: ListenerTls,
@@ -66,6 +69,7 @@ impl CommonConfig {
     /// What cannot be said by types alone. Who reads metrics and probes has no way to prove who it is, and gets no patient's data: the admin port may be open.
     fn check(&self, demands: &mut Demands) {
         self.grpc.check(demands);
+        self.tracing.check(demands);
         demands.demand(
             (Duration::from_millis(10)..=Duration::from_hours(24)).contains(&self.tls_reload_seconds),
             "daemon.tls_reload_seconds: must be 0.01 to 86400",

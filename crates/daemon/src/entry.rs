@@ -13,7 +13,7 @@ use crate::{
     connections::{self, ConnectionLimits},
     grpc::GrpcServer,
     metrics::Metrics,
-    telemetry::{self, LogFormat},
+    telemetry::{self, LogFormat, SpanCounts, Spans},
     tls::{Protocol, Tls},
 };
 
@@ -83,10 +83,13 @@ where
         .get_one::<LogFormat>("log-format")
         .copied()
         .unwrap_or(common.log_format);
-    let installed = telemetry::filter(&common.log).and_then(|filter| telemetry::install(filter, format));
-    if let Err(reason) = installed {
-        return bad_configuration(about.name, &ConfigError::Unusable(reason));
-    }
+    let counts = SpanCounts::default();
+    let installed = telemetry::filter(&common.log)
+        .and_then(|filter| telemetry::install(about, filter, format, &common.tracing, &counts));
+    let spans = match installed {
+        Ok(spans) => spans,
+        Err(reason) => return bad_configuration(about.name, &ConfigError::Unusable(reason)),
+    };
     telemetry::log_panics();
     let announce = options.get_one::<PathBuf>("announce").map(PathBuf::as_path);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -96,7 +99,13 @@ where
             return ExitCode::FAILURE;
         }
     };
-    let clean = runtime.block_on(live(about, config, Announcement::new(announce), run));
+    let clean = runtime.block_on(live(
+        about,
+        config,
+        Announcement::new(announce),
+        (spans, counts),
+        run,
+    ));
     runtime.shutdown_timeout(Duration::from_millis(200));
     if clean {
         ExitCode::SUCCESS
@@ -110,6 +119,7 @@ async fn live<C, E, F>(
     about: About,
     config: C,
     announcement: Announcement,
+    (spans, counts): (Option<Spans>, SpanCounts),
     run: impl FnOnce(Context<C>) -> F,
 ) -> bool
 where
@@ -123,6 +133,14 @@ where
         tracing::error!(%error, "signals cannot be listened to");
         return false;
     }
+    counts.register(&metrics);
+    let exporting = match spans.map(Spans::export).transpose() {
+        Ok(exporting) => exporting,
+        Err(error) => {
+            tracing::error!(%error, "cannot go on");
+            return false;
+        }
+    };
     let bind = async |key: &'static str, what: &'static str, address: SocketAddr| {
         let listener = TcpListener::bind(address)
             .await
@@ -187,7 +205,12 @@ where
         }
     };
     shutdown.stopping().await;
+    let stopping = tokio::time::Instant::now();
     let clean = shutdown.drain(common.shutdown_grace_seconds).await;
+    if let Some(exporting) = exporting {
+        let left = common.shutdown_grace_seconds.saturating_sub(stopping.elapsed());
+        exporting.finish(left).await;
+    }
     tracing::info!(daemon = about.name, "stopped");
     started && clean
 }

@@ -28,8 +28,12 @@ pub fn of(headers: &HeaderMap) -> HeaderValue {
     if let Some(id) = headers.get(HEADER).filter(plain) {
         return id.clone();
     }
-    let id = SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed));
-    HeaderValue::from_str(&format!("{id:016x}")).unwrap_or(HeaderValue::from_static("unknown"))
+    HeaderValue::from_str(&format!("{:016x}", random())).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+/// A number that nobody else has: for names, not for secrets.
+pub(crate) fn random() -> u64 {
+    SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 #[cfg(test)]

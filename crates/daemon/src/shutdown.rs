@@ -5,6 +5,8 @@ use std::{future::Future, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
+use crate::Incoming;
+
 /// The stop signal and the tasks that heed it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
@@ -73,9 +75,10 @@ impl Shutdown {
     }
 
     /// Starts a task that is waited for at the stop, and cut when the grace period is over. It may end; if it panics, the process stops with exit
-    /// code 1, rather than go on without it. What it logs is said within the span that it is started in: a call's work has the call's id.
+    /// code 1, rather than go on without it. What it logs is said within the span that it is started in, and what it asks of other services
+    /// is asked for the same request: a call's work has the call's id.
     pub fn spawn<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
-        let this = self.clone();
+        let (this, work) = (self.clone(), Incoming::carried(work));
         let task = async move {
             let _guard = StopAtPanic(&this);
             let _cut = this.hard.run_until_cancelled(work).await;

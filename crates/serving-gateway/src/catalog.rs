@@ -7,10 +7,10 @@ use std::{
 };
 
 use api::{ServiceError, batch::batch_service_client::BatchServiceClient, proto::batch::WatchViewsRequest};
+use daemon::grpc::Outgoing;
 use daemon::{Shutdown, admin::Latch};
 use fhir_core::{column::Column, view::CompiledView};
 use tokio::sync::Notify;
-use tonic::transport::Channel;
 use view_store::{RegisteredView, StoreError, ViewStore, shortened};
 
 use crate::{errors::store_error, layer_health::LayerHealth, reads::Reads, search::Bindings};
@@ -217,7 +217,7 @@ impl Catalog {
     /// Watches `BatchService` until the stop: what it says only wakes [`Catalog::keep`]; whether it answers is noted.
     pub(crate) async fn watch(
         self,
-        mut batch: BatchServiceClient<Channel>,
+        mut batch: BatchServiceClient<Outgoing>,
         health: LayerHealth,
         shutdown: Shutdown,
     ) {

@@ -15,14 +15,14 @@ use daemon::{
     ConfigError, Context, Shutdown,
     announce::Announcement,
     config::span,
-    grpc::{Way, channel},
+    grpc::{Outgoing, Way, channel},
     tls::{Protocol, Tls},
 };
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
 };
-use tonic::{codec::CompressionEncoding, service::Routes, transport::Channel};
+use tonic::{codec::CompressionEncoding, service::Routes};
 use view_store::{
     StoreError, StoreSettings, ViewStore,
     sql::{SqlReader, SqlSettings},
@@ -170,7 +170,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
 }
 
 /// The ways to the batch layer and to the speed layer.
-fn layers(services: &Services, tls: &Tls) -> Result<(Channel, Channel), ConfigError> {
+fn layers(services: &Services, tls: &Tls) -> Result<(Outgoing, Outgoing), ConfigError> {
     let tls = tls.client("services", "services.tls", &services.tls)?;
     let batch = channel(Way {
         key: "services.batch",
@@ -184,7 +184,7 @@ fn layers(services: &Services, tls: &Tls) -> Result<(Channel, Channel), ConfigEr
         server_name: &services.speed_server_name,
         tls: &tls,
     })?;
-    Ok((batch, speed))
+    Ok((Outgoing::over(batch), Outgoing::over(speed)))
 }
 
 /// Live changes into the views, unless the speed layer is switched off.

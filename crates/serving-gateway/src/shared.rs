@@ -4,8 +4,8 @@ use api::{
     batch::batch_service_client::BatchServiceClient, query::Layers,
     speed::speed_service_client::SpeedServiceClient,
 };
+use daemon::grpc::Outgoing;
 use tokio::sync::watch;
-use tonic::transport::Channel;
 use view_store::{ServerState, ViewStore};
 
 use crate::{
@@ -28,8 +28,8 @@ pub(crate) struct Core {
     /// Where questions over view tables are read.
     pub(crate) reads: Reads,
     pub(crate) catalog: Catalog,
-    pub(crate) speed: SpeedServiceClient<Channel>,
-    pub(crate) batch: BatchServiceClient<Channel>,
+    pub(crate) speed: SpeedServiceClient<Outgoing>,
+    pub(crate) batch: BatchServiceClient<Outgoing>,
     pub(crate) health: LayerHealth,
     pub(crate) hapi_clock: HapiClock,
     pub(crate) statistics: Statistics,

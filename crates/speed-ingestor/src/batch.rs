@@ -8,6 +8,7 @@ use api::{
     proto::batch as proto,
 };
 use chrono::TimeDelta;
+use daemon::grpc::Outgoing;
 use fhir_core::merge::{Mark, Position};
 use tonic::{Streaming, transport::Channel};
 
@@ -22,7 +23,7 @@ const SWEEP_PART_TIMEOUT: Duration = Duration::from_mins(4);
 /// A client of the batch layer. Cheap to clone; connects when first used, and again after a break.
 #[derive(Debug, Clone)]
 pub struct BatchLayer {
-    client: BatchServiceClient<Channel>,
+    client: BatchServiceClient<Outgoing>,
 }
 
 /// A reading that comes as a stream.
@@ -36,7 +37,7 @@ pub struct StreamedReading {
 impl BatchLayer {
     /// A client of the service.
     pub fn new(channel: Channel) -> Self {
-        let client = BatchServiceClient::new(channel)
+        let client = BatchServiceClient::new(Outgoing::over(channel))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         Self { client }

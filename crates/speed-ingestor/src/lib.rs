@@ -1,7 +1,7 @@
 //! The speed layer: what HAPI has committed since the batch, ordered, durable and complete, in Redis.
 //!
 //! ```text
-//! HAPI's webhook ► connections ► routes ► webhook ► body ► delivery, bundle ──previews──► store (Redis) ──► service: Changes ──► merger
+//! HAPI's webhook ► connections ► routes ► around ► webhook ► body ► delivery, bundle ──previews──► store (Redis) ──► service: Changes ──► merger
 //! batch layer ◄─ReadChanges─ rounds ► tail ──readings, marks──►   ▲    └──► ScanRecentResources (search)
 //!      └─WatchViews──► upkeep ► needed ──► subscriptions ──► HAPI └── batch's watermark: release
 //! ```
@@ -14,6 +14,7 @@
 
 pub mod accepted;
 pub mod answer;
+mod around;
 pub mod auth;
 pub mod backup;
 pub mod batch;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
+    middleware,
     routing::{get, put},
 };
 use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::{
-    answer,
+    answer, around,
     webhook::{self, Webhook},
 };
 
@@ -29,6 +30,7 @@ pub fn router(state: Webhook) -> Router {
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
         .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(around::around))
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
         .with_state(Arc::new(state))
 }

@@ -162,10 +162,7 @@ impl Inner {
             ));
         }
         let wanted = subscription(&self.wanted, &types);
-        let status = found
-            .as_ref()
-            .and_then(|found| found["status"].as_str())
-            .unwrap_or_default();
+        let status = found.as_ref().map(status_of).unwrap_or_default();
         let action = match &found {
             None => "created",
             Some(found) if !is_same(found, &wanted) => "repaired",
@@ -176,12 +173,11 @@ impl Inner {
             return Ok(self.status(status, &types, action, ""));
         }
         let written = self.put(&wanted).await?;
-        Ok(self.status(
-            written["status"].as_str().unwrap_or("requested"),
-            &types,
-            action,
-            "",
-        ))
+        let status = match status_of(&written) {
+            "" => "requested",
+            status => status,
+        };
+        Ok(self.status(status, &types, action, ""))
     }
 
     fn types(&self) -> Vec<String> {
@@ -271,21 +267,38 @@ fn is_same(found: &Value, wanted: &Value) -> bool {
     own(found) == own(wanted)
 }
 
-/// HAPI refuses: its own reason is about the Subscription, which holds nothing of patients.
+/// What HAPI says of it: a word of FHIR's, and no other, whoever it is that answers.
+fn status_of(subscription: &Value) -> &'static str {
+    match subscription["status"].as_str() {
+        None => "",
+        Some("requested") => "requested",
+        Some("active") => "active",
+        Some("error") => "error",
+        Some("off") => "off",
+        Some(_) => "unknown",
+    }
+}
+
+/// HAPI refuses. Its words may quote what it was sent, which has the webhook's secret in it: of them only the number is told, by which HAPI's own log is read.
 fn refusal(doing: &str, status: StatusCode, body: &[u8]) -> ServiceError {
     let outcome: Value = serde_json::from_slice(body).unwrap_or_default();
-    let reason: String = outcome["issue"][0]["diagnostics"]
-        .as_str()
-        .unwrap_or("without a reason")
-        .chars()
-        .take(300)
-        .collect();
+    let diagnostics = outcome["issue"][0]["diagnostics"].as_str().unwrap_or_default();
+    let reason = number_of(diagnostics).unwrap_or("see its log");
     let code = if status.is_server_error() {
         Code::Unavailable
     } else {
         Code::Precondition
     };
     ServiceError::new(code, format!("{doing}: hapi answers {status}: {reason}"))
+}
+
+/// HAPI's number of an error, such as `HAPI-0389`, which begins its text.
+fn number_of(diagnostics: &str) -> Option<&str> {
+    let digits = diagnostics.strip_prefix("HAPI-")?;
+    let length = digits.bytes().take_while(u8::is_ascii_digit).count();
+    (1..=5)
+        .contains(&length)
+        .then(|| &diagnostics[.."HAPI-".len() + length])
 }
 
 #[cfg(test)]
@@ -295,6 +308,25 @@ mod tests {
 
     use super::*;
     use crate::hapi::Authorization;
+
+    #[test]
+    fn of_what_hapi_says_only_the_number_is_told() {
+        let told = |diagnostics: &str| {
+            let body = json!({"resourceType": "OperationOutcome", "issue": [{"diagnostics": diagnostics}]});
+            refusal("writing", StatusCode::BAD_REQUEST, body.to_string().as_bytes()).message
+        };
+        assert_eq!(
+            told("HAPI-0389: planted"),
+            "writing: hapi answers 400 Bad Request: HAPI-0389"
+        );
+        for other in ["planted", "HAPI-planted", "HAPI-1234567890: planted", ""] {
+            let message = told(other);
+            assert!(
+                message.ends_with("see its log") && !message.contains("planted"),
+                "{message}"
+            );
+        }
+    }
 
     fn wanted_of(secret: &SharedSecret) -> Wanted {
         Wanted {

@@ -8,6 +8,12 @@ use sqlx::{PgPool, Postgres, Transaction};
 /// Lock not to be had within `lock_timeout`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
+/// Classes of SQLSTATE whose messages tell of the server, of a transaction, of rights or of names: none quotes a value. What functions and triggers raise by themselves (P0), what
+/// they say in foreign languages (38, 39), data exceptions (22) and others may quote any.
+const TELLING: [&str; 16] = [
+    "08", "0A", "25", "26", "28", "34", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX",
+];
+
 /// PostgreSQL's message with its SQLSTATE, or what became of the connection; never a value, a URL or a password.
 pub fn reason(error: &sqlx::Error) -> String {
     let Some(database) = error.as_database_error() else {
@@ -24,11 +30,15 @@ pub fn reason(error: &sqlx::Error) -> String {
         };
     };
     let code = database.code().unwrap_or_default();
-    // Messages of class 22 (data exceptions) quote the value.
-    if code.starts_with("22") {
-        format!("a value was refused (SQLSTATE {code})")
-    } else {
-        format!("{} (SQLSTATE {code})", database.message())
+    match code.get(..2).unwrap_or_default() {
+        class if TELLING.contains(&class) => format!("{} (SQLSTATE {code})", database.message()),
+        // A trigger may say this with words of its own; the name of the constraint is ours.
+        "23" => match database.constraint() {
+            Some(constraint) => format!("the constraint {constraint} was broken (SQLSTATE {code})"),
+            None => format!("a constraint was broken (SQLSTATE {code})"),
+        },
+        "22" => format!("a value was refused (SQLSTATE {code})"),
+        _ => format!("it was refused (SQLSTATE {code})"),
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
+use tracing::Instrument as _;
 
 use crate::error::during;
 use crate::{StoreError, ViewStore};
@@ -31,7 +32,8 @@ pub(crate) async fn lend(
     patience: Duration,
     doing: &'static str,
 ) -> Result<PoolConnection<Postgres>, StoreError> {
-    let in_time = tokio::time::timeout(patience, pool.acquire()).await;
+    let acquiring = pool.acquire().instrument(tracing::debug_span!("turn"));
+    let in_time = tokio::time::timeout(patience, acquiring).await;
     match in_time.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
         // One that is being made counts as one that is in use.
         Err(sqlx::Error::PoolTimedOut)

@@ -117,7 +117,11 @@ impl FakeSpeed {
                 .entry(resource_type.into())
                 .or_default()
                 .previews
-                .push(Preview { state, received });
+                .push(Preview {
+                    state,
+                    received,
+                    trace: None,
+                });
         });
     }
 

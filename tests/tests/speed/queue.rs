@@ -34,7 +34,8 @@ async fn previews_are_taken_once_and_lie_beside_the_readings() {
         first.previews,
         [Preview {
             state: state("a", 2),
-            received: at(50)
+            received: at(50),
+            trace: None
         }]
     );
     assert_eq!(held(&store, 0).await, [("a".into(), 1, 1)]);

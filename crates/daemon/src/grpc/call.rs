@@ -18,33 +18,50 @@ use axum::{
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
-use tracing::{Instrument as _, Span};
+use tracing::{Instrument as _, Span, field::Empty};
 
 use super::deadline;
-use crate::{request_id, tls::NotAllowed};
+use crate::{
+    Incoming, request_id,
+    spans::{self, End},
+    tls::NotAllowed,
+};
 
 /// What is not of the contract, in logs: a path may hold anything.
 const OTHER: &str = "other";
 
 /// `request_time`: how long a request may take to come.
 pub(super) async fn around(State(request_time): State<Duration>, request: Request, next: Next) -> Response {
-    let id = request_id::of(request.headers());
+    let incoming = Incoming::of(request.headers());
     let method = contract::method(request.uri().path());
     let rpc = method.map_or(OTHER, |method| method.name.as_str());
     // Of a level at which it is never filtered out: a warning within it is to have its id.
-    let span = tracing::error_span!("call", rpc, request_id = id.to_str().unwrap_or_default());
+    let span = tracing::error_span!("call", rpc, request_id = incoming.id(), trace_id = Empty);
+    incoming.place(&span);
+    spans::rpc(&span, method);
     // One message, and no more: it comes at once. (Of what is not of the contract, reflection is asked by streams.)
     let request_time = method
         .filter(|method| !method.client_streaming)
         .map(|_| request_time);
-    let mut response = answer(request, next, request_time, span.clone())
-        .instrument(span)
-        .await;
+    let call = Call {
+        incoming: incoming.clone(),
+        span: span.clone(),
+    };
+    let answered = answer(request, next, request_time, call).instrument(span.clone());
+    let mut response = incoming.clone().scope(answered).await;
+    spans::grpc_status(&span, End::Server, response.headers());
+    let id = incoming.request_id().clone();
     response.headers_mut().insert(request_id::HEADER, id);
     response
 }
 
-async fn answer(request: Request, next: Next, request_time: Option<Duration>, span: Span) -> Response {
+/// What is made for a call is made within this.
+struct Call {
+    incoming: Incoming,
+    span: Span,
+}
+
+async fn answer(request: Request, next: Next, request_time: Option<Duration>, call: Call) -> Response {
     if !is_grpc(request.headers()) {
         let why = "content-type: must be application/grpc or application/grpc+proto\n";
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, why).into_response();
@@ -78,7 +95,7 @@ async fn answer(request: Request, next: Next, request_time: Option<Duration>, sp
         Body::new(Answer {
             body: Some(body),
             until,
-            span,
+            call,
         })
     })
 }
@@ -109,7 +126,7 @@ struct Answer {
     /// `None` once it has been cut.
     body: Option<Body>,
     until: Option<Pin<Box<Sleep>>>,
-    span: Span,
+    call: Call,
 }
 
 impl HttpBody for Answer {
@@ -121,7 +138,7 @@ impl HttpBody for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
-        let _in = this.span.enter();
+        let _in = this.call.span.enter();
         let Some(body) = &mut this.body else {
             return Poll::Ready(None);
         };
@@ -133,9 +150,19 @@ impl HttpBody for Answer {
             let mut trailers = HeaderMap::new();
             // It is made of texts of ours.
             let _always = Status::from(too_late()).add_header(&mut trailers);
+            spans::grpc_status(&this.call.span, End::Server, &trailers);
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
-        Pin::new(body).poll_frame(context)
+        let polled = this
+            .call
+            .incoming
+            .sync_scope(|| Pin::new(body).poll_frame(context));
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            spans::grpc_status(&this.call.span, End::Server, trailers);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

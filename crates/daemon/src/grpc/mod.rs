@@ -10,6 +10,7 @@ mod call;
 mod deadline;
 mod manners;
 mod preface;
+mod outgoing;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 pub use self::{
     deadline::{NoTimeout, timeout},
     manners::GrpcManners,
+    outgoing::Outgoing,
 };
 use crate::{
     ConfigError, Shutdown,

@@ -19,6 +19,7 @@ use async_stream::try_stream;
 use futures::{Stream, StreamExt as _};
 use proto::cohort_response::Part;
 use tokio::time::Instant;
+use tracing::{Instrument as _, debug_span};
 use view_store::{CohortError, CohortSelect, CohortSnapshot, FoundPatients, StoreError};
 
 use self::{plan::Plan, resources::Read};
@@ -39,10 +40,10 @@ pub(crate) type Parts = Pin<Box<dyn Stream<Item = Result<proto::CohortResponse, 
 /// Answers a cohort. Errors before the header come as the stream's first item.
 pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
     Box::pin(try_stream! {
-        let plan = plan(&core, &cohort).await?;
+        let plan = plan(&core, &cohort).instrument(debug_span!("catalog")).await?;
         let on = core.circumstances(cohort.freshness.layers);
         let demand = Demand::of(&cohort.freshness, on.effective(), on.now, deadline);
-        let mut route = core.reads.route(&core, demand).await?;
+        let mut route = core.reads.route(&core, demand).instrument(debug_span!("route")).await?;
         let merged = on.effective() == Layers::Merged;
         let select = CohortSelect {
             patients: plan.patients.clone(),
@@ -71,7 +72,8 @@ pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
                     continue;
                 }
             };
-            match at.while_it_answers(snapshot.find(&select)).await {
+            let asked = debug_span!("SELECT", otel.kind = "client", db.system.name = "postgresql", db.operation.name = "SELECT");
+            match at.while_it_answers(snapshot.find(&select)).instrument(asked).await {
                 Ok(Ok(found)) => break (at, freshness, found),
                 Ok(Err(error)) => route.missed(cohort_error(&core, &at, error))?,
                 Err(lost) => route.missed(lost)?,
@@ -85,6 +87,7 @@ pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
         let served = if merged { Served::Merged } else { Served::Batch };
         core.statistics.query_over(plan.views.keys().map(String::as_str), served);
         let header = proto::CohortHeader { patient_count, freshness: Some(freshness.message()) };
+        let streaming = debug_span!("rows");
         yield part(Part::Header(header));
 
         let mut footer = proto::CohortFooter {
@@ -103,7 +106,7 @@ pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
             }
             yield part(Part::Patients(proto::CohortPatients { patient_ids }));
         }
-        drop(pages);
+        drop((pages, streaming));
         // Resources may take long: nothing of the views' database is held meanwhile.
         drop(snapshot);
         let mut read = pin!(resources::of(core.batch.clone(), cohort.resource_types, patients));

@@ -9,30 +9,35 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use daemon::{fhir_answer::outcome, request_id};
-use tracing::Instrument as _;
+use daemon::{Incoming, fhir_answer::outcome, request_id, spans};
+use tracing::{Instrument as _, field::Empty};
 
 use super::Http;
 
 pub(super) async fn around(State(http): State<Arc<Http>>, request: Request, next: Next) -> Response {
     let route = route(request.uri().path());
-    let id = request_id::of(request.headers());
-    let span = tracing::info_span!("http", route, request_id = id.to_str().unwrap_or_default());
+    let incoming = Incoming::of(request.headers());
+    // Of a level at which it is never filtered out: a warning within it is to have its id.
+    let span = tracing::error_span!("http", route, request_id = incoming.id(), trace_id = Empty);
+    incoming.place(&span);
+    spans::http(&span, request.method(), pattern(route));
     // In HTTP/1.0 an answer ends where the connection does: one that breaks off would look whole.
     let mut response = if request.version() < Version::HTTP_11 {
         let why = "HTTP/1.1 is needed, in which an answer that breaks off does not look whole (nginx: proxy_http_version 1.1)";
         outcome(&Outcome::new(505, "not-supported", &[], why))
     } else {
-        next.run(request).instrument(span.clone()).await
+        let answering = next.run(request).instrument(span.clone());
+        incoming.clone().scope(answering).await
     };
     let status = response.status();
     http.metrics.request(route, status.as_u16());
+    spans::http_status(&span, status);
     if status.is_server_error() {
         let _in = span.enter();
         tracing::warn!(status = status.as_u16(), "a request was not answered");
     }
     let headers = response.headers_mut();
-    headers.insert(request_id::HEADER, id);
+    headers.insert(request_id::HEADER, incoming.request_id().clone());
     // Answers hold patients' data, and are true of one moment.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.append(header::VARY, HeaderValue::from_static("accept"));
@@ -60,6 +65,19 @@ fn route(path: &str) -> &'static str {
         "metadata"
     } else {
         "other"
+    }
+}
+
+/// The pattern of a route's paths.
+fn pattern(route: &str) -> &'static str {
+    match route {
+        "sql-run" => "/$sql-run",
+        "viewdefinition-run" => "/ViewDefinition/{id}/$viewdefinition-run",
+        "view-search" => "/ViewDefinition",
+        "view-read" => "/ViewDefinition/{id}",
+        "operation-read" => "/OperationDefinition/{id}",
+        "metadata" => "/metadata",
+        _ => "other",
     }
 }
 

@@ -11,17 +11,17 @@ use api::{
     speed::{Changes, ChangesPart, TypeChanges, speed_service_client::SpeedServiceClient},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use daemon::Shutdown;
+use daemon::{Shutdown, grpc::Outgoing};
 use fhir_core::merge::Mark;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 use view_store::{AppliedPage, Cursor, MergeLead, StoreError, ViewStore};
 
-use super::{MergeError, Merger, Stepped};
+use super::{MergeError, Merger, Stepped, traced::Applying};
 use crate::{
     catalog::Catalog,
     hapi_clock::HapiClock,
@@ -55,7 +55,7 @@ const TYPE_BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_
 /// What the merger works with.
 pub(crate) struct Follower {
     pub(crate) store: ViewStore,
-    pub(crate) speed: SpeedServiceClient<Channel>,
+    pub(crate) speed: SpeedServiceClient<Outgoing>,
     pub(crate) catalog: Catalog,
     pub(crate) applied: watch::Sender<u64>,
     pub(crate) health: LayerHealth,
@@ -239,6 +239,16 @@ impl Follower {
         cursor: Cursor,
         changes: TypeChanges,
     ) -> Result<usize, MergeError> {
+        let applying = Applying::of(merger.resource_type(), &changes.previews);
+        applying.while_it(self.show(merger, cursor, changes)).await
+    }
+
+    async fn show(
+        &self,
+        merger: &mut Merger,
+        cursor: Cursor,
+        changes: TypeChanges,
+    ) -> Result<usize, MergeError> {
         let received: Vec<DateTime<Utc>> = changes.previews.iter().map(|preview| preview.received).collect();
         let read: Vec<DateTime<Utc>> = changes.readings.iter().map(|reading| reading.as_of).collect();
         let mut shown = 0;
@@ -343,7 +353,7 @@ struct AnswerStream {
 }
 
 impl AnswerStream {
-    async fn open(mut speed: SpeedServiceClient<Channel>) -> Result<Self, MergeError> {
+    async fn open(mut speed: SpeedServiceClient<Outgoing>) -> Result<Self, MergeError> {
         let (requests, sent) = mpsc::channel(1);
         let opened = tokio::time::timeout(LATE, speed.changes(ReceiverStream::new(sent))).await;
         let answers = opened
@@ -399,7 +409,7 @@ fn late() -> MergeError {
 }
 
 /// A client of `SpeedService` that takes answers of any size that the contract allows.
-pub(crate) fn speed_client(channel: Channel) -> SpeedServiceClient<Channel> {
+pub(crate) fn speed_client(channel: Outgoing) -> SpeedServiceClient<Outgoing> {
     SpeedServiceClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)

@@ -89,6 +89,11 @@ impl Merger {
         }
     }
 
+    /// Whose changes it applies.
+    pub(super) fn resource_type(&self) -> &str {
+        &self.resource_type
+    }
+
     /// One step of the model: read, or commit a page of `size` readings.
     pub async fn step(
         &mut self,

@@ -2,6 +2,7 @@
 
 mod follow;
 mod merger;
+mod traced;
 
 pub(crate) use follow::{Follower, speed_client};
 pub use merger::{ChangesSource, MergeError, Merger, Stepped};

@@ -28,6 +28,7 @@ pub(crate) fn answer(core: Core, mut query: Query, deadline: Instant) -> Parts {
             page.read_until = shown_until;
         }
         core.statistics.query(&view.registered.name, served);
+        let streaming = tracing::debug_span!("rows");
         yield header(&columns, &freshness);
 
         let mut counted = Counted::new(&query, served, cut);
@@ -52,6 +53,7 @@ pub(crate) fn answer(core: Core, mut query: Query, deadline: Instant) -> Parts {
         }
         let last = counted.footer().map_err(store_error)?;
         core.statistics.rows(&view.registered.name, last.row_count);
+        drop(streaming);
         yield part(Part::Footer(last));
     })
 }

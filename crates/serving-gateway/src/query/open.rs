@@ -6,8 +6,10 @@ use api::{
     ServiceError,
     query::{Layers, Query},
 };
+use daemon::spans;
 use fhir_core::column::Column;
 use tokio::time::Instant;
+use tracing::{Instrument as _, debug_span};
 use view_store::{AnswerRows, Asked, Relation, RowKey, Select, StoreError};
 
 use super::{conditions, rows_wanted};
@@ -44,7 +46,11 @@ pub(super) async fn open(core: &Core, query: &Query, deadline: Instant) -> Resul
     let mut route: Option<Route> = None;
     let patience = Patience::until(deadline);
     loop {
-        let view = core.catalog.find(&query.view).await?;
+        let view = core
+            .catalog
+            .find(&query.view)
+            .instrument(debug_span!("catalog"))
+            .await?;
         let served = served(core, query, &view);
         let select = select(query, &view, served)?;
         if served == Served::Raw {
@@ -98,7 +104,10 @@ async fn route(core: &Core, query: &Query, deadline: Instant) -> Result<Route, S
     let on = core.circumstances(query.freshness.layers);
     let page = query.page.as_ref().and_then(|page| page.read_until);
     let demand = Demand::of(&query.freshness, on.effective(), on.now, deadline).from(page);
-    core.reads.route(core, demand).await
+    core.reads
+        .route(core, demand)
+        .instrument(debug_span!("route"))
+        .await
 }
 
 fn served(core: &Core, query: &Query, view: &View) -> Served {
@@ -156,9 +165,18 @@ async fn tables(
     route: &Route,
 ) -> Result<Opened, StoreError> {
     let (at, store) = (route.server(), route.store());
+    let statement = debug_span!(
+        "SELECT",
+        otel.kind = "client",
+        db.system.name = "postgresql",
+        db.operation.name = "SELECT",
+        db.collection.name = view.registered.name
+    );
     let asked = store
         .ask(&view.registered, view.compiled.columns(), &select)
-        .await?;
+        .instrument(statement.clone())
+        .await
+        .inspect_err(|_| spans::fail(&statement))?;
     let Asked {
         columns,
         freshness: known,

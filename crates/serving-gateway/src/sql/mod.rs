@@ -19,9 +19,11 @@ use std::{convert::Infallible, pin::Pin};
 
 use api::{Code, ServiceError, proto::serving as proto, query::Layers, sql::SqlQuestion};
 use async_stream::try_stream;
+use daemon::spans;
 use futures::{Stream, StreamExt as _};
 use proto::sql_response::Part;
 use tokio::time::Instant;
+use tracing::{Instrument as _, debug_span};
 use view_store::{
     TypeFreshness,
     sql::{SqlColumn, SqlError, SqlLayer, SqlReader, SqlSnapshot},
@@ -66,9 +68,9 @@ pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> Sq
             Layers::Merged => SqlLayer::Merged,
             Layers::Batch => SqlLayer::Batch,
         };
-        let statement = read(&core, &sql, &question, layer).await?;
+        let statement = read(&core, &sql, &question, layer).instrument(debug_span!("check")).await?;
         let demand = Demand::of(&question.freshness, on.effective(), on.now, deadline).in_sql();
-        let mut route = core.reads.route(&core, demand).await?;
+        let mut route = core.reads.route(&core, demand).instrument(debug_span!("route")).await?;
         let failed = |error| sql_error(error, &sql.limits, &question, |at| statement.original(at));
 
         let views: Vec<String> = statement.found.views.iter().cloned().collect();
@@ -76,7 +78,13 @@ pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> Sq
         let asking = Asking { core: &core, sql: &sql, question: &question, statement: &statement, layer, views: &views, asked };
         let Begun { columns, freshness, mut rows, plan } = loop {
             let server = route.server();
-            match server.while_it_answers(asking.at(&route)).await {
+            // Of a caller's statement nothing is told but that it is one.
+            let statement_span = debug_span!("SELECT", otel.kind = "client", db.system.name = "postgresql", db.operation.name = "SELECT");
+            let answered = server.while_it_answers(asking.at(&route)).instrument(statement_span.clone()).await;
+            if !matches!(answered, Ok(Ok(_))) {
+                spans::fail(&statement_span);
+            }
+            match answered {
                 Ok(Ok(begun)) => break begun,
                 Ok(Err(NotBegun::Failed(error))) => route.missed(error)?,
                 Ok(Err(NotBegun::Refused(error))) => route.doubted(error)?,
@@ -89,6 +97,7 @@ pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> Sq
             SqlLayer::Batch => Served::Batch,
         };
         core.statistics.query_over(views.iter().map(String::as_str), served);
+        let streaming = debug_span!("rows");
         yield header(&columns, &freshness);
 
         let mut footer = proto::QueryFooter::default();
@@ -123,6 +132,7 @@ pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> Sq
             yield proto::SqlResponse { part: Some(Part::Rows(batch)) };
         }
         core.statistics.sql_rows(footer.row_count);
+        drop(streaming);
         yield proto::SqlResponse { part: Some(Part::Footer(footer)) };
     })
 }

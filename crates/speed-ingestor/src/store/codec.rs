@@ -1,6 +1,9 @@
 //! How states, previews and positions are written in Redis: text, with times as whole microseconds since 1970.
 
-use api::speed::{Preview, Reading};
+use api::{
+    TraceContext,
+    speed::{Preview, Reading},
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use fhir_core::{
     merge::Position,
@@ -50,8 +53,9 @@ fn time(bytes: Option<&[u8]>) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(number(bytes)?)
 }
 
-/// `id version last_updated received kind`, a line feed, and the body. Where it has a time to live, `put_preview.lua` puts its end behind the kind.
-pub(super) fn encode_preview(state: &State, received: DateTime<Utc>) -> Vec<u8> {
+/// `id version last_updated received kind`, the place in a trace where one is recorded, a line feed, and the body. Where it has a time to live, `put_preview.lua` puts its end last
+/// into that line.
+pub(super) fn encode_preview(state: &State, received: DateTime<Utc>, trace: Option<TraceContext>) -> Vec<u8> {
     let (kind, body) = match &state.content {
         Content::Body(body) => ("body", body.as_slice()),
         Content::Deleted => ("deleted", &[][..]),
@@ -63,8 +67,9 @@ pub(super) fn encode_preview(state: &State, received: DateTime<Utc>) -> Vec<u8> 
         last_updated,
         ..
     } = state;
+    let trace = trace.map(|trace| format!(" {trace}")).unwrap_or_default();
     let head = format!(
-        "{id} {version} {} {} {kind}\n",
+        "{id} {version} {} {} {kind}{trace}\n",
         last_updated.timestamp_micros(),
         received.timestamp_micros()
     );
@@ -78,24 +83,26 @@ pub(super) fn decode_preview(mut entry: Vec<u8>, now: DateTime<Utc>) -> Result<O
     let body = entry.split_off(end + 1);
     let head = std::str::from_utf8(&entry[..end]).map_err(|_| corrupt())?;
     let fields: Vec<&str> = head.split(' ').collect();
-    let (&[id, version, last_updated, received, kind], ends) = match fields.as_slice() {
-        [fields @ .., ends] if fields.len() == 5 => (
-            fields.try_into().map_err(|_| corrupt())?,
-            Some(time(Some(ends.as_bytes())).ok_or_else(corrupt)?),
-        ),
-        fields => (<&[&str; 5]>::try_from(fields).map_err(|_| corrupt())?, None),
+    let [id, version, last_updated, received, kind, further @ ..] = fields.as_slice() else {
+        return Err(corrupt());
+    };
+    let trace = further.first().and_then(|field| TraceContext::parse(field));
+    let ends = match &further[usize::from(trace.is_some())..] {
+        [] => None,
+        [ends] => Some(time(Some(ends.as_bytes())).ok_or_else(corrupt)?),
+        _ => return Err(corrupt()),
     };
     if ends.is_some_and(|ends| ends <= now) {
         return Ok(None);
     }
-    let content = match kind {
+    let content = match *kind {
         "body" => Content::Body(body),
         "deleted" => Content::Deleted,
         "unreadable" => Content::Unreadable(String::from_utf8(body).map_err(|_| corrupt())?),
         _ => return Err(corrupt()),
     };
     let state = State {
-        id: id.to_owned(),
+        id: (*id).to_owned(),
         version: version.parse().map_err(|_| corrupt())?,
         last_updated: time(Some(last_updated.as_bytes())).ok_or_else(corrupt)?,
         content,
@@ -103,6 +110,7 @@ pub(super) fn decode_preview(mut entry: Vec<u8>, now: DateTime<Utc>) -> Result<O
     Ok(Some(Preview {
         state,
         received: time(Some(received.as_bytes())).ok_or_else(corrupt)?,
+        trace,
     }))
 }
 
@@ -151,6 +159,8 @@ fn number(bytes: Option<&[u8]>) -> Option<i64> {
 mod tests {
     use super::*;
 
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
     fn at(micros: i64) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(micros).unwrap()
     }
@@ -169,13 +179,27 @@ mod tests {
                 last_updated: at(1_700_000_000_123_456),
                 content,
             };
-            let entry = encode_preview(&state, at(-5));
-            let expected = Preview {
-                state,
-                received: at(-5),
-            };
-            assert_eq!(decode_preview(entry, at(i64::MAX / 2)).unwrap(), Some(expected));
+            for trace in [None, TraceContext::parse(TRACE)] {
+                let entry = encode_preview(&state, at(-5), trace);
+                let expected = Preview {
+                    state: state.clone(),
+                    received: at(-5),
+                    trace,
+                };
+                assert_eq!(decode_preview(entry, at(i64::MAX / 2)).unwrap(), Some(expected));
+            }
         }
+    }
+
+    #[test]
+    fn a_preview_in_a_trace_may_have_an_end() {
+        let entry = || format!("a 7 1 2 body {TRACE} 10\n{{}}").into_bytes();
+        let preview = decode_preview(entry(), at(9)).unwrap().expect("it is not over");
+        assert_eq!(
+            preview.trace.map(|trace| trace.to_string()).as_deref(),
+            Some(TRACE)
+        );
+        assert_eq!(decode_preview(entry(), at(10)).unwrap(), None);
     }
 
     #[test]
@@ -214,6 +238,8 @@ mod tests {
             "something else",
             "\n",
             "a 1 2 3 body 4 5\n",
+            "a 1 2 3 body 4 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\n",
+            "a 1 2 3 body 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0\n",
             "a 1 2 3 body x\n",
             "a 1 2 3 body \n",
             "a 1 2 3\n",

@@ -9,7 +9,7 @@
 //! | `held:{type}` | sorted set | id by n, of readings that the batch has not covered: what the merger takes next |
 //! | `covered:{type}` | sorted set | id by expiry (ms), of readings that the batch has covered: the first to go when memory is short |
 //! | `recent:{type}` | sorted set | id by `last_updated`: what was written lately, without a scan of keys |
-//! | `previews:{type}` | list | webhook bodies not yet merged, bounded: a line of id, version, `last_updated`, received, kind, and the end of its time to live if it has one; then the body |
+//! | `previews:{type}` | list | webhook bodies not yet merged, bounded: a line of id, version, `last_updated`, received, kind, the place in a trace if one is recorded, and the end of its time to live if it has one; then the body |
 //! | `preview-bytes:{type}` | number | bytes in that list |
 //! | `preview-sizes:{type}` | list | bytes of each of that list |
 //! | `mark` | hash | type → the tail's last finished reading: n, `as_of`, bound, xmin, timeline |

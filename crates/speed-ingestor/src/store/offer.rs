@@ -2,11 +2,13 @@
 
 use api::speed::Reading;
 use chrono::{DateTime, TimeDelta, Utc};
+use daemon::spans;
 use fhir_core::{
     merge::Position,
     resource::{Content, State},
 };
 use redis::ScriptInvocation;
+use tracing::{Instrument as _, Span};
 
 use super::{
     DEAD, Hold, LIFE, Life, MARK, Queued, SpeedStore, StoreError, TYPES, TypeKey, WEBHOOKS, codec, scripts,
@@ -88,10 +90,12 @@ impl SpeedStore {
         received: DateTime<Utc>,
         hold: Hold,
     ) -> Result<Queued, StoreError> {
-        let entry = codec::encode_preview(&state, received);
+        let offering = offering();
+        let entry = codec::encode_preview(&state, received, spans::recorded(&offering));
         let State { id, version, .. } = state;
         self.previews
             .store(resource_type, &id, version, received, entry, hold)
+            .instrument(offering)
             .await
     }
 
@@ -104,6 +108,7 @@ impl SpeedStore {
         received: DateTime<Utc>,
         time_to_live: Option<TimeDelta>,
     ) -> Result<Option<u64>, StoreError> {
+        let offering = offering();
         let micros = time_to_live.and_then(|span| span.num_microseconds());
         let mut put = scripts::PUT_PREVIEW.prepare_invoke();
         put.key(self.type_key(TypeKey::Previews, resource_type))
@@ -114,8 +119,11 @@ impl SpeedStore {
             .arg(self.settings.max_preview_bytes)
             .arg(state.version)
             .arg(micros.map_or_else(String::new, |micros| micros.to_string()))
-            .arg(codec::encode_preview(state, received));
-        let (taken, dropped): (u8, u64) = put.invoke_async(&mut self.writes.clone()).await?;
+            .arg(codec::encode_preview(state, received, spans::recorded(&offering)));
+        let (taken, dropped): (u8, u64) = put
+            .invoke_async(&mut self.writes.clone())
+            .instrument(offering)
+            .await?;
         self.notify();
         Ok((taken == 1).then_some(dropped))
     }
@@ -245,6 +253,16 @@ impl SpeedStore {
         add.arg("at").arg(at.timestamp_micros());
         Ok(add.query_async::<()>(&mut self.writes.clone()).await?)
     }
+}
+
+/// The span of a preview on its way into Redis: whoever takes it out goes on from there.
+fn offering() -> Span {
+    tracing::debug_span!(
+        "offer",
+        otel.kind = "producer",
+        db.system.name = "redis",
+        db.operation.name = "offer"
+    )
 }
 
 /// A reading as `hold.lua` takes it, but for the time of its receipt.

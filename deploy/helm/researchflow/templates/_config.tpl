@@ -7,6 +7,11 @@ What each daemon's file says: the values' `config`, and over it what the chart i
   "grpc_listen" (printf "0.0.0.0:%d" (int .values.service.grpcPort))
   "admin_listen" (printf "0.0.0.0:%d" (int .values.service.adminPort))
   "shutdown_grace_seconds" .root.Values.drainSeconds -}}
+{{- with .root.Values.tracing -}}
+{{- if .endpoint -}}
+{{- $_ := set $own "tracing" (dict "otlp_endpoint" .endpoint "protocol" .protocol "sample_ratio" .sampleRatio) -}}
+{{- end -}}
+{{- end -}}
 {{- $config := deepCopy .values.config -}}
 {{- if .root.Values.tls.enabled -}}
 {{- $_ := set $own "grpc_tls" (include "researchflow.config.listener" .callers | fromJson) -}}
