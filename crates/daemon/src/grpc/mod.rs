@@ -9,8 +9,8 @@ mod accept;
 mod call;
 mod deadline;
 mod manners;
-mod preface;
 mod outgoing;
+mod preface;
 #[cfg(test)]
 mod tests;
 

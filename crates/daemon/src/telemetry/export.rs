@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::config::{Protocol, TracingConfig};
-use crate::{About, ConfigError, grpc, metrics::Metrics, request_id};
+use crate::{About, ConfigError, grpc, metrics::Metrics, request_id, tls::TlsClient};
 
 /// Spans that wait at most: some 10 MB.
 const QUEUE: usize = 8_192;
@@ -240,7 +240,12 @@ impl Way {
         let endpoint = config.otlp_endpoint.trim_end_matches('/');
         match config.protocol {
             Protocol::Grpc => {
-                let channel = grpc::channel("daemon.tracing.otlp_endpoint", endpoint)?;
+                let channel = grpc::channel(grpc::Way {
+                    key: "daemon.tracing.otlp_endpoint",
+                    url: endpoint,
+                    server_name: "",
+                    tls: &TlsClient::by_the_system(),
+                })?;
                 Ok(Self::Grpc(TraceServiceClient::new(channel)))
             }
             Protocol::Http => {

@@ -48,7 +48,7 @@ impl TlsClient {
         Self(Trust::Files(config))
     }
 
-    pub(super) fn by_the_system() -> Self {
+    pub(crate) fn by_the_system() -> Self {
         Self(Trust::System)
     }
 
