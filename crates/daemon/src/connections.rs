@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::{Extension, Router, body::Body};
 use http_body_util::BodyExt as _;
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
-use crate::Shutdown;
+use crate::{PeerAddress, Shutdown};
 
 /// What a connection is told for which there is no place. (Whoever asks tries again.)
 const NO_PLACE: &[u8] =
@@ -61,7 +61,6 @@ pub async fn serve(
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(limits.most));
-    let service = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(limits.head_time);
@@ -85,7 +84,8 @@ pub async fn serve(
             continue;
         };
         count("accepted");
-        let connection = http.serve_connection(TokioIo::new(without_delay(stream)), service.clone());
+        let service = TowerToHyperService::new(router.clone().layer(Extension(PeerAddress(from))));
+        let connection = http.serve_connection(TokioIo::new(without_delay(stream)), service);
         // A task within a task: requests are answered in it, and a panic over one of them ends its connection, not the daemon.
         let answering = tokio::spawn(until_closed(connection, place, shutdown.clone()).in_current_span());
         let answering = AbortOnDropHandle::new(answering);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use audit::AuditConfig;
 use daemon::{
     CommonConfig, DaemonConfig, Secret,
     config::{Demands, is_http_url, seconds},
@@ -32,6 +33,8 @@ pub struct Config {
     pub cohort: CohortLimits,
     /// When an answer says that a layer is behind.
     pub degradation: DegradationBounds,
+    /// What is recorded of operations.
+    pub audit: AuditConfig,
 }
 
 /// `[views]`
@@ -197,6 +200,7 @@ impl DaemonConfig for Config {
             "views.url: must be of the form postgres://user:password@host:port/database",
         );
         self.http.check(&mut demands);
+        self.audit.check(&mut demands);
         demands.demand(
             self.sql.url.expose().is_empty() || view_store::is_postgres_url(self.sql.url.expose()),
             "sql.url: must be empty, or of the form postgres://user:password@host:port/database",

@@ -13,5 +13,8 @@ const ABOUT: About = About {
 };
 
 fn main() -> ExitCode {
+    if let Some(code) = audit::command::run("serving-gateway") {
+        return code;
+    }
     daemon::main(ABOUT, serving_gateway::run)
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use api::{Code, ServiceError};
+use audit::Audit;
 use daemon::{ConfigError, Context, Shutdown, announce::Announcement, grpc::channel};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -39,9 +40,17 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         metrics,
         readiness,
         clock,
-        grpc,
+        mut grpc,
         announcement,
     } = context;
+    let about = audit::About {
+        daemon: "speed-ingestor",
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let audit = Audit::start(&config.audit, about, &metrics, clock.clone(), &shutdown);
+    let audit = audit
+        .await
+        .map_err(|error| ServiceError::new(Code::Precondition, error.to_string()))?;
     let measures = Measures::register(&metrics);
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
@@ -128,10 +137,8 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         shutdown: shutdown.clone(),
         clock,
     };
-    shutdown.spawn_essential(
-        "grpc",
-        grpc.serve(SERVICE, Routes::new(speed.server()), shutdown.clone()),
-    );
+    let routes = audit.around_grpc(&mut grpc, Routes::new(speed.server()));
+    shutdown.spawn_essential("grpc", grpc.serve(SERVICE, routes, shutdown.clone()));
     Ok(())
 }
 

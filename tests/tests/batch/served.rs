@@ -56,6 +56,7 @@ pub(crate) async fn serve(played: &Played, views: &std::path::Path) -> anyhow::R
             reflection: true,
             readiness: readiness.clone(),
             manners: GrpcManners::default(),
+            around: Vec::new(),
         },
         announcement: Announcement::new(None),
     })

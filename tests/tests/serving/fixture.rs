@@ -386,6 +386,7 @@ async fn gateway(
             reflection: true,
             readiness: readiness.clone(),
             manners,
+            around: Vec::new(),
         },
         announcement: Announcement::new(Some(announced.path())),
     }))

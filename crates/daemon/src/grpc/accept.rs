@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::manners::{GrpcManners, unless_zero};
-use crate::Shutdown;
+use crate::{PeerAddress, Shutdown};
 
 /// After a failure to accept (no file descriptors left): soon enough, and no loop that takes a core.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
@@ -30,7 +30,6 @@ type Connection = http2::Connection<TokioIo<TcpStream>, TowerToHyperService<Rout
 /// Serves over this socket until the stop, and then until the last connection is closed.
 pub(super) async fn serve(listener: TcpListener, router: Router, manners: GrpcManners, shutdown: Shutdown) {
     let places = Arc::new(Semaphore::new(manners.max_connections));
-    let service = TowerToHyperService::new(router);
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
         .keep_alive_interval(unless_zero(manners.keepalive_seconds))
@@ -41,8 +40,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, manners: GrpcMa
     let mut number: u64 = 0;
     let mut full = false;
     while let Some(accepted) = shutdown.unless_stopped(listener.accept()).await {
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
@@ -67,7 +66,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, manners: GrpcMa
         number += 1;
         let age =
             unless_zero(manners.max_connection_age_seconds).map(|age| jittered(age, jitter.hash_one(number)));
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        let service = TowerToHyperService::new(router.clone().layer(Extension(PeerAddress(from))));
+        let connection = http.serve_connection(TokioIo::new(stream), service);
         let grace = unless_zero(manners.connection_grace_seconds);
         shutdown.spawn(until_closed(connection, place, age, grace, shutdown.clone()));
     }

@@ -14,7 +14,7 @@ mod tests;
 
 use std::time::Duration;
 
-use axum::middleware;
+use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tonic::{
     service::Routes,
@@ -54,6 +54,9 @@ pub fn channel(key: &'static str, url: &str) -> Result<Channel, ConfigError> {
         .connect_lazy())
 }
 
+/// What else is done around every call: within its id and its deadline, outside of the service. What is put around first is innermost.
+pub type Around = Box<dyn FnOnce(Router) -> Router + Send>;
+
 /// How a daemon serves gRPC.
 pub struct GrpcServer {
     /// The socket, bound.
@@ -64,6 +67,8 @@ pub struct GrpcServer {
     pub readiness: Readiness,
     /// Bounds of connections and calls.
     pub manners: GrpcManners,
+    /// What else is done around every call.
+    pub around: Vec<Around>,
 }
 
 impl GrpcServer {
@@ -90,7 +95,11 @@ impl GrpcServer {
                 .add_service(builder().build_v1alpha()?);
         }
         let around = middleware::from_fn_with_state(self.manners.request_seconds, call::around);
-        let wrapped = routes.prepare().into_axum_router().layer(around);
+        let mut router = routes.prepare().into_axum_router();
+        for further in self.around {
+            router = further(router);
+        }
+        let wrapped = router.layer(around);
         accept::serve(self.listener, wrapped, self.manners, shutdown).await;
         Ok(())
     }

@@ -14,9 +14,11 @@ use tracing::Instrument as _;
 
 use super::Http;
 
-pub(super) async fn around(State(http): State<Arc<Http>>, request: Request, next: Next) -> Response {
+pub(super) async fn around(State(http): State<Arc<Http>>, mut request: Request, next: Next) -> Response {
     let route = route(request.uri().path());
     let id = request_id::of(request.headers());
+    // Whatever works on the request finds the id there, one that was made too.
+    request.headers_mut().insert(request_id::HEADER, id.clone());
     let span = tracing::info_span!("http", route, request_id = id.to_str().unwrap_or_default());
     // In HTTP/1.0 an answer ends where the connection does: one that breaks off would look whole.
     let mut response = if request.version() < Version::HTTP_11 {
