@@ -60,9 +60,9 @@ impl Head {
 
     /// The head that a line is, if it is a whole one.
     pub(crate) fn of_line(line: &[u8]) -> Option<Self> {
-        let link: Link = serde_json::from_slice(line).ok()?;
+        let begin: Link = serde_json::from_slice(line).ok()?;
         Some(Self {
-            seq: link.seq,
+            seq: begin.seq,
             hash: Sha256::digest(line).into(),
         })
     }
@@ -108,7 +108,7 @@ pub fn verify(mut file: impl BufRead, from: Option<Head>) -> Result<Verified, Br
         }
         number += 1;
         let whole = line.strip_suffix(b"\n");
-        let Some((link, text)) =
+        let Some((begin, text)) =
             whole.and_then(|text| Some((serde_json::from_slice::<Link>(text).ok()?, text)))
         else {
             torn_at = if torn_bytes == 0 { number } else { torn_at };
@@ -120,7 +120,7 @@ pub fn verify(mut file: impl BufRead, from: Option<Head>) -> Result<Verified, Br
             }
             continue;
         };
-        if link.torn_bytes.unwrap_or(0) != torn_bytes {
+        if begin.torn_bytes.unwrap_or(0) != torn_bytes {
             return Err(if torn_bytes > 0 {
                 Broken::NoLine(torn_at)
             } else {
@@ -128,7 +128,7 @@ pub fn verify(mut file: impl BufRead, from: Option<Head>) -> Result<Verified, Br
             });
         }
         if let Some(before) = before
-            && (link.seq != before.seq + 1 || link.prev != before.hex())
+            && (begin.seq != before.seq + 1 || begin.prev != before.hex())
         {
             return Err(Broken::Link(number));
         }
@@ -136,7 +136,7 @@ pub fn verify(mut file: impl BufRead, from: Option<Head>) -> Result<Verified, Br
         torn_bytes = 0;
         found.lines += 1;
         let head = Head {
-            seq: link.seq,
+            seq: begin.seq,
             hash: Sha256::digest(text).into(),
         };
         found.head = head;
@@ -188,7 +188,7 @@ mod tests {
         let without = [&lines[..2], &lines[3..]].concat().concat();
         let doubled = [&lines[..3], &lines[2..]].concat().concat();
         let moved = [lines[0], lines[2], lines[1], lines[3], lines[4]].concat();
-        let foreign = [&lines[..2], &[b"no line\n".as_slice()], &lines[2..]]
+        let foreign = [&lines[..2], &[b"no line\n".as_slice()][..], &lines[2..]]
             .concat()
             .concat();
         let begun_later = lines[1..].concat();

@@ -123,8 +123,7 @@ fn has(file: impl BufRead, (seq, hash): &(u64, String)) -> io::Result<bool> {
 fn hash(matches: &ArgMatches, from: impl BufRead, out: &mut impl Write) -> Result<(), String> {
     let file: &Path = matches
         .get_one::<PathBuf>("keys")
-        .map(PathBuf::as_path)
-        .unwrap_or(Path::new(""));
+        .map_or(Path::new(""), PathBuf::as_path);
     let keys = Keys::read(file).map_err(|error| format!("--keys: {error}"))?;
     for value in from.lines() {
         let value = value.map_err(|error| error.to_string())?;
@@ -140,7 +139,7 @@ mod tests {
     use super::*;
 
     fn asked(words: &[&str]) -> ArgMatches {
-        let matches = command("x").get_matches_from([&["audit"], words].concat());
+        let matches = command("x").get_matches_from([&["audit"][..], words].concat());
         let (_, matches) = matches.subcommand().expect("one");
         matches.clone()
     }

@@ -309,7 +309,7 @@ fn tail(file: &mut File, bytes: u64) -> io::Result<Tail> {
         let from = bytes.saturating_sub(span);
         file.seek(SeekFrom::Start(from))?;
         let mut read = Vec::new();
-        file.by_ref().take(bytes - from).read_to_end(&mut read)?;
+        (&mut *file).take(bytes - from).read_to_end(&mut read)?;
         let mut found = None;
         let mut at = read.len();
         for line in read.split_inclusive(|b| *b == b'\n').rev() {

@@ -192,7 +192,7 @@ fn name_of_http(path: &str) -> Option<&'static str> {
     let last = last
         .strip_prefix("%24")
         .or_else(|| last.strip_prefix('$'))
-        .map_or("", |name| name);
+        .unwrap_or_default();
     Some(match last {
         "sql-run" => HTTP_SQL_RUN,
         "viewdefinition-run" => HTTP_VIEW_RUN,

@@ -1,6 +1,10 @@
 //! The queue and the thread behind it: operations hand their records over and go on; one thread writes them, many at a time, and tells those who wait.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use daemon::Clock;
@@ -117,6 +121,7 @@ impl Writer {
 
     async fn run(mut self, mut from: mpsc::Receiver<Item>) {
         let mut items = Vec::with_capacity(TOGETHER);
+        let mut synced = Instant::now();
         loop {
             let waits = self.kept.iter().any(|kept| !kept.waiting.is_empty());
             let unsynced = self.kept.iter().any(|kept| kept.sink.is_unsynced());
@@ -127,11 +132,12 @@ impl Writer {
             };
             let more = tokio::time::timeout(patience, from.recv_many(&mut items, TOGETHER)).await;
             self.take(&mut items);
-            if more.is_err() {
+            let over = more == Ok(0);
+            if over || synced.elapsed() >= SYNC {
                 self.sync();
+                synced = Instant::now();
             }
-            if more == Ok(0) {
-                self.sync();
+            if over {
                 self.give_up();
                 return;
             }

@@ -106,7 +106,11 @@ async fn events_wait_for_a_hapi_that_is_away_and_one_that_is_refused_keeps_no_ot
     .await?;
     let had = had();
     assert!(had.refused >= 2, "{}", had.refused);
-    for event in had.events.values().filter(|event| event["action"] == "E") {
+    for event in had
+        .events
+        .values()
+        .filter(|event| event["subtype"][0]["code"] == "search-type")
+    {
         let profile = event["meta"]["profile"][0].as_str().unwrap_or_default();
         assert!(profile.ends_with("IHE.BasicAudit.Query"), "{event}");
     }

@@ -155,7 +155,7 @@ impl<S: BatchService> BatchService for Audited<S> {
     ) -> Result<Response<Self::ReadPatientResourcesStream>, Status> {
         let asked = Call::current().map(|_| request.get_ref().clone());
         let note = move |question: &mut Question| {
-            for asked in asked {
+            if let Some(asked) = asked {
                 question.resource_types = asked.resource_types;
                 question.patients = asked.patient_ids;
             }

@@ -95,11 +95,11 @@ impl GrpcServer {
                 .add_service(builder().build_v1alpha()?);
         }
         let around = middleware::from_fn_with_state(self.manners.request_seconds, call::around);
-        let mut router = routes.prepare().into_axum_router();
+        let mut wrapped = routes.prepare().into_axum_router();
         for further in self.around {
-            router = further(router);
+            wrapped = further(wrapped);
         }
-        let wrapped = router.layer(around);
+        let wrapped = wrapped.layer(around);
         accept::serve(self.listener, wrapped, self.manners, shutdown).await;
         Ok(())
     }
