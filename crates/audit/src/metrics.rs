@@ -27,7 +27,7 @@ pub(crate) struct AuditMetrics {
 impl AuditMetrics {
     pub(crate) fn register(metrics: &Metrics) -> Self {
         let this = Self::default();
-        this.lost.get_or_create(&SinkLabel { sink: "queue" });
+        drop(this.lost.get_or_create(&SinkLabel { sink: "queue" }));
         metrics.register(|registry| {
             registry.register(
                 "audit_records",
@@ -61,9 +61,9 @@ impl AuditMetrics {
     /// So that an alert on it can tell none from not there.
     pub(crate) fn begin(&self, sink: &'static str) {
         let label = SinkLabel { sink };
-        self.records.get_or_create(&label);
-        self.failures.get_or_create(&label);
-        self.lost.get_or_create(&label);
+        drop(self.records.get_or_create(&label));
+        drop(self.failures.get_or_create(&label));
+        drop(self.lost.get_or_create(&label));
         self.pending.get_or_create(&label).set(0);
     }
 }

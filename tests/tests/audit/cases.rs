@@ -198,7 +198,9 @@ fn of_speed() -> Vec<Case> {
                 ..Default::default()
             },
         )
-        .resources(10),
+        .resources(10)
+        // And the ids of all whom they are of.
+        .rows(PATIENTS),
         case(
             "researchflow.speed.v1.SpeedService/PutResource",
             &speed::PutResourceRequest {

@@ -221,7 +221,7 @@ async fn what_is_planted_in_questions_and_answers_is_in_no_record() -> anyhow::R
     };
     let patient = view_of("Patient");
     let service = "/researchflow.serving.v1.ServingService";
-    let requests: Vec<(String, Vec<u8>, Code)> = vec![
+    let requests: Vec<(String, Vec<u8>, bool)> = vec![
         (format!("{service}/Query"), query(&|r| r.filters = vec![equals("id", PLANTED)]), Code::Ok),
         (format!("{service}/Query"), query(&|r| r.view = planted("")), Code::NotFound),
         (format!("{service}/Query"), query(&|r| r.columns = vec![planted("")]), Code::InvalidArgument),
@@ -241,10 +241,10 @@ async fn what_is_planted_in_questions_and_answers_is_in_no_record() -> anyhow::R
                 time_to_live: None,
             }
             .encode_to_vec(),
-            Code::Ok,
+            true,
         ),
     ];
-    for (number, (path, request, code)) in requests.into_iter().enumerate() {
+    for (number, (path, request, answered)) in requests.into_iter().enumerate() {
         let id = format!("planted-{number}");
         // What is no code of a purpose is refused, and not written.
         let headers = [("x-request-id", id.as_str())];
@@ -254,9 +254,9 @@ async fn what_is_planted_in_questions_and_answers_is_in_no_record() -> anyhow::R
         }
         .send(&whole.channel(&path).await?, framed(&request))
         .await?;
-        assert_eq!(said.code(), code, "{path} {number}: {said:?}");
+        assert_eq!(said.code() == Code::Ok, answered, "{path} {number}: {said:?}");
         let record = until_ended(&whole.file(whole.daemon(&path).1), &id).await?;
-        assert_eq!(record["outcome"] == "ok", code == Code::Ok, "{record}");
+        assert_eq!(record["outcome"] == "ok", code == true, "{record}");
     }
     let headers = [("x-request-id", "purpose"), ("x-purpose-of-use", PLANTED)];
     let path = format!("{service}/Query");
@@ -293,24 +293,26 @@ async fn what_is_planted_in_questions_and_answers_is_in_no_record() -> anyhow::R
             .header("content-type", "application/fhir+json")
             .body(body.to_string())
     };
-    for (id, status, request) in [
-        ("given", 200, post(&given)),
-        ("library", 422, post(&bad)),
+    for (id, answered, request) in [
+        ("given", true, post(&given)),
+        ("library", false, post(&bad)),
         (
             "canonical",
-            404,
+            false,
             client.get(format!("{base}/$sql-run?subjectCanonical=http://x/{PLANTED}")),
         ),
         (
             "path",
-            404,
+            false,
             client.get(format!("{base}/ViewDefinition/{PLANTED}/$viewdefinition-run")),
         ),
     ] {
         let answer = request.header("x-request-id", id).send().await?;
-        assert_eq!(answer.status().as_u16(), status, "{id}: {}", answer.text().await?);
+        let status = answer.status();
+        let said = answer.text().await?;
+        assert_eq!(status.is_success(), answered, "{id}: {status} {said}");
         let record = until_ended(&whole.file("serving"), id).await?;
-        assert_eq!(record["outcome"] == "ok", status == 200, "{record}");
+        assert_eq!(record["outcome"] == "ok", answered, "{record}");
     }
     assert_eq!(
         ended(&whole.file("serving"), "given")[0]["given"]["layers"],
