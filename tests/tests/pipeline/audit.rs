@@ -72,6 +72,25 @@ async fn audit_events_are_taken_by_hapi_and_stay_out_of_the_speed_layer() -> any
         "{found:?}"
     );
 
+    // They are R4, by HAPI's own validator. It does not know the profiles that are claimed.
+    for event in [queries[0], &found[0]] {
+        let mut event = event.clone();
+        event.as_object_mut().and_then(|event| event.remove("meta"));
+        let answer = client
+            .post(format!("{}/AuditEvent/$validate", endpoints.hapi))
+            .header("content-type", "application/fhir+json")
+            .body(event.to_string())
+            .send()
+            .await?;
+        let outcome: Value = answer.json().await?;
+        let issues = outcome["issue"].as_array().context("it is validated")?;
+        let wrong: Vec<&Value> = issues
+            .iter()
+            .filter(|issue| issue["severity"] == "error" || issue["severity"] == "fatal")
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?} of {event}");
+    }
+
     // No reading of the tail, no webhook and no view has them.
     let mut redis = redis::Client::open(endpoints.redis.as_str())?
         .get_multiplexed_async_connection()
