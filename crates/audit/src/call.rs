@@ -83,6 +83,7 @@ impl Call {
             audit,
         }));
         let peer = extensions.get::<PeerAddress>().map(|peer| peer.0.to_string());
+        call.state().question = Question::new(call.0.key.clone());
         call.state().who = Who {
             name: "anonymous".to_owned(),
             proof: None,

@@ -42,8 +42,8 @@ pub struct Question {
     pub statement: Option<String>,
     /// What is bound to it.
     pub parameters: Vec<String>,
-    /// A definition, or Library, that came with the request.
-    pub definition: Option<String>,
+    /// Keyed hash of a definition, or Library, that came with the request: see [`Self::defines`].
+    definition: Option<String>,
     /// A canonical URL.
     pub canonical: Option<String>,
     /// Only what changed since.
@@ -52,9 +52,23 @@ pub struct Question {
     pub limit: Option<i64>,
     /// A number alone.
     pub count_only: bool,
+    /// For what is hashed at once.
+    key: Option<Key>,
 }
 
 impl Question {
+    pub(crate) fn new(key: Key) -> Self {
+        Self {
+            key: Some(key),
+            ..Self::default()
+        }
+    }
+
+    /// A definition, or Library, came with the request. It may be long, and is not kept.
+    pub fn defines(&mut self, text: &str) {
+        self.definition = self.key.as_ref().map(|key| key.hash(text));
+    }
+
     /// As it is recorded. `answered`: the names are known ones.
     pub(crate) fn asked(&self, key: &Key, answered: bool) -> Asked {
         let name = |name: &String| if answered { name.clone() } else { hidden(key, name) };
@@ -105,7 +119,7 @@ impl Question {
                 })
                 .unwrap_or_default(),
             parameters: hashes(&self.parameters),
-            definition: self.definition.as_deref().map(|text| key.hash(text)),
+            definition: self.definition.clone(),
             canonical: self.canonical.as_ref().map(name),
             since: self.since,
             limit: self.limit,
@@ -157,7 +171,7 @@ mod tests {
 
     #[test]
     fn names_stand_in_a_record_once_they_are_known_and_values_never() {
-        let question = Question {
+        let mut question = Question {
             views: vec!["patients".into()],
             filters: vec![Noted {
                 of: "mrn".into(),
@@ -173,9 +187,9 @@ mod tests {
             patients: vec!["Planted-4".into()],
             statement: Some("SELECT 'Planted-5' FROM t1 WHERE n = 12345".into()),
             parameters: vec!["Planted-6".into()],
-            definition: Some("Planted-7".into()),
-            ..Question::default()
+            ..Question::new(key())
         };
+        question.defines("Planted-7");
         let (key, text) = (key(), |asked: &Asked| serde_json::to_string(asked).expect("JSON"));
         let known = question.asked(&key, true);
         assert_eq!(
@@ -185,6 +199,7 @@ mod tests {
         assert_eq!(known.filters[0].operator, "equal");
         assert_eq!(known.filters[0].values, [key.hash("Planted-1")]);
         assert_eq!(known.search[0].values[1], key.hash("Planted-3"));
+        assert_eq!(known.definition, Some(key.hash("Planted-7")));
         assert_eq!(known.resource_types[0], "Patient");
         assert_eq!(known.literals, [key.hash("Planted-5"), key.hash("12345")]);
         let refused = question.asked(&key, false);

@@ -40,7 +40,7 @@ impl<S: BatchService> BatchService for Audited<S> {
         request: Request<proto::PutViewRequest>,
     ) -> Result<Response<proto::PutViewResponse>, Status> {
         let definition = request.get_ref().definition_json.clone();
-        let note = |question: &mut Question| question.definition = Some(definition);
+        let note = |question: &mut Question| question.defines(&definition);
         one(note, self.0.put_view(request), |call, response| {
             let names = response.view.iter().map(|view| view.name.clone());
             call.asks(|question| question.views.extend(names));
@@ -202,7 +202,7 @@ fn states(call: &Call, states: &[ResourceState]) {
 fn run_view(question: &mut Question, asked: &proto::RunViewRequest) {
     match &asked.view {
         Some(View::Name(name)) => question.views.push(name.clone()),
-        Some(View::DefinitionJson(definition)) => question.definition = Some(definition.clone()),
+        Some(View::DefinitionJson(definition)) => question.defines(definition),
         None => {}
     }
     question.ids.clone_from(&asked.ids);

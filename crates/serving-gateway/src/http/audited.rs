@@ -2,9 +2,10 @@
 
 use api::{
     RowBatch,
+    sql::SqlValue,
     sql_run::{Named, RunRequest},
 };
-use audit::{Call, Noted};
+use audit::{Call, Noted, Question};
 use futures::StreamExt as _;
 
 use super::{rows::Answered, subject::Subject};
@@ -19,20 +20,19 @@ pub(super) fn asks(asked: &RunRequest) {
                 question.canonical = Some(format!("{}{}", canonical.url, version.unwrap_or_default()));
             }
             Named::Reference(reference) => question.canonical = Some(reference.clone()),
-            Named::Resource(text) => question.definition = Some(text.clone()),
+            Named::Resource(text) => question.defines(text),
         }
         question.patients.clone_from(&asked.patients);
         question.ids.clone_from(&asked.groups);
-        question.parameters.extend(asked.parameters.clone());
         question.since = asked.since;
         question.limit = asked.limit;
-        if let Some(resources) = &asked.resources {
-            let given = Noted {
+        if asked.resources.is_some() {
+            // What the caller has already: it is told that it came, not what it is.
+            question.filters.push(Noted {
                 of: "resource".into(),
                 operator: "given".into(),
-                values: resources.clone(),
-            };
-            question.filters.push(given);
+                values: Vec::new(),
+            });
         }
     });
 }
@@ -44,6 +44,24 @@ pub(super) fn is_about(subject: &Subject) {
         Subject::View(view) => question.views.push(view.registered.name.clone()),
         Subject::Library(library) => question.statement = Some(library.statement.clone()),
     });
+}
+
+/// What is bound to a statement.
+pub(super) fn binds(values: &[(String, SqlValue)]) {
+    let Some(call) = Call::current() else { return };
+    call.asks(|question| values.iter().for_each(|(_, value)| bind(question, value)));
+}
+
+fn bind(question: &mut Question, value: &SqlValue) {
+    let text = match value {
+        SqlValue::Null => return,
+        SqlValue::List(members) => return members.iter().for_each(|member| bind(question, member)),
+        SqlValue::Boolean(value) => value.to_string(),
+        SqlValue::Integer(value) => value.to_string(),
+        SqlValue::Timestamp(at) => at.to_rfc3339(),
+        SqlValue::Decimal(text) | SqlValue::Text(text) | SqlValue::Json(text) => text.clone(),
+    };
+    question.parameters.push(text);
 }
 
 /// What is given out; `of_view`: the columns are a registered view's, not the request's own words.
