@@ -236,13 +236,11 @@ impl Call {
             });
             told.await.ok().filter(|safe| *safe)
         };
-        match tokio::time::timeout(patience, work).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) | Err(_) => {
-                audit.metrics.refused.inc();
-                Err(unrecorded())
-            }
+        if let Ok(Some(_)) = tokio::time::timeout(patience, work).await {
+            return Ok(());
         }
+        audit.metrics.refused.inc();
+        Err(unrecorded())
     }
 
     /// Counts an operation that is refused for the audit's sake.

@@ -91,18 +91,18 @@ impl Writer {
         metrics: AuditMetrics,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let kept = sinks.into_iter().map(|sink| {
+        let begun = |sink: Box<dyn Sink>| {
             metrics.begin(sink.name());
             Kept {
                 sink,
                 waiting: VecDeque::new(),
                 failing: false,
             }
-        });
+        };
         Self {
-            kept: kept.collect(),
+            kept: sinks.into_iter().map(begun).collect(),
             most,
-            metrics: metrics.clone(),
+            metrics,
             clock,
         }
     }

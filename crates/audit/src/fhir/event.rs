@@ -45,7 +45,7 @@ pub(super) fn of(record: &Record, machine: &str) -> Value {
     });
     match (record.kind, record.action, &record.who) {
         (Kind::Begun | Kind::Ended, Some(action), Some(who)) => {
-            operation(&mut event, record, action, who, machine)
+            operation(&mut event, record, action, who, machine);
         }
         _ => application(&mut event, record, machine),
     }

@@ -101,7 +101,7 @@ impl<S: BatchService> BatchService for Audited<S> {
                     call.gives(|given| (given.layers, given.as_of) = (Some("raw".into()), as_of));
                 }
                 Some(run_view_response::Part::Rows(part)) => {
-                    call.gives(|given| given.rows += count(part.rows.len()))
+                    call.gives(|given| given.rows += count(part.rows.len()));
                 }
                 Some(run_view_response::Part::Footer(_)) | None => {}
             }
@@ -141,10 +141,10 @@ impl<S: BatchService> BatchService for Audited<S> {
             asked
                 .iter()
                 .flatten()
-                .for_each(|asked| reference(question, asked))
+                .for_each(|asked| reference(question, asked));
         };
         stream(note, self.0.read_resources(request), |call, response| {
-            states(call, &response.states)
+            states(call, &response.states);
         })
         .await
     }
@@ -161,7 +161,7 @@ impl<S: BatchService> BatchService for Audited<S> {
             }
         };
         stream(note, self.0.read_patient_resources(request), |call, response| {
-            states(call, &response.states)
+            states(call, &response.states);
         })
         .await
     }
