@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_first_key_is_in_use_and_lines_that_are_none_are_told_by_their_place() {
-        let keys = Keys::parse(&format!("# keys\n\n2026-11 {DIGITS}\n2025-11\t{DIGITS}00\n")).expect("two");
+        let keys = Keys::parse(&format!("# keys\n\n2026-11 {DIGITS}\n2025-11\t{DIGITS}01\n")).expect("two");
         assert_eq!(keys.current().id(), "2026-11");
         assert_eq!(keys.all().len(), 2);
         assert_ne!(keys.all()[0].hash("x"), keys.all()[1].hash("x"));

@@ -212,12 +212,14 @@ impl Log {
             self.skip += usize::try_from(written).unwrap_or(usize::MAX).min(doubt.lines);
         }
         self.opened = Some(opened);
-        if tail.behind > 0 {
+        if tail.behind > 0 || !tail.closed {
             let (mut head, mut lines) = (self.head, Vec::new());
             // A write that was cut may have got as far as the line feed.
             let feed = u64::from(!tail.closed);
             lines.extend(std::iter::repeat_n(b'\n', usize::from(!tail.closed)));
-            head.link_torn(tail.behind + feed, &mut lines);
+            if tail.behind > 0 {
+                head.link_torn(tail.behind + feed, &mut lines);
+            }
             if let Err(error) = self.write(&lines, head) {
                 self.opened = None;
                 return Err(error);
@@ -296,7 +298,7 @@ struct Tail {
     head: Option<Head>,
     /// Bytes behind it.
     behind: u64,
-    /// They end with a line feed.
+    /// The file ends with a line feed, or has nothing.
     closed: bool,
     /// They begin as a line of ours does.
     could_be_ours: bool,
@@ -317,7 +319,8 @@ fn tail(file: &mut File, bytes: u64) -> io::Result<Tail> {
             if at == 0 && from > 0 {
                 break;
             }
-            if let Some(head) = line.strip_suffix(b"\n").and_then(Head::of_line) {
+            // An object of JSON that is whole is a whole line, also where only its line feed is missing.
+            if let Some(head) = Head::of_line(line.strip_suffix(b"\n").unwrap_or(line)) {
                 found = Some((head, at + line.len()));
                 break;
             }
@@ -327,7 +330,7 @@ fn tail(file: &mut File, bytes: u64) -> io::Result<Tail> {
             return Ok(Tail {
                 head: Some(head),
                 behind: behind.len() as u64,
-                closed: behind.ends_with(b"\n"),
+                closed: read.ends_with(b"\n"),
                 could_be_ours: true,
             });
         }
@@ -337,7 +340,7 @@ fn tail(file: &mut File, bytes: u64) -> io::Result<Tail> {
             return Ok(Tail {
                 head: None,
                 behind: read.len() as u64,
-                closed: read.ends_with(b"\n"),
+                closed: read.is_empty() || read.ends_with(b"\n"),
                 could_be_ours: read[..shorter] == begin[..shorter],
             });
         }
@@ -392,7 +395,7 @@ mod tests {
             .append(&["{\"n\":1}", "{\"n\":2}", "{\"n\":3}"], now())
             .expect("written");
         let bytes = std::fs::read(&path).expect("the file");
-        for cut in 1..=bytes.len() {
+        for cut in 1..bytes.len() {
             let path = folder.path().join(format!("cut-{cut}"));
             std::fs::write(&path, &bytes[..cut]).expect("written");
             std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
@@ -400,7 +403,8 @@ mod tests {
             let mut log = open(&path);
             log.append(&["{\"n\":4}"], now()).expect("written");
             let found = whole(&path, Head::default());
-            let at_an_end = bytes[cut - 1] == b'\n';
+            // Only the line feed of a line may be missing, too.
+            let at_an_end = bytes[cut - 1] == b'\n' || bytes[cut] == b'\n';
             assert_eq!(found.torn, u64::from(!at_an_end), "cut at {cut}");
             assert!(
                 std::fs::read(&path).expect("the file").starts_with(&bytes[..cut]),
