@@ -43,6 +43,11 @@ pub fn method(path: &str) -> Option<&'static Method> {
     METHODS.get(path)
 }
 
+/// Every method of every contract, `package.Service/Method`.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    METHODS.values().map(|method| method.name.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

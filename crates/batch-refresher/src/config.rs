@@ -4,10 +4,11 @@ mod schedules;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr as _, time::Duration};
 
+use audit::AuditConfig;
 use chrono_tz::Tz;
 use daemon::{
     CommonConfig, DaemonConfig, Secret,
-    config::{seconds, span},
+    config::{Demands, seconds, span},
 };
 use serde::Deserialize;
 use view_store::{SlicePlan, StoreSettings};
@@ -53,6 +54,8 @@ pub struct Settings {
     pub max_changes: usize,
     /// Resources that `RunView` reads at most where the caller names no limit.
     pub run_view_limit: i64,
+    /// What is recorded of operations.
+    pub audit: AuditConfig,
 }
 
 /// URLs may hold passwords: neither is shown.
@@ -85,6 +88,7 @@ pub struct BatchConfig {
     reconcile: ScheduleConfig,
     readings: ReadingsConfig,
     run_view: RunViewConfig,
+    audit: AuditConfig,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -164,6 +168,9 @@ impl TryFrom<BatchConfig> for Settings {
         if let Err(log) = daemon::telemetry::filter(&config.daemon.log) {
             wrong.0.push(log);
         }
+        let mut demands = Demands::default();
+        config.audit.check(&mut demands);
+        wrong.0.extend(demands.result().err().into_iter().flatten());
         let hapi = hapi(&config.hapi, &mut wrong);
         let store = store(&config.views, &mut wrong);
         let run = run(&config.refresh, &mut wrong);
@@ -205,6 +212,7 @@ impl TryFrom<BatchConfig> for Settings {
                 log_interval: Some(log_seconds).filter(|interval| !interval.is_zero()),
                 max_changes,
                 run_view_limit,
+                audit: config.audit,
             }),
             _ => Err(wrong),
         }

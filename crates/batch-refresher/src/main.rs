@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use batch_refresher::{config, start::start};
 
 fn main() -> ExitCode {
+    if let Some(code) = audit::command::run("batch-refresher") {
+        return code;
+    }
     let about = daemon::About {
         name: "batch-refresher",
         version: env!("CARGO_PKG_VERSION"),

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, batch::batch_service_server::BatchServiceServer};
+use audit::{Audit, AuditError, Audited};
 use daemon::Context;
 use tonic::{codec::CompressionEncoding, service::Routes};
 use view_store::{StoreError, ViewStore};
@@ -31,6 +32,9 @@ pub enum StartError {
     /// The views' side.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The audit cannot be kept.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The announcement of the bound addresses.
     #[error("the addresses that were bound cannot be announced: {0}")]
     Announce(#[from] std::io::Error),
@@ -44,14 +48,21 @@ pub async fn start(context: Context<Settings>) -> Result<(), StartError> {
         shutdown,
         metrics,
         readiness,
-        grpc,
+        mut grpc,
+        // It calls nobody, and serves nothing but gRPC.
+        tls: _,
+        clock,
         announcement,
-        ..
     } = context;
     let (hapi_there, views_there) = (
         readiness.latch("HAPI's PostgreSQL"),
         readiness.latch("the views' PostgreSQL"),
     );
+    let about = audit::About {
+        daemon: "batch-refresher",
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let audit = Audit::start(&settings.audit, about, &metrics, clock, &shutdown).await?;
     announcement.publish()?;
     let store = patiently("the views' PostgreSQL", async || {
         let store = ViewStore::connect(settings.store.clone()).await?;
@@ -115,15 +126,13 @@ pub async fn start(context: Context<Settings>) -> Result<(), StartError> {
         notes,
         shutdown: shutdown.clone(),
     };
-    let service = BatchServiceServer::new(service)
+    let service = BatchServiceServer::new(Audited(service))
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    shutdown.spawn_essential(
-        "grpc",
-        grpc.serve(SERVICE, Routes::new(service), shutdown.clone()),
-    );
+    let routes = audit.around_grpc(&mut grpc, Routes::new(service));
+    shutdown.spawn_essential("grpc", grpc.serve(SERVICE, routes, shutdown.clone()));
     Ok(())
 }
 
@@ -153,7 +162,7 @@ impl StartError {
         match self {
             Self::Hapi(error) => error.is_transient(),
             Self::Store(StoreError::Database { transient, .. }) => *transient,
-            Self::Store(_) | Self::Announce(_) => false,
+            Self::Store(_) | Self::Audit(_) | Self::Announce(_) => false,
         }
     }
 }

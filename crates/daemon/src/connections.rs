@@ -100,7 +100,7 @@ pub async fn serve(
             continue;
         };
         count("accepted");
-        let serving = opening.clone().serve(without_delay(stream));
+        let serving = opening.clone().serve(without_delay(stream), from);
         // A task within a task: requests are answered in it, and a panic over one of them ends its connection, not the daemon.
         let answering = async move {
             let _place = place;
@@ -161,11 +161,11 @@ struct Opening {
 
 impl Opening {
     /// From the handshake, if there is one, to the end.
-    async fn serve(self, stream: TcpStream) {
+    async fn serve(self, stream: TcpStream, from: SocketAddr) {
         let accepting = self.tls.accept(stream, Instant::now() + self.limit);
         match self.shutdown.unless_stopped(accepting).await {
             Some(Ok((stream, peer))) => {
-                let answering = Answering::new(self.router, peer);
+                let answering = Answering::new(self.router, peer, from);
                 let connection = self.http.serve_connection(TokioIo::new(stream), answering);
                 until_closed(connection, self.shutdown).await;
             }

@@ -184,6 +184,7 @@ where
         reflection: common.reflection,
         readiness: readiness.clone(),
         manners: common.grpc.clone(),
+        around: Vec::new(),
     };
     let context = Context {
         config,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use audit::AuditConfig;
 use daemon::{
     CommonConfig, DaemonConfig, Secret,
     config::{Demands, is_http_url, seconds},
@@ -33,6 +34,8 @@ pub struct Config {
     pub cohort: CohortLimits,
     /// When an answer says that a layer is behind.
     pub degradation: DegradationBounds,
+    /// What is recorded of operations.
+    pub audit: AuditConfig,
 }
 
 /// `[views]`
@@ -224,6 +227,7 @@ impl DaemonConfig for Config {
             "views.url: must be of the form postgres://user:password@host:port/database",
         );
         self.http.check(&mut demands);
+        self.audit.check(&mut demands);
         demands.demand(
             self.sql.url.expose().is_empty() || view_store::is_postgres_url(self.sql.url.expose()),
             "sql.url: must be empty, or of the form postgres://user:password@host:port/database",
@@ -302,6 +306,37 @@ mod tests {
             let error = load(&format!("[degradation]\n{bad}")).expect_err("refused");
             assert!(error.contains(key), "{error}");
         }
+    }
+
+    #[test]
+    fn an_audit_has_a_place_that_can_be_written_and_a_key_that_is_long_enough() {
+        let error = load("[audit]\nfile = \"/no/such/folder/audit\"").expect_err("refused");
+        assert!(
+            error.contains("audit.file: cannot be made") && error.contains("audit.key_file: must be set"),
+            "{error}"
+        );
+        for alone in ["on_failure = \"refuse\"", "purpose = \"required\""] {
+            let error = load(&format!("[audit]\n{alone}")).expect_err("refused");
+            assert!(error.contains("needs an audit"), "{error}");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = folder.path().join("keys");
+        let file = folder.path().join("audit");
+        let audit = format!(
+            "[audit]\nfile = {file:?}\nkey_file = {keys:?}\n[audit.fhir]\nurl = \"http://127.0.0.1:1/fhir\"\n"
+        );
+        std::fs::write(&keys, "a 0011s3cret").expect("written");
+        let error = load(&audit).expect_err("refused");
+        assert!(
+            error.contains("audit.key_file: line 1")
+                && error.contains("audit.fhir.spool")
+                && !error.contains("s3cret"),
+            "{error}"
+        );
+        std::fs::write(&keys, format!("a {}", "0f".repeat(32))).expect("written");
+        let good = format!("{audit}spool = {:?}", folder.path());
+        assert!(load(&good).expect("good").audit.is_on());
+        assert!(!file.exists(), "a check leaves nothing behind");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use api::{
     batch::batch_service_client::BatchServiceClient,
     proto::serving::serving_service_server::{SERVICE_NAME, ServingServiceServer},
 };
+use audit::{Audit, AuditError, Audited};
 use daemon::{
     ConfigError, Context, Shutdown,
     announce::Announcement,
@@ -57,6 +58,9 @@ pub enum GatewayError {
     /// A URL cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The audit cannot be kept.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The address of HTTP cannot be bound.
     #[error("http.listen {listen} cannot be bound: {reason}")]
     Bind {
@@ -78,7 +82,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         metrics,
         readiness,
         clock,
-        grpc,
+        mut grpc,
         tls,
         announcement,
     } = context;
@@ -86,6 +90,11 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     let listener = bind(&config.http, &announcement).await?;
     announcement.publish()?;
     let ready = readiness.latch("the views' database");
+    let about = audit::About {
+        daemon: "serving-gateway",
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let audit = Audit::start(&config.audit, about, &metrics, clock.clone(), &shutdown).await?;
     let http_metrics = HttpMetrics::register(&metrics);
     let read_metrics = ReadMetrics::register(&metrics);
     let metrics = ServingMetrics::register(&metrics);
@@ -100,12 +109,12 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         shutdown.clone(),
         config.query.clone(),
     );
-    let service = ServingServiceServer::new(serving)
+    let service = ServingServiceServer::new(Audited(serving))
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let routes = Routes::new(service);
+    let routes = audit.around_grpc(&mut grpc, Routes::new(service));
     shutdown.spawn_essential("grpc", grpc.serve(SERVICE_NAME, routes, shutdown.clone()));
     let http = Http {
         core: core.clone(),
@@ -117,6 +126,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
             config.http.max_body_memory_bytes / http::UNIT_BYTES,
         )),
         config: config.http.clone(),
+        audit,
     };
     shutdown.spawn_essential("http", http::serve(listener, secured, http));
 

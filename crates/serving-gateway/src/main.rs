@@ -17,5 +17,8 @@ const ABOUT: About = About {
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Some(code) = audit::command::run("serving-gateway") {
+        return code;
+    }
     daemon::main(ABOUT, serving_gateway::run)
 }

@@ -6,6 +6,7 @@ mod webhook;
 
 use std::time::Duration;
 
+use audit::AuditConfig;
 use daemon::{
     CommonConfig, ConfigError, DaemonConfig, Secret,
     config::{Demands, is_http_url, seconds, span},
@@ -39,6 +40,8 @@ pub struct SpeedConfig {
     /// Where HAPI's REST is.
     pub hapi: HapiConfig,
     backup: BackupConfig,
+    /// What is recorded of operations.
+    pub audit: AuditConfig,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -147,6 +150,7 @@ impl DaemonConfig for SpeedConfig {
             "store.time_to_live_seconds: must be at most 31622400, a year",
         );
         self.backup.validate(&mut demands);
+        self.audit.check(&mut demands);
         demands.result()
     }
 }

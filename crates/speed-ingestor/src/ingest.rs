@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use api::{Code, ServiceError};
+use audit::Audit;
 use daemon::{
     ConfigError, Context, Shutdown,
     announce::Announcement,
@@ -43,10 +44,18 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         metrics,
         readiness,
         clock,
-        grpc,
+        mut grpc,
         tls,
         announcement,
     } = context;
+    let about = audit::About {
+        daemon: "speed-ingestor",
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let audit = Audit::start(&config.audit, about, &metrics, clock.clone(), &shutdown);
+    let audit = audit
+        .await
+        .map_err(|error| ServiceError::new(Code::Precondition, error.to_string()))?;
     let measures = Measures::register(&metrics);
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
@@ -134,10 +143,8 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         shutdown: shutdown.clone(),
         clock,
     };
-    shutdown.spawn_essential(
-        "grpc",
-        grpc.serve(SERVICE, Routes::new(speed.server()), shutdown.clone()),
-    );
+    let routes = audit.around_grpc(&mut grpc, Routes::new(speed.server()));
+    shutdown.spawn_essential("grpc", grpc.serve(SERVICE, routes, shutdown.clone()));
     Ok(())
 }
 

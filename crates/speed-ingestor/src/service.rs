@@ -12,6 +12,7 @@ use api::{
     },
     transport,
 };
+use audit::Audited;
 use chrono::TimeDelta;
 use daemon::{Clock, Shutdown};
 use fhir_core::{
@@ -265,10 +266,10 @@ impl SpeedService for Speed {
 
 impl Speed {
     /// The service as a server takes it.
-    pub fn server(self) -> SpeedServiceServer<Self> {
+    pub fn server(self) -> SpeedServiceServer<Audited<Self>> {
         // A body that is too large is to be told so by name, if it is not larger by much.
         let largest = MAX_REQUEST_BYTES.max(self.taking.limits.body_bytes + ROOM_FOR_THE_REST);
-        SpeedServiceServer::new(self)
+        SpeedServiceServer::new(Audited(self))
             .accept_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(largest)

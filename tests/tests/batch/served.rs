@@ -58,6 +58,7 @@ pub(crate) async fn serve(played: &Played, views: &std::path::Path) -> anyhow::R
             reflection: true,
             readiness: readiness.clone(),
             manners: GrpcManners::default(),
+            around: Vec::new(),
         },
         tls: Tls::new(LIMIT, &metrics, &shutdown),
         announcement: Announcement::new(None),

@@ -3,6 +3,7 @@
 //! HAPI takes some 25 s to start, so all tests share one stack, one after the other; each leaves it whole for the next. The stack ends with this
 //! program. `cargo build --workspace --bins` must have built the daemons; `make test` does.
 
+mod audit;
 mod bad_input;
 mod bodies;
 mod bulk_load;

@@ -388,6 +388,7 @@ async fn gateway(
             reflection: true,
             readiness: readiness.clone(),
             manners,
+            around: Vec::new(),
         },
         tls: Tls::new(PATIENCE, &metrics, &shutdown),
         announcement: Announcement::new(Some(announced.path())),

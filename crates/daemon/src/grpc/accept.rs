@@ -4,6 +4,7 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -58,8 +59,8 @@ pub(super) async fn serve(
     let mut number: u64 = 0;
     let mut full = false;
     while let Some(accepted) = shutdown.unless_stopped(listener.accept()).await {
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
@@ -87,7 +88,7 @@ pub(super) async fn serve(
         let opening = opening.clone();
         shutdown.spawn(async move {
             let _place = place;
-            opening.serve(stream, age).await;
+            opening.serve(stream, from, age).await;
         });
     }
     drop(listener);
@@ -109,7 +110,7 @@ struct Opening {
 
 impl Opening {
     /// From the handshake, if there is one, to the end.
-    async fn serve(self, stream: TcpStream, age: Option<Duration>) {
+    async fn serve(self, stream: TcpStream, from: SocketAddr, age: Option<Duration>) {
         let deadline = Instant::now() + self.limit;
         let accepting = self.tls.accept(stream, deadline);
         let (stream, peer) = match self.shutdown.unless_stopped(accepting).await {
@@ -123,7 +124,7 @@ impl Opening {
         let stream = TokioIo::new(Prefaced::new(stream, deadline));
         let connection = self
             .http
-            .serve_connection(stream, Answering::new(self.router, peer));
+            .serve_connection(stream, Answering::new(self.router, peer, from));
         until_closed(connection, age, self.grace, self.shutdown).await;
     }
 }

@@ -16,7 +16,7 @@ mod tests;
 
 use std::time::Duration;
 
-use axum::{http::Uri, middleware};
+use axum::{Router, http::Uri, middleware};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpListener;
 use tonic::{
@@ -98,6 +98,9 @@ pub fn channel(way: Way<'_>) -> Result<Channel, ConfigError> {
     }
 }
 
+/// What else is done around every call: within its id and its deadline, outside of the service. What is put around first is innermost.
+pub type Around = Box<dyn FnOnce(Router) -> Router + Send>;
+
 /// How a daemon serves gRPC.
 pub struct GrpcServer {
     /// The socket, bound.
@@ -110,6 +113,8 @@ pub struct GrpcServer {
     pub readiness: Readiness,
     /// Bounds of connections and calls.
     pub manners: GrpcManners,
+    /// What else is done around every call.
+    pub around: Vec<Around>,
 }
 
 impl GrpcServer {
@@ -136,7 +141,11 @@ impl GrpcServer {
                 .add_service(builder().build_v1alpha()?);
         }
         let around = middleware::from_fn_with_state(self.manners.request_seconds, call::around);
-        let wrapped = routes.prepare().into_axum_router().layer(around);
+        let mut wrapped = routes.prepare().into_axum_router();
+        for further in self.around {
+            wrapped = further(wrapped);
+        }
+        let wrapped = wrapped.layer(around);
         accept::serve(self.listener, self.tls, wrapped, self.manners, shutdown).await;
         Ok(())
     }

@@ -41,6 +41,7 @@ impl Served {
             reflection,
             readiness: readiness.clone(),
             manners,
+            around: Vec::new(),
         };
         let serving = server.serve("test.Service", Routes::default(), shutdown.clone());
         shutdown.spawn(async move { serving.await.expect("it serves until the stop") });

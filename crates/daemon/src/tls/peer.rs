@@ -1,6 +1,6 @@
 //! Who the other side of a connection is, told to each of its requests.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use api::{Code, ServiceError};
 use axum::{
@@ -10,7 +10,7 @@ use axum::{
 use hyper::body::Incoming;
 use tonic::codegen::Service as _;
 
-use crate::{Principal, Proof, connections::discard, fhir_answer::outcome, request_id};
+use crate::{PeerAddress, Principal, Proof, connections::discard, fhir_answer::outcome, request_id};
 
 /// What a handshake has told of the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,12 +63,17 @@ impl NotAllowed {
 pub struct Answering {
     router: Router,
     peer: Peer,
+    from: PeerAddress,
 }
 
 impl Answering {
     /// Of one connection.
-    pub fn new(router: Router, peer: Peer) -> Self {
-        Self { router, peer }
+    pub fn new(router: Router, peer: Peer, from: SocketAddr) -> Self {
+        Self {
+            router,
+            peer,
+            from: PeerAddress(from),
+        }
     }
 }
 
@@ -78,6 +83,7 @@ impl hyper::service::Service<Request<Incoming>> for Answering {
     type Future = RouteFuture<Infallible>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.from);
         self.peer.tell(request.extensions_mut());
         // A router is always ready.
         self.router.clone().call(request)

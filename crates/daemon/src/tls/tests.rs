@@ -133,6 +133,7 @@ impl House {
             reflection: false,
             readiness: Readiness::default(),
             manners,
+            around: Vec::new(),
         };
         let serving = server.serve("test.Service", Routes::default(), self.shutdown.clone());
         self.shutdown

@@ -14,9 +14,12 @@ use tracing::{Instrument as _, field::Empty};
 
 use super::Http;
 
-pub(super) async fn around(State(http): State<Arc<Http>>, request: Request, next: Next) -> Response {
+pub(super) async fn around(State(http): State<Arc<Http>>, mut request: Request, next: Next) -> Response {
     let route = route(request.uri().path());
     let incoming = Incoming::of(request.headers());
+    // Whatever works on the request finds the id there, one that was made too.
+    let id = incoming.request_id().clone();
+    request.headers_mut().insert(request_id::HEADER, id);
     // Of a level at which it is never filtered out: a warning within it is to have its id.
     let span = tracing::error_span!("http", route, request_id = incoming.id(), trace_id = Empty);
     incoming.place(&span);

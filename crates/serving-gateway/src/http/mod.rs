@@ -8,6 +8,7 @@
 //! the answer off, so that nobody takes half of it for the whole. `docs/serving-http.md` has each parameter, format, header and error.
 
 mod around;
+mod audited;
 mod body;
 mod capability;
 mod config;
@@ -28,6 +29,7 @@ mod subject;
 use std::sync::{Arc, OnceLock};
 
 use api::Outcome;
+use audit::Audit;
 use axum::http::{HeaderMap, header};
 use chrono::{DateTime, Utc};
 use daemon::{Shutdown, tls::Acceptor};
@@ -50,6 +52,7 @@ pub(crate) struct Http {
     pub(crate) started: DateTime<Utc>,
     /// Memory for bodies, in KiB.
     pub(crate) memory: Arc<Semaphore>,
+    pub(crate) audit: Audit,
 }
 
 impl Http {

@@ -3,8 +3,9 @@
 use api::{
     Outcome, ServiceError,
     query::FreshnessDemand,
-    sql_run::{Format, Operation, Representation, RunRequest},
+    sql_run::{Format, Named, Operation, Representation, RunRequest},
 };
+use audit::Call;
 use axum::{
     extract::Request,
     http::{HeaderMap, HeaderValue, Method, header},
@@ -14,7 +15,7 @@ use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::{
-    Http, body,
+    Http, audited, body,
     encode::Encoder,
     evaluated, freshness, pump,
     rows::{self, Answered, Wanted},
@@ -40,12 +41,19 @@ pub(super) async fn run(
     };
     let text = received.as_ref().map(|received| received.text.as_str());
     let asked = RunRequest::read(operation, instance, query, text)?;
+    audited::asks(&asked);
     let (format, representation) = Format::negotiate(asked.format, &accept(&head.headers))?;
     let demand = freshness::demand(&head.headers)?;
     let header = asked.header;
-    let answering = answer(http, operation, &head.headers, asked, demand);
-    let answered = http.shutdown.unless_stopped(answering).await;
-    let (answered, scope) = answered.ok_or_else(ServiceError::stopping)??;
+    let answering = async {
+        let answering = answer(http, operation, &head.headers, asked, demand);
+        let answered = http.shutdown.unless_stopped(answering).await;
+        answered.ok_or_else(ServiceError::stopping)?
+    };
+    let (answered, scope) = match Call::current() {
+        Some(call) => call.runs(answering).await?,
+        None => answering.await?,
+    };
     // What the request brought has become rows.
     drop(received);
 
@@ -101,6 +109,8 @@ async fn answer(
         }
         (Err(refused), _) | (_, Err(refused)) => return Err(refused),
     };
+    audited::is_about(&subject);
+    let of_view = matches!(&subject, Subject::View(_)) && !matches!(asked.subject.named, Named::Resource(_));
     let mut answered = match subject {
         Subject::Library(library) => sql::of_query(core, &library, &asked, demand, deadline).await?,
         Subject::View(view) => {
@@ -122,5 +132,5 @@ async fn answer(
         let first = first?;
         answered.rows = Box::pin(stream::once(async { Ok(first) }).chain(answered.rows));
     }
-    Ok((answered, scope))
+    Ok((audited::gives(answered, of_view), scope))
 }

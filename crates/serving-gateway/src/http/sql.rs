@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    identity,
+    audited, identity,
     rows::{Answered, unfinished},
 };
 use crate::{
@@ -36,6 +36,7 @@ pub(super) async fn of_query(
     nothing_beside(library, &asked.context)?;
     let tables = tables(core, &library.tables).await?;
     let values = library.bind(asked.parameters.as_deref())?;
+    audited::binds(&values);
     let mut question =
         SqlQuestion::named(library.statement.clone(), values).map_err(|error| told(subject, error.into()))?;
     question.tables = tables;

@@ -74,6 +74,9 @@ pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> Sq
         let failed = |error| sql_error(error, &sql.limits, &question, |at| statement.original(at));
 
         let views: Vec<String> = statement.found.views.iter().cloned().collect();
+        if let Some(call) = audit::Call::current() {
+            call.asks(|question| question.views.clone_from(&views));
+        }
         let asked = question.limit.unwrap_or(i64::MAX).min(sql.limits.max_rows);
         let asking = Asking { core: &core, sql: &sql, question: &question, statement: &statement, layer, views: &views, asked };
         let Begun { columns, freshness, mut rows, plan } = loop {
