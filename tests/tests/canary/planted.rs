@@ -84,7 +84,8 @@ impl Canary {
             ("form", percent(&text).replace("%20", "+")),
             (
                 "hexadecimal",
-                text.bytes().map(|byte| format!("{byte:02x}")).collect(),
+                text.bytes()
+                    .fold(String::new(), |text, byte| text + &format!("{byte:02x}")),
             ),
         ];
         // Within a longer text, base64 of a word depends on where it begins.
