@@ -17,10 +17,11 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 
 use super::manners::{GrpcManners, unless_zero};
-use crate::Shutdown;
+use crate::{Shutdown, connections::LEAVE_TAKING};
 
 /// After a failure to accept (no file descriptors left): soon enough, and no loop that takes a core.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
@@ -40,7 +41,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, manners: GrpcMa
     let jitter = RandomState::new();
     let mut number: u64 = 0;
     let mut full = false;
-    while let Some(accepted) = shutdown.unless_stopped(listener.accept()).await {
+    // What was on its way when the stop came is still taken.
+    while let Some(accepted) = shutdown.unless_stopped_for(LEAVE_TAKING, listener.accept()).await {
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -85,10 +87,16 @@ async fn until_closed(
     shutdown: Shutdown,
 ) {
     tokio::pin!(connection);
+    // One that is told to end before it has shaken hands is closed without a word, and its client takes that for a failure.
+    let shaken = Instant::now() + LEAVE_TAKING;
+    let leaving = async {
+        shutdown.stopping().await;
+        tokio::time::sleep_until(shaken).await;
+    };
     let result = tokio::select! {
         biased;
         result = connection.as_mut() => result,
-        () = shutdown.stopping() => {
+        () = leaving => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

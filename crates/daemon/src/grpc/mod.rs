@@ -11,6 +11,7 @@ mod deadline;
 mod manners;
 #[cfg(test)]
 mod tests;
+mod unsent;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 pub use self::{
     deadline::{NoTimeout, timeout},
     manners::GrpcManners,
+    unsent::{never_sent, sent},
 };
 use crate::{ConfigError, Shutdown, admin::Readiness};
 

@@ -44,7 +44,10 @@ pub(super) async fn run(
     let demand = freshness::demand(&head.headers)?;
     let header = asked.header;
     let answering = answer(http, operation, &head.headers, asked, demand);
-    let answered = http.shutdown.unless_stopped(answering).await;
+    let answered = http
+        .shutdown
+        .unless_stopped_for(http.limits.stop_seconds, answering)
+        .await;
     let (answered, scope) = answered.ok_or_else(ServiceError::stopping)??;
     // What the request brought has become rows.
     drop(received);
