@@ -198,8 +198,8 @@ mod tests {
 
     #[tokio::test]
     async fn calls_have_three_quarters_of_the_grace_and_end_then() {
-        let shutdown = Shutdown::new().with_grace(Duration::from_secs(400));
-        assert_eq!(shutdown.time_for_calls(), Duration::from_secs(300));
+        let shutdown = Shutdown::new().with_grace(Duration::from_mins(4));
+        assert_eq!(shutdown.time_for_calls(), Duration::from_mins(3));
         shutdown.stop();
         let yielding = async {
             tokio::task::yield_now().await;

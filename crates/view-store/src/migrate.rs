@@ -1,5 +1,7 @@
 //! Schema, tables and roles of this release. Several refreshers may start at once: a session lock lets one through at a time.
 
+use std::time::Instant;
+
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tracing::warn;
@@ -218,5 +220,18 @@ async fn grant(connection: &mut PgConnection) -> Result<(), StoreError> {
          GRANT UPDATE (speed_n, speed_as_of) ON sqlonfhir_meta.resource_type TO researchflow_merger;
          DO $$ BEGIN EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO researchflow_merger', current_database()); END $$;"
     );
-    crate::tables::execute(connection, sql, "granting rights").await
+    let patience = locks::patience();
+    loop {
+        match sqlx::raw_sql(AssertSqlSafe(sql.clone()))
+            .execute(&mut *connection)
+            .await
+        {
+            Ok(_) => return Ok(()),
+            // "tuple concurrently updated": another replica makes or changes one of these tables at this very moment.
+            Err(error) if sqlstate(&error).as_deref() == Some("XX000") && Instant::now() < patience => {
+                tokio::time::sleep(locks::EXCLUSIVE_PAUSE).await;
+            }
+            Err(error) => return Err(during("granting rights")(error)),
+        }
+    }
 }

@@ -113,7 +113,6 @@ impl Scene {
         self.dump("hapi", &["--data-only", "--inserts", "--table=hfj_*"])?;
         let redis = self.redis().await?;
         std::fs::write(self.folder.join("redis.ndjson"), redis)?;
-        println!("{}", self.folder.display());
         Ok(())
     }
 

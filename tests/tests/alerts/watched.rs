@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// By when an alert has come, on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_mins(2);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// Everything.
 pub(crate) struct Watched {
@@ -140,7 +140,17 @@ impl Watched {
 
     /// Waits for the message of an alert that fires, with these words in it.
     pub(crate) async fn told(&mut self, alert: &str, words: &str) -> anyhow::Result<Message> {
-        self.message(&format!("the message of {alert}, {words}"), |message| {
+        self.told_after(0, alert, words).await
+    }
+
+    /// The same, of a message that was not among the first `before`.
+    pub(crate) async fn told_after(
+        &mut self,
+        before: usize,
+        alert: &str,
+        words: &str,
+    ) -> anyhow::Result<Message> {
+        self.message(before, &format!("the message of {alert}, {words}"), |message| {
             !message.title.starts_with("Over: ")
                 && message.title.contains(alert)
                 && message.text.contains(words)
@@ -165,10 +175,21 @@ impl Watched {
         Ok(())
     }
 
-    async fn message(&mut self, what: &str, is_it: impl Fn(&Message) -> bool) -> anyhow::Result<Message> {
+    async fn message(
+        &mut self,
+        before: usize,
+        what: &str,
+        is_it: impl Fn(&Message) -> bool,
+    ) -> anyhow::Result<Message> {
         let begun = std::time::Instant::now();
         loop {
-            if let Some(found) = self.slack.messages().into_iter().find(|message| is_it(message)) {
+            if let Some(found) = self
+                .slack
+                .messages()
+                .into_iter()
+                .skip(before)
+                .find(|message| is_it(message))
+            {
                 return Ok(found);
             }
             self.still_there(what, begun)?;

@@ -124,13 +124,13 @@ impl Callers {
             let client = asker.client.clone();
             async move {
                 let statement = format!("SELECT count(*) FROM {VIEW} a, {VIEW} b, {VIEW} c");
-                let asked = SqlRequest {
+                let request = SqlRequest {
                     statement,
                     ..SqlRequest::default()
                 };
                 let mut answer = sent(|| {
-                    let (mut client, asked) = (client.clone(), asked.clone());
-                    async move { client.sql(asked).await }
+                    let (mut client, request) = (client.clone(), request.clone());
+                    async move { client.sql(request).await }
                 })
                 .await?
                 .into_inner();

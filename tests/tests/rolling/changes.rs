@@ -55,7 +55,7 @@ pub(crate) struct Writers {
 }
 
 impl Writers {
-    pub(crate) fn start(hapi: PgPool, webhook: &str) -> anyhow::Result<Self> {
+    pub(crate) fn start(hapi: &PgPool, webhook: &str) -> anyhow::Result<Self> {
         let (stop, mut tasks) = (Arc::<AtomicBool>::default(), JoinSet::new());
         for number in 0..WRITERS {
             let writer = Writer {
@@ -111,7 +111,7 @@ impl Writer {
     }
 
     async fn change(&mut self, id: &str, turn: u64) -> anyhow::Result<()> {
-        let deleted = turn % 11 == 0;
+        let deleted = turn.is_multiple_of(11);
         let mut hapi = self.hapi.begin().await?;
         let found = tables::find(&mut hapi, id).await?;
         let (res_id, version) = (
@@ -139,7 +139,7 @@ impl Writer {
             self.there.insert(id.to_owned(), version);
         }
         // Some are never told: the tail finds them.
-        if turn % 5 == 0 {
+        if turn.is_multiple_of(5) {
             return Ok(());
         }
         let url = format!("{}/Patient/{id}", self.base);

@@ -26,7 +26,7 @@ use e2e::{
 use crate::{calls::Callers, changes::Writers, layer::Layer};
 
 /// By when a busy machine has done what takes milliseconds.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// How often each layer is restarted: `ROLLS=20` for long.
 fn rolls() -> u64 {
@@ -49,7 +49,7 @@ async fn restarts_one_after_the_other_fail_no_call_and_lose_no_change() -> anyho
     }
     Operator::connect(&batch_grpc).await?.all_active(SOON).await?;
 
-    let writers = Writers::start(ground.hapi.clone(), &speed.address("http")?)?;
+    let writers = Writers::start(&ground.hapi, &speed.address("http")?)?;
     let callers = Callers::start(&serving, &batch_grpc, &speed_grpc).await?;
     for roll in 0..rolls() {
         for replica in 1..=2_u64 {
