@@ -1,6 +1,6 @@
 # The commands of this project; those that build, test or check install what they need first. What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test faults consistency lint fmt bench-core bench-batch bench-speed bench-serving conformance oracle fuzz types image deploy-check deploy-manifests
+.PHONY: help demo up down test alerts faults consistency lint fmt bench-core bench-batch bench-speed bench-serving conformance oracle fuzz types image deploy-check deploy-manifests
 
 # Folder of .ndjson.gz to load in place of generated patients.
 DATA ?=
@@ -34,6 +34,10 @@ down: ## ends what `make up` or `make demo KEEP=1` left running
 test: build ## all tests
 	@$(MAKE) --no-print-directory deploy-check
 	RUST_TEST_THREADS="$${RUST_TEST_THREADS:-4}" cargo test --locked --workspace -- --show-output
+
+alerts: build ## every alert provoked on a running installation, through Prometheus and Alertmanager to a receiver in Slack's place
+	@scripts/setup.sh deploy
+	ALERTS=all cargo test --locked --package e2e --test alerts -- --show-output
 
 faults: build ## the speed layer under faults, at length: kill -9, an emptied Redis, late and doubled webhooks: ROUNDS=, CASES=
 	ROUNDS=$$(($(ROUNDS) * 10)) cargo test --locked --package e2e --test speed -- --show-output replay::

@@ -5,12 +5,14 @@
 
 pub mod ask;
 pub mod background;
+pub mod balancer;
 pub mod bodies;
 pub mod certificates;
 pub mod collector;
 pub mod consistency;
 pub mod deadline;
 pub mod fhir;
+pub mod ground;
 pub mod hapi;
 pub mod house;
 pub mod line;
@@ -21,6 +23,7 @@ pub mod patients;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod rights;
 pub mod rpc;
 pub mod s3;
 pub mod server;
@@ -28,4 +31,5 @@ pub mod stack;
 pub mod staged;
 pub mod standby;
 pub mod tables;
+pub mod upgrade;
 pub mod whole;

@@ -11,7 +11,7 @@ use crate::deadline;
 use crate::server::{self, Launch, Lifetime, Server};
 
 /// Password of the superuser `postgres` of each private instance, where passwords are asked for.
-const SUPERUSER_PASSWORD: &str = "private-superuser";
+pub(crate) const SUPERUSER_PASSWORD: &str = "private-superuser";
 
 /// Start, and start after a crash with much to replay.
 const START_LIMIT: Duration = Duration::from_mins(1);
@@ -255,7 +255,7 @@ fn init_data(
 }
 
 /// The folder of PostgreSQL's programs: Debian's newest (it keeps them out of PATH), else where PATH has `postgres`.
-pub(crate) fn binaries() -> anyhow::Result<PathBuf> {
+pub fn binaries() -> anyhow::Result<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()

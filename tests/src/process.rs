@@ -139,6 +139,12 @@ impl Daemon {
         self.server.signal(signal);
     }
 
+    /// Starts it again on the same addresses, after [`Self::kill9`], and waits until it has bound them: it need not become ready.
+    pub async fn restart_unready(&mut self) -> anyhow::Result<()> {
+        self.server = spawn(&self.plan, &self.addresses)?;
+        self.read_announcement().await
+    }
+
     /// Starts it again on the same addresses, after [`Self::kill9`] or while it runs, with further or other variables; ready when this returns.
     pub async fn restart_with(&mut self, environment: &[(&str, &str)]) -> anyhow::Result<()> {
         self.server.kill9();
@@ -202,8 +208,14 @@ pub fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A built daemon: it lies where this program's build put it.
+/// A variable that names the folder of another build's daemons: those of an earlier release.
+pub const BINARIES: &str = "RESEARCHFLOW_BINARIES";
+
+/// A built daemon: it lies where this program's build put it, unless [`BINARIES`] says otherwise.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os(BINARIES) {
+        return Ok(PathBuf::from(folder).join(name));
+    }
     let own = std::env::current_exe()?;
     own.ancestors()
         .skip(1)

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
-
 use crate::hapi::{self, Hapi};
 use crate::postgres::{self, Auth, Postgres};
 use crate::process::{Daemon, Plan};
 use crate::redis::{self, Redis};
+use crate::rights;
 use crate::server::{self, Lifetime};
 
 /// How a stack is set up.
@@ -118,7 +117,7 @@ impl Servers {
             ..redis::Settings::default()
         };
         let (postgres, redis) = tokio::try_join!(Postgres::start_with(postgres), Redis::start_with(redis))?;
-        create_databases(&postgres, &password).await?;
+        rights::create_databases(&postgres, &password)?;
         let database = hapi::Database {
             port: postgres.port(),
             name: "hapi".to_owned(),
@@ -254,40 +253,6 @@ impl Stack {
         }
         Ok(())
     }
-}
-
-async fn create_databases(postgres: &Postgres, password: &str) -> anyhow::Result<()> {
-    for role in ["hapi", "refresher", "gateway", "analyst"] {
-        postgres
-            .execute(
-                "postgres",
-                &format!("CREATE ROLE {role} LOGIN PASSWORD '{password}'"),
-            )
-            .await
-            .with_context(|| format!("cannot create the role {role}"))?;
-    }
-    for statement in [
-        "CREATE ROLE researchflow_merger NOLOGIN",
-        "CREATE ROLE researchflow_reader NOLOGIN",
-        "GRANT researchflow_merger TO gateway",
-        "GRANT researchflow_reader TO analyst",
-        "GRANT pg_read_all_stats TO refresher",
-        // A forgotten open transaction of a person would hold back the views' changes of shape for ever.
-        "ALTER ROLE analyst SET idle_in_transaction_session_timeout = '60s'",
-        "CREATE DATABASE hapi OWNER hapi",
-        "CREATE DATABASE views OWNER refresher",
-        "REVOKE ALL ON DATABASE hapi FROM PUBLIC",
-        "GRANT CONNECT ON DATABASE hapi TO refresher",
-    ] {
-        postgres
-            .execute("postgres", statement)
-            .await
-            .with_context(|| format!("cannot run: {statement}"))?;
-    }
-    // HAPI makes its tables when it first starts.
-    let rights = "ALTER DEFAULT PRIVILEGES FOR ROLE hapi IN SCHEMA public GRANT SELECT ON TABLES TO refresher; \
-                  GRANT CREATE, USAGE ON SCHEMA public TO hapi; GRANT USAGE ON SCHEMA public TO refresher";
-    postgres.execute("hapi", rights).await
 }
 
 const DAEMON: &str = "[daemon]\ngrpc_listen = \"{grpc}\"\nadmin_listen = \"{admin}\"\n";

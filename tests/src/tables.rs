@@ -6,15 +6,18 @@ use chrono::NaiveDateTime;
 use sqlx::PgConnection;
 
 use crate::postgres::Postgres;
+use crate::rights;
 
 /// HAPI's tables, as it makes them.
 const SCHEMA: &str = include_str!("../fixtures/hapi-8.8.0.sql");
 
-/// The role that reads, with no more rights than it needs.
-const SOURCE: &str = "CREATE ROLE source LOGIN; GRANT pg_read_all_stats TO source; GRANT SELECT ON ALL TABLES IN SCHEMA public TO source";
-
 /// HAPI's row numbers: of all databases of this program, which does not matter.
 static NEXT: AtomicI64 = AtomicI64::new(1);
+
+/// Row numbers from here on begin above this: tables were filled by another program.
+pub fn count_from(number: i64) {
+    NEXT.fetch_max(number, Ordering::Relaxed);
+}
 
 /// A version of a resource.
 #[derive(Debug, Clone, Copy)]
@@ -31,12 +34,19 @@ pub struct Version<'a> {
     pub stored: Option<&'a str>,
 }
 
-/// Creates the database `hapi` with HAPI's tables, empty, and the role `source` that reads them; answers the superuser's URL.
+/// Creates the database `hapi` with HAPI's tables, empty, and the role `source` that reads them, with no more rights than it needs; answers the superuser's URL.
 pub async fn create(postgres: &Postgres) -> anyhow::Result<String> {
     let url = postgres.create_database("hapi").await?;
+    postgres.execute("hapi", "CREATE ROLE source LOGIN").await?;
     postgres.execute("hapi", SCHEMA).await?;
-    postgres.execute("hapi", SOURCE).await?;
+    rights::run_sql(postgres, "hapi", "hapi-reader.sql", &[("reader", "source")])?;
     Ok(url)
+}
+
+/// Makes HAPI's tables as whoever is connected, whose they are then.
+pub async fn make(connection: &mut PgConnection) -> anyhow::Result<()> {
+    sqlx::raw_sql(SCHEMA).execute(connection).await?;
+    Ok(())
 }
 
 /// The clock of HAPI's JVM.

@@ -8,6 +8,7 @@
 //! [`hapi`] alone knows HAPI's tables; [`reading`] numbers its snapshots; [`run`] is the batch's half of the merge protocol, as a machine that a
 //! test can step; [`refresher`] says when; [`service`] serves.
 
+mod answers;
 pub mod changes;
 pub mod config;
 mod conversions;

@@ -18,7 +18,7 @@ use prometheus_client::{
 use view_store::ScheduleState;
 
 use crate::{
-    hapi::{Cost, Hapi},
+    hapi::{Cost, Excess, Hapi},
     progress::RunPhase,
     refresher::RunStatus,
 };
@@ -54,6 +54,19 @@ impl From<view_store::RunKind> for Kind {
             view_store::RunKind::Join => Self::Join,
         }
     }
+}
+
+/// What rights that are not needed would allow.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRight {
+    kind: Right,
+}
+
+/// See [`ByRight`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Right {
+    Write,
+    Read,
 }
 
 /// A type and one of its views.
@@ -115,6 +128,7 @@ pub struct Measures {
     batch_as_of: Family<ByType, FloatGauge>,
     margin_left: Histogram,
     pub(crate) invalid_views: Gauge,
+    excess_rights: Family<ByRight, Gauge>,
     run_phase: Family<ByPhase, Gauge>,
     run_read: Family<ByType, Gauge>,
     run_expected: Family<ByType, Gauge>,
@@ -159,6 +173,7 @@ impl Measures {
             batch_as_of: Family::default(),
             margin_left: Histogram::new(MARGINS),
             invalid_views: Gauge::default(),
+            excess_rights: Family::default(),
             run_phase: Family::default(),
             run_read: Family::default(),
             run_expected: Family::default(),
@@ -197,6 +212,11 @@ impl Measures {
                 this.margin_left.clone(),
             );
             r.register("invalid_views", "Files of the folder of views that could not be used", this.invalid_views.clone());
+            r.register(
+                "hapi_excess_rights",
+                "Rights in HAPI's database that the login of hapi.url has and does not need, at the start",
+                this.excess_rights.clone(),
+            );
             r.register("run_phase", "1 for the phase of the run that is under way", this.run_phase.clone());
             r.register("run_resources_read", "Resources that the run has read so far", this.run_read.clone());
             r.register("run_resources_expected", "Resources that the run will have read, about", this.run_expected.clone());
@@ -206,6 +226,14 @@ impl Measures {
             r.register_with_unit("run_remaining", "How long the run goes on reading at its pace of the last half minute", Unit::Seconds, this.run_remaining.clone());
         });
         this
+    }
+
+    /// What was found of the login's rights.
+    pub(crate) fn show_excess(&self, excess: &Excess) {
+        for (kind, rights) in [(Right::Write, &excess.writes), (Right::Read, &excess.reads)] {
+            let count = i64::try_from(rights.len()).unwrap_or(i64::MAX);
+            self.excess_rights.get_or_create(&ByRight { kind }).set(count);
+        }
     }
 
     /// A watermark has moved.

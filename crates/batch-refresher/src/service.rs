@@ -1,6 +1,6 @@
 //! `researchflow.batch.v1.BatchService`: requests in, domain types through, answers out.
 
-use std::{collections::BTreeMap, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api::{
     Code, InvalidField, ServiceError,
@@ -12,11 +12,12 @@ use api::{
 use async_stream::try_stream;
 use daemon::Shutdown;
 use fhir_core::view::CompiledView;
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::{Stream, TryStreamExt as _};
 use tonic::{Request, Response, Status};
 use view_store::{RegisteredView, RunKind, StoreError, ViewStore, listed, shortened};
 
 use crate::{
+    answers::{self, Answer},
     changes::Changes,
     conversions, folder,
     hapi::{Hapi, Selection},
@@ -49,27 +50,21 @@ pub struct Batch {
     pub shutdown: Shutdown,
 }
 
-type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 impl Batch {
-    /// Ends a stream at the stop with UNAVAILABLE, so that the caller tries another replica.
+    /// An answer that has an end: a stop leaves it the time that calls have, and then it ends with UNAVAILABLE.
     fn answer<T: Send + 'static>(
         &self,
         stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> Response<Answer<T>> {
-        let stop = self.shutdown.token();
-        let mut stream = Box::pin(stream);
-        let until_stop = async_stream::stream! {
-            loop {
-                match stop.run_until_cancelled(stream.next()).await {
-                    Some(Some(item)) => yield item,
-                    Some(None) => return,
-                    None => break,
-                }
-            }
-            yield Err(ServiceError::stopping().into());
-        };
-        Response::new(Box::pin(until_stop))
+        answers::until_stopped_for(self.shutdown.time_for_calls(), &self.shutdown, stream)
+    }
+
+    /// An answer that goes on for long, or for ever: it ends at a stop with UNAVAILABLE, so that the caller turns to another replica.
+    fn lasting_answer<T: Send + 'static>(
+        &self,
+        stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> Response<Answer<T>> {
+        answers::until_stopped_for(Duration::ZERO, &self.shutdown, stream)
     }
 
     async fn views(&self) -> Result<Vec<proto::View>, Status> {
@@ -164,7 +159,7 @@ impl BatchService for Batch {
         _: Request<proto::WatchViewsRequest>,
     ) -> Result<Response<Self::WatchViewsStream>, Status> {
         let (this, mut changed) = (self.clone(), self.refresher.registry());
-        Ok(self.answer(try_stream! {
+        Ok(self.lasting_answer(try_stream! {
             loop {
                 changed.borrow_and_update();
                 yield proto::WatchViewsResponse { views: this.views().await? };
@@ -248,7 +243,7 @@ impl BatchService for Batch {
             .request(&types, kind)
             .map_err(|reason| refuse(InvalidField::new("resource_types", reason)))?;
         let mut open = types.len();
-        Ok(self.answer(try_stream! {
+        Ok(self.lasting_answer(try_stream! {
             while open > 0 {
                 let Some(status) = statuses.recv().await else { break };
                 open -= usize::from(status.is_over());

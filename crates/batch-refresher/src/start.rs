@@ -12,7 +12,7 @@ use crate::{
     changes::Changes,
     config::Settings,
     folder,
-    hapi::{Hapi, HapiError},
+    hapi::{Excess, Hapi, HapiError},
     measures::Measures,
     refresher::{Refresher, RefresherParts},
     service::Batch,
@@ -22,6 +22,8 @@ use crate::{
 const SERVICE: &str = "researchflow.batch.v1.BatchService";
 /// How long to wait before a server that cannot be reached is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Rights that are told by name: HAPI has a hundred tables.
+const MOST_RIGHTS_TOLD: usize = 5;
 
 /// Why the daemon cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -88,10 +90,13 @@ pub async fn start(context: Context<Settings>) -> Result<(), StartError> {
         );
         notes = outcome.problems;
     }
-    let hapi = patiently("HAPI's PostgreSQL", async || {
-        Ok::<_, StartError>(Hapi::connect(settings.hapi.clone()).await?)
+    let (hapi, excess) = patiently("HAPI's PostgreSQL", async || {
+        let hapi = Hapi::connect(settings.hapi.clone()).await?;
+        let excess = hapi.excess().await?;
+        Ok::<_, StartError>((hapi, excess))
     })
     .await?;
+    tell_excess(&excess, &measures);
     for note in &hapi.schema().notes {
         tracing::info!(note, "HAPI's schema");
     }
@@ -134,6 +139,37 @@ pub async fn start(context: Context<Settings>) -> Result<(), StartError> {
     let routes = audit.around_grpc(&mut grpc, Routes::new(service));
     shutdown.spawn_essential("grpc", grpc.serve(SERVICE, routes, shutdown.clone()));
     Ok(())
+}
+
+/// Rights in HAPI's database that are not needed: a warning where something could be written.
+fn tell_excess(excess: &Excess, measures: &Measures) {
+    measures.show_excess(excess);
+    let some = |rights: &[String]| {
+        let more = rights.len().saturating_sub(MOST_RIGHTS_TOLD);
+        let told = rights
+            .iter()
+            .take(MOST_RIGHTS_TOLD)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        if more > 0 {
+            format!("{told} and {more} more")
+        } else {
+            told
+        }
+    };
+    if !excess.writes.is_empty() {
+        tracing::warn!(
+            rights = some(&excess.writes),
+            "the login of hapi.url may change what is in HAPI's database, and need not: deploy/sql/hapi-reader.sql takes that away"
+        );
+    }
+    if !excess.reads.is_empty() {
+        tracing::info!(
+            rights = some(&excess.reads),
+            "the login of hapi.url may read more of HAPI's database than is needed: deploy/sql/hapi-reader.sql takes that away"
+        );
+    }
 }
 
 /// Tries until it works, or fails in a way that no waiting mends.

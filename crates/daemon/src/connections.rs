@@ -10,7 +10,14 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, middleware};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderValue, header},
+    middleware::{self, Next},
+    response::Response,
+};
 use http_body_util::BodyExt as _;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -35,6 +42,10 @@ const NO_PLACE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 /// After a failure to accept (no file descriptors left): soon enough, and no loop that takes a core.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
+
+/// How long a stop still takes connections, and requests over those that are open: what was sent before its sender knew of the stop is answered, each time with the word
+/// that the connection ends (`Connection: close`), and only then are idle ones closed.
+pub(crate) const LEAVE_TAKING: Duration = Duration::from_millis(250);
 
 /// How much of a refused body is read and thrown away: whoever is still sending does not read the answer.
 const DISCARDED_BYTES: usize = 64 * 1024 * 1024;
@@ -68,6 +79,7 @@ pub async fn serve(
     } else {
         router
     };
+    let router = router.layer(middleware::from_fn_with_state(shutdown.clone(), say_that_it_ends));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(limits.head_time);
@@ -78,7 +90,7 @@ pub async fn serve(
         limit: limits.head_time,
         shutdown: shutdown.clone(),
     };
-    while let Some(accepted) = shutdown.unless_stopped(listener.accept()).await {
+    while let Some(accepted) = shutdown.unless_stopped_for(LEAVE_TAKING, listener.accept()).await {
         let (mut stream, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -141,6 +153,16 @@ pub async fn discard(mut body: Body) {
     let _elapsed = tokio::time::timeout(DISCARD_TIME, reading).await;
 }
 
+/// An answer that is given while the daemon stops is the last one of its connection: whoever asks again opens another, to another replica.
+async fn say_that_it_ends(State(shutdown): State<Shutdown>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if shutdown.is_stopping() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
 /// Small answers go at once.
 fn without_delay(stream: TcpStream) -> TcpStream {
     if let Err(error) = stream.set_nodelay(true) {
@@ -180,7 +202,7 @@ async fn until_closed(connection: http1::Connection<TokioIo<Stream>, Answering>,
     let result = tokio::select! {
         biased;
         result = connection.as_mut() => result,
-        () = shutdown.stopping() => {
+        () = shutdown.stopped_for(LEAVE_TAKING) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -128,7 +128,11 @@ where
     F: Future<Output = Result<(), E>>,
 {
     let common = config.common().clone();
-    let (shutdown, metrics, readiness) = (Shutdown::new(), Metrics::new(), Readiness::default());
+    let (shutdown, metrics, readiness) = (
+        Shutdown::new().with_grace(common.shutdown_grace_seconds),
+        Metrics::new(),
+        Readiness::default(),
+    );
     if let Err(error) = shutdown.listen_to_signals() {
         tracing::error!(%error, "signals cannot be listened to");
         return false;

@@ -1,7 +1,12 @@
 //! Two-stage stop: the soft token asks everyone to finish; after the grace period, or a second signal, what is left is cut.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
@@ -14,6 +19,10 @@ pub struct Shutdown {
     hard: CancellationToken,
     failed: CancellationToken,
     tasks: TaskTracker,
+    /// When the stop was first asked for.
+    asked: Arc<OnceLock<Instant>>,
+    /// Of the time until what is open is cut, what calls have.
+    for_calls: Duration,
 }
 
 impl Shutdown {
@@ -22,8 +31,18 @@ impl Shutdown {
         Self::default()
     }
 
+    /// The same, where what is open is cut `grace` after the stop: calls have three quarters of it, so that what they are told at its end still gets through.
+    #[must_use]
+    pub fn with_grace(self, grace: Duration) -> Self {
+        Self {
+            for_calls: grace * 3 / 4,
+            ..self
+        }
+    }
+
     /// Asks everyone to finish.
     pub fn stop(&self) {
+        let _first = self.asked.set(Instant::now());
         self.soft.cancel();
     }
 
@@ -45,6 +64,27 @@ impl Shutdown {
     /// Runs `work` unless a stop is asked for first.
     pub async fn unless_stopped<F: Future>(&self, work: F) -> Option<F::Output> {
         self.soft.run_until_cancelled(work).await
+    }
+
+    /// Waits until `span` has gone by since a stop was asked for.
+    pub async fn stopped_for(&self, span: Duration) {
+        self.stopping().await;
+        let asked = self.asked.get().copied().unwrap_or_else(Instant::now);
+        tokio::time::sleep_until(asked + span).await;
+    }
+
+    /// Runs a call's `work`, which may go on for `span` after a stop was asked for: who has sent a request in time gets its answer.
+    pub async fn unless_stopped_for<F: Future>(&self, span: Duration, work: F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            () = self.stopped_for(span) => None,
+            done = work => Some(done),
+        }
+    }
+
+    /// For how long a call may go on after a stop was asked for, where nothing else is configured.
+    pub fn time_for_calls(&self) -> Duration {
+        self.for_calls
     }
 
     /// Waits for `span`; false if a stop was asked for meanwhile.
@@ -157,6 +197,30 @@ mod tests {
             broken()
         });
         stops_with_a_failure(&shutdown).await;
+    }
+
+    #[tokio::test]
+    async fn calls_have_three_quarters_of_the_grace_and_end_then() {
+        let shutdown = Shutdown::new().with_grace(Duration::from_mins(4));
+        assert_eq!(shutdown.time_for_calls(), Duration::from_mins(3));
+        shutdown.stop();
+        let yielding = async {
+            tokio::task::yield_now().await;
+            7
+        };
+        let within = shutdown.unless_stopped_for(shutdown.time_for_calls(), yielding);
+        assert_eq!(within.await, Some(7));
+        let endless = shutdown.unless_stopped_for(Duration::from_millis(1), std::future::pending::<()>());
+        let ended = tokio::time::timeout(Duration::from_secs(20), endless).await;
+        assert_eq!(ended, Ok(None));
+        // Where no grace is known, a call ends with the stop.
+        let shutdown = Shutdown::new();
+        shutdown.stop();
+        let endless = shutdown.unless_stopped_for(shutdown.time_for_calls(), std::future::pending::<()>());
+        assert_eq!(
+            tokio::time::timeout(Duration::from_secs(20), endless).await,
+            Ok(None)
+        );
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ pub(crate) struct Pushdown {
 
 /// Runs the view; more rows than `max_bytes` are an error.
 pub(crate) async fn run(
-    mut batch: BatchServiceClient<Outgoing>,
+    batch: BatchServiceClient<Outgoing>,
     view: &View,
     pushdown: Pushdown,
     max_bytes: usize,
@@ -51,7 +51,11 @@ pub(crate) async fn run(
         max_resources: 0,
         patient_ids: pushdown.patients,
     };
-    let mut stream = batch_call::begins(batch_call::OF_ROWS, batch.run_view(request))
+    let call = || {
+        let (mut batch, request) = (batch.clone(), request.clone());
+        async move { batch.run_view(request).await }
+    };
+    let mut stream = batch_call::begins(batch_call::OF_ROWS, call)
         .await
         .map_err(|status| unreachable(&status))?
         .into_inner();

@@ -110,16 +110,13 @@ impl Serving {
         &self,
         mut parts: impl Stream<Item = Result<T, ServiceError>> + Send + Unpin + 'static,
     ) -> Result<Answers<T>, ServiceError> {
-        let first = match self.shutdown.unless_stopped(parts.next()).await {
+        let (shutdown, grace) = (self.shutdown.clone(), self.limits.stop_seconds);
+        let first = match shutdown.unless_stopped_for(grace, parts.next()).await {
             Some(Some(first)) => first?,
             Some(None) => return Err(ServiceError::new(Code::Internal, "no answer was made")),
             None => return Err(ServiceError::stopping()),
         };
-        let (shutdown, grace) = (self.shutdown.clone(), self.limits.stop_seconds);
-        let cut = async move {
-            shutdown.stopping().await;
-            tokio::time::sleep(grace).await;
-        };
+        let cut = async move { shutdown.stopped_for(grace).await };
         // A stream that is cut ends with an error: nobody takes half an answer for a whole one.
         let rest = parts
             .map(|part| part.map_err(Status::from))

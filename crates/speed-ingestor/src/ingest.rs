@@ -84,7 +84,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         measures: measures.clone(),
         clock: clock.clone(),
     };
-    shutdown.spawn(upkeep.run(shutdown.clone()));
+    shutdown.spawn_essential("redis", upkeep.run(shutdown.clone()));
     shutdown.spawn(upkeep::watch_views(
         batch.clone(),
         store.clone(),

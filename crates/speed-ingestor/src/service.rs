@@ -120,17 +120,12 @@ impl SpeedService for Speed {
         &self,
         request: Request<proto::ScanRecentResourcesRequest>,
     ) -> Result<Response<Self::ScanRecentResourcesStream>, Status> {
-        let scan = self.shutdown.unless_stopped(self.scan(request.into_inner()));
+        let scan = self.scan(request.into_inner());
+        let scan = self
+            .shutdown
+            .unless_stopped_for(self.shutdown.time_for_calls(), scan);
         let parts = scan.await.ok_or_else(ServiceError::stopping)??;
-        let stop = self.shutdown.token();
-        let parts = parts.map(move |part| {
-            if stop.is_cancelled() {
-                Err(ServiceError::stopping().into())
-            } else {
-                Ok(part)
-            }
-        });
-        Ok(Response::new(Box::pin(futures::stream::iter(parts))))
+        Ok(Response::new(Box::pin(futures::stream::iter(parts.map(Ok)))))
     }
 
     async fn put_resource(
@@ -149,6 +144,7 @@ impl SpeedService for Speed {
     ) -> Result<Response<proto::PullResponse>, Status> {
         let types = self.types(request.into_inner().resource_types)?;
         let pull = tokio::time::timeout(PULL_TIME, self.tail.finish_one());
+        // The tail's rounds end with the stop: another replica's go on.
         match self.shutdown.unless_stopped(pull).await {
             Some(Ok(())) => {}
             Some(Err(_)) => {

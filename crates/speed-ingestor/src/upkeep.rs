@@ -101,13 +101,16 @@ pub struct RedisUpkeep {
 }
 
 impl RedisUpkeep {
-    /// Runs until the stop.
-    pub async fn run(self, shutdown: Shutdown) {
+    /// Runs until the stop; ends with an error if a later release has written here, so that nothing of it is touched.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), StoreError> {
         let mut said = String::new();
         loop {
             let Some(result) = shutdown.unless_stopped(self.look()).await else {
-                return;
+                return Ok(());
             };
+            if let Err(later @ StoreError::LaterLayout(_)) = result {
+                return Err(later);
+            }
             let (state, pause) = match &result {
                 Ok(()) if self.gate.has_room() => (String::new(), REDIS_INTERVAL),
                 Ok(()) => (NEARLY_FULL.to_owned(), NEARLY_FULL_INTERVAL),
@@ -129,7 +132,7 @@ impl RedisUpkeep {
                 said = state;
             }
             if !shutdown.sleep(pause).await {
-                return;
+                return Ok(());
             }
         }
     }

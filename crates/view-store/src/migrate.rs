@@ -1,11 +1,14 @@
 //! Schema, tables and roles of this release. Several refreshers may start at once: a session lock lets one through at a time.
 
+use std::time::Instant;
+
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tracing::warn;
 
 use crate::driver::sqlstate;
 use crate::error::during;
+use crate::tables::Table;
 use crate::{StoreError, ViewStore, locks};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -197,17 +200,38 @@ async fn limit_idle_readers(connection: &mut PgConnection, role: &str) {
 
 /// All rights, again at every start: so a restored or half-granted database comes right by itself. New views' tables are granted when made.
 async fn grant(connection: &mut PgConnection) -> Result<(), StoreError> {
-    let tables = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA";
+    // What an earlier release granted beyond this goes first: nobody sees it gone before the rest is there, for it is one transaction.
+    let on_rows = Table::ALL.map(|table| {
+        let (rights, schema) = (table.merger_rights(), table.schema());
+        format!("GRANT {rights} ON ALL TABLES IN SCHEMA {schema} TO researchflow_merger;")
+    });
+    let on_rows = on_rows.concat();
     let sql = format!(
-        "GRANT USAGE ON SCHEMA sqlonfhir, sqlonfhir_batch TO researchflow_reader, researchflow_merger;
+        "REVOKE ALL ON ALL TABLES IN SCHEMA sqlonfhir_meta, sqlonfhir_base, sqlonfhir_live, sqlonfhir_shadowed, sqlonfhir_stage FROM researchflow_merger;
+         GRANT USAGE ON SCHEMA sqlonfhir, sqlonfhir_batch TO researchflow_reader, researchflow_merger;
          GRANT SELECT ON ALL TABLES IN SCHEMA sqlonfhir, sqlonfhir_batch TO researchflow_reader, researchflow_merger;
          GRANT EXECUTE ON FUNCTION sqlonfhir_meta.live_rows(text) TO researchflow_reader, researchflow_merger;
          GRANT USAGE ON SCHEMA sqlonfhir_base, sqlonfhir_live, sqlonfhir_shadowed, sqlonfhir_meta TO researchflow_merger;
-         {tables} sqlonfhir_base, sqlonfhir_live, sqlonfhir_shadowed TO researchflow_merger;
-         GRANT SELECT ON ALL TABLES IN SCHEMA sqlonfhir_meta TO researchflow_merger;
-         GRANT INSERT, UPDATE, DELETE ON sqlonfhir_meta.ledger, sqlonfhir_meta.error TO researchflow_merger;
-         GRANT INSERT, UPDATE ON sqlonfhir_meta.resource_type TO researchflow_merger;
+         {on_rows}
+         GRANT SELECT ON sqlonfhir_meta.migration, sqlonfhir_meta.registry, sqlonfhir_meta.view, sqlonfhir_meta.resource_type, sqlonfhir_meta.ledger,
+             sqlonfhir_meta.error TO researchflow_merger;
+         GRANT INSERT, UPDATE ON sqlonfhir_meta.ledger TO researchflow_merger;
+         GRANT INSERT, UPDATE, DELETE ON sqlonfhir_meta.error TO researchflow_merger;
+         GRANT UPDATE (speed_n, speed_as_of) ON sqlonfhir_meta.resource_type TO researchflow_merger;
          DO $$ BEGIN EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO researchflow_merger', current_database()); END $$;"
     );
-    crate::tables::execute(connection, sql, "granting rights").await
+    let patience = locks::patience();
+    loop {
+        match sqlx::raw_sql(AssertSqlSafe(sql.clone()))
+            .execute(&mut *connection)
+            .await
+        {
+            Ok(_) => return Ok(()),
+            // "tuple concurrently updated": another replica makes or changes one of these tables at this very moment.
+            Err(error) if sqlstate(&error).as_deref() == Some("XX000") && Instant::now() < patience => {
+                tokio::time::sleep(locks::EXCLUSIVE_PAUSE).await;
+            }
+            Err(error) => return Err(during("granting rights")(error)),
+        }
+    }
 }

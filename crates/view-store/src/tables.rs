@@ -59,7 +59,16 @@ pub(crate) enum Table {
 impl Table {
     pub(crate) const ALL: [Self; 3] = [Self::Base, Self::Live, Self::Shadowed];
 
-    fn schema(self) -> &'static str {
+    /// What the merger needs on it: it moves rows that a live state hides, and puts live ones in their place.
+    pub(crate) fn merger_rights(self) -> &'static str {
+        match self {
+            Self::Base => "SELECT, DELETE",
+            Self::Live => "SELECT, INSERT, DELETE",
+            Self::Shadowed => "SELECT, INSERT",
+        }
+    }
+
+    pub(crate) fn schema(self) -> &'static str {
         match self {
             Self::Base => "sqlonfhir_base",
             Self::Live => "sqlonfhir_live",
@@ -168,11 +177,8 @@ pub(crate) async fn make_of_staged(
         );
     }
     for table in Table::ALL {
-        let name = table.of(view.name());
-        let _ = write!(
-            ddl,
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO researchflow_merger; "
-        );
+        let (rights, name) = (table.merger_rights(), table.of(view.name()));
+        let _ = write!(ddl, "GRANT {rights} ON {name} TO researchflow_merger; ");
     }
     execute(connection, ddl, doing).await?;
     name_indexes(connection, view.name(), staged).await

@@ -1,7 +1,8 @@
 //! HAPI's PostgreSQL: the only place that knows its tables.
 //!
 //! Read are `hfj_resource` (which resources there are, their current version), `hfj_res_ver` (versions with their text), `hfj_res_tag` and
-//! `hfj_tag_def` (tags, profiles, security), in older schemas `hfj_forced_id` and `hfj_res_ver_prov`. Nothing is ever written.
+//! `hfj_tag_def` (tags, profiles, security), `hfj_history_tag` (of versions), `hfj_res_link` (whose resources), in older schemas `hfj_forced_id` and
+//! `hfj_res_ver_prov`. Nothing is ever written.
 //!
 //! ```text
 //! clock() ─► as_of, bound          (before the snapshot: rule 1)
@@ -19,6 +20,7 @@ mod error;
 mod heads;
 mod misdated;
 mod range;
+mod rights;
 mod schema;
 mod selection;
 mod snapshot;
@@ -45,6 +47,7 @@ use sqlx::{
 pub use error::HapiError;
 pub use misdated::Misdated;
 pub use range::IdRange;
+pub use rights::Excess;
 pub use schema::{Partition, Schema};
 pub use selection::Selection;
 pub(crate) use snapshot::CHUNK;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use sqlx::{Row as _, postgres::PgConnection};
 
-use super::HapiError;
+use super::{HapiError, rights::TABLES};
 
 /// What the tables of this HAPI have, and the pieces of SQL that follow from it.
 #[derive(Debug, Clone)]
@@ -113,10 +113,10 @@ impl Columns {
         let rows = sqlx::query(
             "SELECT c.relname::text AS name, a.attname::text AS col, has_table_privilege(c.oid, 'SELECT') AS readable
              FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-             WHERE c.oid IN (to_regclass('hfj_resource'), to_regclass('hfj_res_ver'), to_regclass('hfj_res_tag'), to_regclass('hfj_tag_def'),
-                             to_regclass('hfj_forced_id'), to_regclass('hfj_res_ver_prov'), to_regclass('hfj_partition'))
+             WHERE c.oid IN (SELECT to_regclass(name) FROM unnest($1::text[]) name)
                AND a.attnum > 0 AND NOT a.attisdropped",
         )
+        .bind(&TABLES[..])
         .fetch_all(&mut *connection)
         .await
         .map_err(HapiError::of("looking at the schema"))?;
@@ -132,7 +132,7 @@ impl Columns {
                 .map_err(HapiError::of("looking at the schema"))?
             {
                 return Err(HapiError::Refused(format!(
-                    "the role may not read {table}: GRANT SELECT ON ALL TABLES IN SCHEMA public TO it, in HAPI's database"
+                    "the login of hapi.url may not read {table}: run deploy/sql/hapi-reader.sql for it in HAPI's database, or GRANT SELECT ON {table} TO it"
                 )));
             }
             columns.insert((table, column));

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     Shutdown,
+    connections::LEAVE_TAKING,
     tls::{Acceptor, Answering, Stream},
 };
 
@@ -58,7 +59,8 @@ pub(super) async fn serve(
     let jitter = RandomState::new();
     let mut number: u64 = 0;
     let mut full = false;
-    while let Some(accepted) = shutdown.unless_stopped(listener.accept()).await {
+    // What was on its way when the stop came is still taken.
+    while let Some(accepted) = shutdown.unless_stopped_for(LEAVE_TAKING, listener.accept()).await {
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -136,10 +138,16 @@ async fn until_closed(
     shutdown: Shutdown,
 ) {
     tokio::pin!(connection);
+    // One that is told to end before it has shaken hands is closed without a word, and its client takes that for a failure.
+    let shaken = Instant::now() + LEAVE_TAKING;
+    let leaving = async {
+        shutdown.stopping().await;
+        tokio::time::sleep_until(shaken).await;
+    };
     let result = tokio::select! {
         biased;
         result = connection.as_mut() => result,
-        () = shutdown.stopping() => {
+        () = leaving => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -13,6 +13,7 @@ mod outgoing;
 mod preface;
 #[cfg(test)]
 mod tests;
+mod unsent;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub use self::{
     deadline::{NoTimeout, timeout},
     manners::GrpcManners,
     outgoing::Outgoing,
+    unsent::{never_sent, sent},
 };
 use crate::{
     ConfigError, Shutdown,

@@ -23,7 +23,7 @@ pub(super) enum Read {
 
 /// All resources of these types that are of these patients; none for no type.
 pub(super) fn of(
-    mut batch: BatchServiceClient<Outgoing>,
+    batch: BatchServiceClient<Outgoing>,
     types: Vec<String>,
     patients: Vec<String>,
 ) -> impl Stream<Item = Result<Read, ServiceError>> + Send {
@@ -34,8 +34,12 @@ pub(super) fn of(
                 resource_types: types.clone(),
                 patient_ids: group.to_vec(),
             };
-            let call = batch_call::begins(batch_call::OF_ROWS, batch.read_patient_resources(request));
-            let mut stream = call.await.map_err(|status| failed(&status))?.into_inner();
+            let call = || {
+                let (mut batch, request) = (batch.clone(), request.clone());
+                async move { batch.read_patient_resources(request).await }
+            };
+            let begun = batch_call::begins(batch_call::OF_ROWS, call).await;
+            let mut stream = begun.map_err(|status| failed(&status))?.into_inner();
             while let Some(message) = stream.message().await.map_err(|status| failed(&status))? {
                 for state in message.states {
                     yield read(state);

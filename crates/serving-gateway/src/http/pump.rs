@@ -7,7 +7,6 @@ use std::{io, pin::pin, time::Duration};
 
 use api::ServiceError;
 use axum::body::{Body, Bytes};
-use daemon::Shutdown;
 use futures::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 
@@ -44,7 +43,7 @@ pub(super) fn body(http: &Http, rows: RowBatches, encoder: Encoder) -> Body {
         let metrics = pump.metrics.clone();
         let result = tokio::select! {
             result = pump.run(rows, encoder) => result,
-            () = cut(&shutdown, grace) => Err(Broken::Stopped),
+            () = shutdown.stopped_for(grace) => Err(Broken::Stopped),
         };
         match result {
             Ok(()) => {}
@@ -68,12 +67,6 @@ pub(super) fn body(http: &Http, rows: RowBatches, encoder: Encoder) -> Body {
     });
     // The compression asks once more at the end.
     Body::from_stream(parts.fuse())
-}
-
-/// Ends a while after a stop was asked for.
-async fn cut(shutdown: &Shutdown, grace: Duration) {
-    shutdown.stopping().await;
-    tokio::time::sleep(grace).await;
 }
 
 impl Pump {

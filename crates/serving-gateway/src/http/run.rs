@@ -47,7 +47,10 @@ pub(super) async fn run(
     let header = asked.header;
     let answering = async {
         let answering = answer(http, operation, &head.headers, asked, demand);
-        let answered = http.shutdown.unless_stopped(answering).await;
+        let answered = http
+            .shutdown
+            .unless_stopped_for(http.limits.stop_seconds, answering)
+            .await;
         answered.ok_or_else(ServiceError::stopping)?
     };
     let (answered, scope) = match Call::current() {

@@ -123,9 +123,14 @@ async fn read(
     let request = ReadResourcesRequest {
         references: references.collect(),
     };
-    let mut batch = core.batch.clone();
-    let call = batch_call::begins(batch_call::OF_A_LOOK, batch.read_resources(request));
-    let mut stream = call.await?.into_inner();
+    let batch = core.batch.clone();
+    let call = || {
+        let (mut batch, request) = (batch.clone(), request.clone());
+        async move { batch.read_resources(request).await }
+    };
+    let mut stream = batch_call::begins(batch_call::OF_A_LOOK, call)
+        .await?
+        .into_inner();
     let mut states = Vec::new();
     while let Some(message) = stream.message().await? {
         states.extend(message.states);

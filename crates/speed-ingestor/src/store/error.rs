@@ -24,6 +24,12 @@ pub enum StoreError {
     /// Redis answers, but refuses: rights, a wrong type under one of our keys, a bug.
     #[error("redis refuses a command (code {})", .0.code().unwrap_or("none"))]
     Refused(#[source] redis::RedisError),
+    /// A later release has written here.
+    #[error(
+        "redis holds data in the layout {0} of a later release, and this one knows none beyond {known}: use that release, or let it `Flush` all types before it is stopped (HAPI's \
+         database has everything); live changes and webhooks wait meanwhile", known = super::LAYOUT
+    )]
+    LaterLayout(String),
     /// A key holds what this service does not write there.
     #[error(
         "a key of the {0} does not hold what this service writes: another program uses the same key prefix?"
@@ -53,6 +59,9 @@ impl From<redis::RedisError> for StoreError {
         use redis::{ErrorKind, ServerErrorKind};
         if error.code() == Some("OOM") {
             return Self::OutOfMemory(error);
+        }
+        if error.code() == Some("LAYOUT") {
+            return Self::LaterLayout(error.detail().unwrap_or("of no number").to_owned());
         }
         let passing = error.is_io_error()
             || error.is_timeout()
@@ -86,6 +95,7 @@ impl From<StoreError> for ServiceError {
             | StoreError::NotSynced
             | StoreError::Stopping => Code::Unavailable,
             StoreError::Volatile(_)
+            | StoreError::LaterLayout(_)
             | StoreError::CannotWait(_)
             | StoreError::ClocksApart(_)
             | StoreError::Address

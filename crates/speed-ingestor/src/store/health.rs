@@ -92,6 +92,7 @@ impl RedisHealth {
 impl SpeedStore {
     /// Refuses settings, and a clock, that can lose what was acknowledged, unless `allow_volatile`; and a Redis that cannot do what it is asked to.
     pub async fn check(&self, allow_volatile: bool, clock: &dyn Clock) -> Result<RedisHealth, StoreError> {
+        self.life().await?;
         let health = self.health(clock).await?;
         if self.settings.wait_for_disk && !(health.can_wait_for_disk() && health.appendonly) {
             return Err(StoreError::CannotWait(health.version));

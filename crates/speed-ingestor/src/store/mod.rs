@@ -13,6 +13,7 @@
 //! | `preview-bytes:{type}` | number | bytes in that list |
 //! | `preview-sizes:{type}` | list | bytes of each of that list |
 //! | `mark` | hash | type → the tail's last finished reading: n, `as_of`, bound, xmin, timeline |
+//! | `layout` | string | the number of the layout of these keys ([`LAYOUT`]) |
 //! | `life` | string | a token that is gone when the data are gone; with Redis' `run_id` it tells one life of the store from another |
 //! | `told:{type}:{period}` | hash | id → version that a webhook has told, of five minutes, for ten: to count what the tail saw first, and previews of no use |
 //! | `told-delete:{type}:{id}` | string | that a DELETE came, for ten minutes |
@@ -57,6 +58,12 @@ pub use offer::Offered;
 pub use recent::{Recent, RecentWalk};
 pub use saved::{PutBack, SavedReading, Saving};
 
+/// The layout that this release writes, and the latest that it reads. It goes up with a change that an earlier release would misread: that one then refuses to
+/// work here. A change that it would not (a further key, a further field) leaves it as it is.
+pub const LAYOUT: u32 = 1;
+
+/// Key: the number of the layout.
+const LAYOUT_KEY: &str = "layout";
 /// Key: the token of the store's life.
 const LIFE: &str = "life";
 /// Key: the marks.
@@ -202,12 +209,14 @@ impl SpeedStore {
         self.changed.subscribe()
     }
 
-    /// The life that the store is in now.
+    /// The life that the store is in now. `StoreError::LaterLayout` if a later release has written here.
     pub async fn life(&self) -> Result<Life, StoreError> {
         let mut begin = scripts::BEGIN.prepare_invoke();
         Ok(Life(
             begin
                 .key(self.key(LIFE))
+                .key(self.key(LAYOUT_KEY))
+                .arg(LAYOUT)
                 .invoke_async(&mut self.writes.clone())
                 .await?,
         ))
