@@ -43,6 +43,11 @@ pub fn method(path: &str) -> Option<&'static Method> {
     METHODS.get(path)
 }
 
+/// All of them, in the order of their names.
+pub fn methods() -> impl Iterator<Item = &'static Method> {
+    METHODS.values()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,8 @@ pub enum Code {
     NoSuchMethod,
     /// The caller did not show the secret.
     Unauthenticated,
+    /// The caller is known, and may not do it.
+    Forbidden,
     /// What was asked for does not exist.
     NotFound,
     /// The system is not in a state to do it: the message says what must happen first.
@@ -45,6 +47,7 @@ impl Code {
         match self {
             Self::Invalid | Self::UnsupportedMedia | Self::Unprocessable => tonic::Code::InvalidArgument,
             Self::Unauthenticated => tonic::Code::Unauthenticated,
+            Self::Forbidden => tonic::Code::PermissionDenied,
             Self::NotFound => tonic::Code::NotFound,
             Self::Precondition => tonic::Code::FailedPrecondition,
             Self::TooLarge | Self::Exhausted => tonic::Code::ResourceExhausted,
@@ -62,6 +65,7 @@ impl Code {
         match self.grpc() {
             tonic::Code::InvalidArgument => "invalid_argument",
             tonic::Code::Unauthenticated => "unauthenticated",
+            tonic::Code::PermissionDenied => "permission_denied",
             tonic::Code::NotFound => "not_found",
             tonic::Code::FailedPrecondition => "failed_precondition",
             tonic::Code::ResourceExhausted => "resource_exhausted",
@@ -81,6 +85,7 @@ impl Code {
             Self::Invalid => "INVALID_REQUEST",
             Self::NoSuchMethod => "NO_SUCH_METHOD",
             Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Forbidden => "FORBIDDEN",
             Self::NotFound => "NOT_FOUND",
             Self::Precondition => "NOT_IN_STATE",
             Self::UnsupportedMedia => "UNSUPPORTED_MEDIA",
@@ -102,6 +107,7 @@ impl Code {
         match self {
             Self::Invalid => 400,
             Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::NoSuchMethod => 405,
             Self::SlowRequest => 408,
@@ -123,6 +129,7 @@ impl Code {
         match self {
             Self::Invalid | Self::Unprocessable => "invalid",
             Self::Unauthenticated => "login",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not-found",
             Self::Precondition => "conflict",
             Self::TooLarge => "too-long",
@@ -203,8 +210,12 @@ impl From<ServiceError> for tonic::Status {
 impl From<tonic::Status> for ServiceError {
     fn from(status: tonic::Status) -> Self {
         let code = match status.code() {
+            // It is our credentials that it refuses, not those of whoever asks us.
+            tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => {
+                let message = "another layer refuses this one's credentials: an operator must see to its token or certificate";
+                return Self::new(Code::Unavailable, message).because("LAYER_REFUSES_CREDENTIALS");
+            }
             tonic::Code::InvalidArgument => Code::Invalid,
-            tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => Code::Unauthenticated,
             tonic::Code::NotFound => Code::NotFound,
             tonic::Code::FailedPrecondition => Code::Precondition,
             tonic::Code::ResourceExhausted => Code::Exhausted,

@@ -23,6 +23,7 @@ mod entry;
 pub mod fhir_answer;
 pub mod grpc;
 pub mod metrics;
+pub mod mounted;
 mod principal;
 pub mod request_id;
 pub mod secret;

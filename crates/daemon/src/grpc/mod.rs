@@ -9,6 +9,7 @@ mod accept;
 mod call;
 mod deadline;
 mod manners;
+mod outward;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 pub use self::{
     deadline::{NoTimeout, timeout},
     manners::GrpcManners,
+    outward::{Line, Outward, TokenFileError, line},
 };
 use crate::{ConfigError, Shutdown, admin::Readiness};
 
