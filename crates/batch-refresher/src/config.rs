@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr as _, time::Du
 use chrono_tz::Tz;
 use daemon::{
     CommonConfig, DaemonConfig, Secret,
-    config::{seconds, span},
+    config::{Demands, seconds, span},
 };
+use identity::AuthConfig;
 use serde::Deserialize;
 use view_store::{SlicePlan, StoreSettings};
 
@@ -33,6 +34,8 @@ const LONGEST_SKEW: Duration = Duration::from_hours(1);
 pub struct Settings {
     /// What all daemons are told.
     pub daemon: CommonConfig,
+    /// Who may call.
+    pub auth: AuthConfig,
     /// How to reach HAPI's PostgreSQL.
     pub hapi: HapiSettings,
     /// How to reach the views' PostgreSQL.
@@ -60,6 +63,7 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("daemon", &self.daemon)
+            .field("auth", &self.auth)
             .field("folder", &self.folder)
             .field("run", &self.run)
             .field("refresh", &self.refresh)
@@ -79,6 +83,7 @@ impl DaemonConfig for Settings {
 #[serde(deny_unknown_fields)]
 pub struct BatchConfig {
     daemon: CommonConfig,
+    auth: AuthConfig,
     hapi: HapiConfig,
     views: ViewsConfig,
     refresh: RefreshConfig,
@@ -164,6 +169,9 @@ impl TryFrom<BatchConfig> for Settings {
         if let Err(log) = daemon::telemetry::filter(&config.daemon.log) {
             wrong.0.push(log);
         }
+        let mut demands = Demands::default();
+        config.auth.check(&mut demands);
+        wrong.0.extend(demands.result().err().unwrap_or_default());
         let hapi = hapi(&config.hapi, &mut wrong);
         let store = store(&config.views, &mut wrong);
         let run = run(&config.refresh, &mut wrong);
@@ -193,6 +201,7 @@ impl TryFrom<BatchConfig> for Settings {
         match (hapi, refresh, reconcile) {
             (Some(hapi), Some(refresh), Some(reconcile)) if wrong.0.is_empty() => Ok(Self {
                 daemon: config.daemon,
+                auth: config.auth,
                 hapi,
                 store,
                 folder: Some(config.views.folder)

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, batch::batch_service_server::BatchServiceServer};
-use daemon::Context;
+use daemon::{ConfigError, Context};
+use identity::Guard;
 use tonic::{codec::CompressionEncoding, service::Routes};
 use view_store::{StoreError, ViewStore};
 
@@ -31,6 +32,9 @@ pub enum StartError {
     /// The views' side.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The configuration, as it turns out at start.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The announcement of the bound addresses.
     #[error("the addresses that were bound cannot be announced: {0}")]
     Announce(#[from] std::io::Error),
@@ -44,10 +48,11 @@ pub async fn start(context: Context<Settings>) -> Result<(), StartError> {
         shutdown,
         metrics,
         readiness,
+        clock,
         grpc,
         announcement,
-        ..
     } = context;
+    let guard = Guard::start(&settings.auth, clock, &metrics, &shutdown)?;
     let (hapi_there, views_there) = (
         readiness.latch("HAPI's PostgreSQL"),
         readiness.latch("the views' PostgreSQL"),
@@ -122,7 +127,7 @@ pub async fn start(context: Context<Settings>) -> Result<(), StartError> {
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     shutdown.spawn_essential(
         "grpc",
-        grpc.serve(SERVICE, Routes::new(service), shutdown.clone()),
+        grpc.serve(SERVICE, guard.grpc(Routes::new(service)), shutdown.clone()),
     );
     Ok(())
 }
@@ -153,7 +158,7 @@ impl StartError {
         match self {
             Self::Hapi(error) => error.is_transient(),
             Self::Store(StoreError::Database { transient, .. }) => *transient,
-            Self::Store(_) | Self::Announce(_) => false,
+            Self::Store(_) | Self::Config(_) | Self::Announce(_) => false,
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Settings. `deploy/config/serving-gateway.toml` is the default and says what each is for.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use daemon::{
     CommonConfig, DaemonConfig, Secret,
     config::{Demands, is_http_url, seconds},
 };
+use identity::AuthConfig;
 use serde::Deserialize;
 
 use crate::{http::HttpConfig, reads};
@@ -20,6 +21,8 @@ pub struct Config {
     pub use_speed_layer: bool,
     /// The views' PostgreSQL.
     pub views: Views,
+    /// Who may call.
+    pub auth: AuthConfig,
     /// Where the other layers are.
     pub services: Services,
     /// Questions.
@@ -63,6 +66,8 @@ pub struct Services {
     pub speed: String,
     /// URL of `BatchService`.
     pub batch: String,
+    /// A file that holds the token which both are shown; empty for none.
+    pub token_file: PathBuf,
 }
 
 /// `[query]`
@@ -147,6 +152,7 @@ impl DaemonConfig for Config {
 
     fn validate(&self) -> Result<(), Vec<String>> {
         let mut demands = Demands::default();
+        self.auth.check(&mut demands);
         for (key, url) in [
             ("services.speed", &self.services.speed),
             ("services.batch", &self.services.batch),

@@ -11,7 +11,13 @@ use api::{
     batch::batch_service_client::BatchServiceClient,
     proto::serving::serving_service_server::{SERVICE_NAME, ServingServiceServer},
 };
-use daemon::{ConfigError, Context, Shutdown, announce::Announcement, config::span, grpc::channel};
+use daemon::{
+    ConfigError, Context, Shutdown,
+    announce::Announcement,
+    config::span,
+    grpc::{Outward, line},
+};
+use identity::{Grants, Guard};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -79,10 +85,13 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     let ready = readiness.latch("the views' database");
     let http_metrics = HttpMetrics::register(&metrics);
     let read_metrics = ReadMetrics::register(&metrics);
+    let guard = Guard::start(&config.auth, clock.clone(), &metrics, &shutdown)?;
     let metrics = ServingMetrics::register(&metrics);
-    let batch = BatchServiceClient::new(channel("services.batch", &config.services.batch)?)
+    let token = Some(config.services.token_file.clone()).filter(|file| !file.as_os_str().is_empty());
+    let outward = Outward::with_token_of("services.token_file", token, &shutdown)?;
+    let batch = BatchServiceClient::new(line("services.batch", &config.services.batch, &outward)?)
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let speed = speed_client(channel("services.speed", &config.services.speed)?);
+    let speed = speed_client(line("services.speed", &config.services.speed, &outward)?);
     let sql = sql(&config)?;
     let core = Arc::new(OnceLock::new());
     let serving = Serving::new(
@@ -96,11 +105,12 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let routes = Routes::new(service);
+    let routes = guard.grpc(Routes::new(service));
     shutdown.spawn_essential("grpc", grpc.serve(SERVICE_NAME, routes, shutdown.clone()));
     let http = Http {
         core: core.clone(),
         shutdown: shutdown.clone(),
+        guard,
         limits: config.query.clone(),
         metrics: http_metrics,
         started: clock.now(),
@@ -143,6 +153,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         max_raw_bytes: config.query.max_raw_bytes,
         sql: ways.sql,
         cohort: config.cohort,
+        grants: Grants::everything(),
     };
     let _set_once = core.set(this.clone());
     shutdown.spawn(

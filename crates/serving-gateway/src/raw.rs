@@ -8,8 +8,8 @@ use api::{
     time, values_json,
 };
 use chrono::{DateTime, Utc};
+use daemon::grpc::Line;
 use fhir_core::{column::Column, row::Cell};
-use tonic::transport::Channel;
 use view_store::encode_rows;
 
 use crate::{batch_call, catalog::View};
@@ -36,7 +36,7 @@ pub(crate) struct Pushdown {
 
 /// Runs the view; more rows than `max_bytes` are an error.
 pub(crate) async fn run(
-    mut batch: BatchServiceClient<Channel>,
+    mut batch: BatchServiceClient<Line>,
     view: &View,
     pushdown: Pushdown,
     max_bytes: usize,

@@ -4,12 +4,13 @@ mod backup;
 mod hapi;
 mod webhook;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use daemon::{
     CommonConfig, DaemonConfig, Secret,
     config::{Demands, is_http_url, seconds, span},
 };
+use identity::AuthConfig;
 use serde::Deserialize;
 
 use backup::BackupConfig;
@@ -27,6 +28,8 @@ pub const DEFAULTS: &str = include_str!("../../../deploy/config/speed-ingestor.t
 pub struct SpeedConfig {
     /// What all daemons are told.
     pub daemon: CommonConfig,
+    /// Who may call gRPC; the webhook has a secret of its own.
+    pub auth: AuthConfig,
     /// Where deliveries come to.
     pub webhook: WebhookConfig,
     redis: RedisConfig,
@@ -64,6 +67,7 @@ struct StoreConfig {
 #[serde(deny_unknown_fields)]
 struct BatchConfig {
     url: String,
+    token_file: PathBuf,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -88,6 +92,7 @@ impl DaemonConfig for SpeedConfig {
 
     fn validate(&self) -> Result<(), Vec<String>> {
         let mut demands = Demands::default();
+        self.auth.check(&mut demands);
         self.webhook.check(&mut demands);
         self.hapi.check(&mut demands);
         let mut demand = |holds: bool, message: &str| demands.demand(holds, message);
@@ -155,6 +160,11 @@ impl SpeedConfig {
     /// Where the batch layer is.
     pub fn batch_url(&self) -> &str {
         &self.batch.url
+    }
+
+    /// What it is shown, if anything.
+    pub fn batch_token_file(&self) -> Option<PathBuf> {
+        Some(self.batch.token_file.clone()).filter(|file| !file.as_os_str().is_empty())
     }
 
     /// When rounds of the tail come.

@@ -3,7 +3,12 @@
 use std::net::SocketAddr;
 
 use api::{Code, ServiceError};
-use daemon::{ConfigError, Context, Shutdown, announce::Announcement, grpc::channel};
+use daemon::{
+    ConfigError, Context, Shutdown,
+    announce::Announcement,
+    grpc::{Outward, line},
+};
+use identity::Guard;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
@@ -46,7 +51,8 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
     let store = SpeedStore::open(config.store_settings())?;
-    let batch = batch_of(&config)?;
+    let guard = Guard::start(&config.auth, clock.clone(), &metrics, &shutdown).map_err(unusable)?;
+    let batch = batch_of(&config, &shutdown)?;
     let (listener, bound) = bind(&config, &announcement).await?;
     let secret = secret_of(&config, &shutdown)?;
     let hapi = hapi_of(&config)?;
@@ -130,17 +136,24 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     };
     shutdown.spawn_essential(
         "grpc",
-        grpc.serve(SERVICE, Routes::new(speed.server()), shutdown.clone()),
+        grpc.serve(SERVICE, guard.grpc(Routes::new(speed.server())), shutdown.clone()),
     );
     Ok(())
 }
 
 /// The batch layer, which need not be there yet.
-fn batch_of(config: &SpeedConfig) -> Result<BatchLayer, ServiceError> {
-    let unusable = |error: ConfigError| ServiceError::new(Code::Invalid, error.to_string());
-    Ok(BatchLayer::new(
-        channel("batch.url", config.batch_url()).map_err(unusable)?,
-    ))
+fn batch_of(config: &SpeedConfig, shutdown: &Shutdown) -> Result<BatchLayer, ServiceError> {
+    let outward = Outward::with_token_of("batch.token_file", config.batch_token_file(), shutdown);
+    let line = line("batch.url", config.batch_url(), &outward.map_err(unusable)?);
+    Ok(BatchLayer::over(line.map_err(unusable)?))
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is made for `map_err`, which hands the error over"
+)]
+fn unusable(error: ConfigError) -> ServiceError {
+    ServiceError::new(Code::Invalid, error.to_string())
 }
 
 /// HAPI's REST, where it is known.

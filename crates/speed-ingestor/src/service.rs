@@ -19,6 +19,7 @@ use fhir_core::{
     resource::Content,
 };
 use futures::Stream;
+use identity::Grants;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -119,7 +120,10 @@ impl SpeedService for Speed {
         &self,
         request: Request<proto::ScanRecentResourcesRequest>,
     ) -> Result<Response<Self::ScanRecentResourcesStream>, Status> {
-        let scan = self.shutdown.unless_stopped(self.scan(request.into_inner()));
+        let grants = Grants::of_request(request.extensions());
+        let scan = self
+            .shutdown
+            .unless_stopped(self.scan(&grants, request.into_inner()));
         let parts = scan.await.ok_or_else(ServiceError::stopping)??;
         let stop = self.shutdown.token();
         let parts = parts.map(move |part| {

@@ -20,10 +20,12 @@ type Shared = State<Arc<Http>>;
 
 /// The routes. Bodies in gzip or deflate are opened on the way in; their size is bounded as they are read.
 pub(super) fn router(http: Arc<Http>) -> Router {
-    Paths::all()
+    let router = Paths::all()
         .router
         .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
+        .method_not_allowed_fallback(no_such_method);
+    http.guard
+        .http(router)
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(http.clone(), around::around))
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))

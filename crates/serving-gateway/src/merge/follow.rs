@@ -11,14 +11,14 @@ use api::{
     speed::{Changes, ChangesPart, TypeChanges, speed_service_client::SpeedServiceClient},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use daemon::Shutdown;
+use daemon::{Shutdown, grpc::Line};
 use fhir_core::merge::Mark;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 use view_store::{AppliedPage, Cursor, MergeLead, StoreError, ViewStore};
 
 use super::{MergeError, Merger, Stepped};
@@ -55,7 +55,7 @@ const TYPE_BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_
 /// What the merger works with.
 pub(crate) struct Follower {
     pub(crate) store: ViewStore,
-    pub(crate) speed: SpeedServiceClient<Channel>,
+    pub(crate) speed: SpeedServiceClient<Line>,
     pub(crate) catalog: Catalog,
     pub(crate) applied: watch::Sender<u64>,
     pub(crate) health: LayerHealth,
@@ -343,7 +343,7 @@ struct AnswerStream {
 }
 
 impl AnswerStream {
-    async fn open(mut speed: SpeedServiceClient<Channel>) -> Result<Self, MergeError> {
+    async fn open(mut speed: SpeedServiceClient<Line>) -> Result<Self, MergeError> {
         let (requests, sent) = mpsc::channel(1);
         let opened = tokio::time::timeout(LATE, speed.changes(ReceiverStream::new(sent))).await;
         let answers = opened
@@ -399,8 +399,8 @@ fn late() -> MergeError {
 }
 
 /// A client of `SpeedService` that takes answers of any size that the contract allows.
-pub(crate) fn speed_client(channel: Channel) -> SpeedServiceClient<Channel> {
-    SpeedServiceClient::new(channel)
+pub(crate) fn speed_client(line: Line) -> SpeedServiceClient<Line> {
+    SpeedServiceClient::new(line)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
