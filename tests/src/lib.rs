@@ -11,6 +11,7 @@ pub mod deadline;
 pub mod fhir;
 pub mod hapi;
 pub mod house;
+pub mod issuer;
 pub mod line;
 pub mod loading;
 pub mod merging;
