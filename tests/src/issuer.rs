@@ -40,7 +40,7 @@ const RSA_KEY: &str = include_str!("../fixtures/issuer-rsa.pem");
 /// What a key signs with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// EdDSA (Ed25519)
+    /// `EdDSA` (Ed25519)
     Ed,
     /// ES384
     Ec,

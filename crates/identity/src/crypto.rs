@@ -30,10 +30,18 @@ pub(crate) fn install() {
     });
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the library calls it by this signature"
+)]
 fn no_signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     Err(new_error(ErrorKind::UnsupportedAlgorithm))
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the library calls it by this signature"
+)]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     let unusable = || new_error(ErrorKind::InvalidKeyFormat);
     if key.family() != algorithm.family() {

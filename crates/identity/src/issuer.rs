@@ -255,9 +255,8 @@ impl Issuer {
         };
         let mut said = None;
         loop {
-            let fetched = match shutdown.unless_stopped(self.fetch()).await {
-                None => return,
-                Some(fetched) => fetched,
+            let Some(fetched) = shutdown.unless_stopped(self.fetch()).await else {
+                return;
             };
             let pause = match fetched {
                 Ok(()) => {

@@ -83,7 +83,7 @@ impl Texts {
     }
 }
 
-/// Times are seconds since 1970, and may have a fraction (RFC 7519, NumericDate).
+/// Times are seconds since 1970, and may have a fraction (RFC 7519, `NumericDate`).
 #[derive(Deserialize)]
 struct Claims {
     iss: Option<String>,

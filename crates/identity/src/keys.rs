@@ -60,7 +60,7 @@ pub enum NoKeys {
     /// Not JSON of the form `{"keys": [...]}`.
     #[error("is not a JWK Set: {{\"keys\": [...]}}")]
     NotASet,
-    /// None of its keys is for signatures of RS384, ES384 or EdDSA (Ed25519).
+    /// None of its keys is for signatures of `RS384`, `ES384` or `EdDSA` (Ed25519).
     #[error("has no public key for RS384, ES384 or EdDSA (Ed25519) with use \"sig\"")]
     NoneUsable,
     /// More than a hundred.

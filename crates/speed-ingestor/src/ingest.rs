@@ -37,6 +37,10 @@ use crate::{
 const SERVICE: &str = "researchflow.speed.v1.SpeedService";
 
 /// Starts everything: webhook, tail, upkeep, Subscription, gRPC. Nothing needs to be reachable yet but the sockets to bind.
+#[expect(
+    clippy::too_many_lines,
+    reason = "the parts, put together one after the other"
+)]
 pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let Context {
         config,

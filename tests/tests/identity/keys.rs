@@ -86,7 +86,7 @@ async fn many_who_come_with_a_new_key_at_once_wait_for_one_fetch() -> anyhow::Re
         SigningKey::new(Kind::Ed, "second"),
     );
     let issuer = Issuer::start(&[&first]).await?;
-    let believing = believing(&issuer, &json!({"jwks_retry_seconds": 60}));
+    let believing = believing(&issuer, &json!({"jwks_retry_seconds": 0.5}));
     assert_eq!(believing.refuses(&token(&issuer, &first)).await, None);
     let before = issuer.asked();
     issuer.publish(&[&first, &second]);

@@ -231,7 +231,7 @@ async fn every_method_answers_every_kind_of_credentials_as_the_table_says() -> a
             expect(&path, what, &said, &row, &mut faults);
         }
     }
-    assert!(asked >= 30 * 18, "only {asked} calls were made");
+    assert!(asked >= 30 * 17, "only {asked} calls were made");
     assert!(
         faults.is_empty(),
         "{} faults of {asked}:\n{}",

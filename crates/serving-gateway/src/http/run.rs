@@ -43,7 +43,7 @@ pub(super) async fn run(
     let (format, representation) = Format::negotiate(asked.format, &accept(&head.headers))?;
     let demand = freshness::demand(&head.headers)?;
     let header = asked.header;
-    let answering = answer(http, operation, &head, asked, demand);
+    let answering = Box::pin(answer(http, operation, &head, asked, demand));
     let answered = http.shutdown.unless_stopped(answering).await;
     let (answered, scope) = answered.ok_or_else(ServiceError::stopping)??;
     // What the request brought has become rows.
