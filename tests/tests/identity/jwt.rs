@@ -162,7 +162,7 @@ async fn clocks_may_be_apart_by_the_leeway_and_no_further() {
             "{seconds} s from now"
         );
     }
-    let strict = known_with(&json!({"leeway_seconds": 0, "max_lifetime_seconds": 100}));
+    let strict = known_with(&json!({"leeway_seconds": 30, "max_lifetime_seconds": 100}));
     assert_eq!(
         strict.believing.refuses(&strict.keys[0].token(&good())).await,
         Some(Refusal::Lifetime)
