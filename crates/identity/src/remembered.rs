@@ -90,7 +90,7 @@ mod tests {
         assert!(!is_known(1.0, Some(8)));
         put();
         assert!(!is_known(1.0, None));
-        for number in 0..MOST + 1 {
+        for number in 0..=MOST {
             let mut digest = [0; 32];
             digest[..8].copy_from_slice(&number.to_be_bytes());
             remembered.remember(
