@@ -15,6 +15,7 @@ pub mod fhir;
 pub mod ground;
 pub mod hapi;
 pub mod house;
+pub mod issuer;
 pub mod line;
 pub mod loading;
 pub mod merging;

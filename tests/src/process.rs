@@ -159,6 +159,16 @@ impl Daemon {
         self.ready().await
     }
 
+    /// The same with further lines behind its configuration, such as a section that it did not have.
+    pub async fn restart_configured(
+        &mut self,
+        further: &str,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        self.plan.config.push_str(further);
+        self.restart_with(environment).await
+    }
+
     /// Starts it again on the same addresses; ready when this returns.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.restart_with(&[]).await

@@ -48,6 +48,11 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     METHODS.values().map(|method| method.name.as_str())
 }
 
+/// All of them, in the order of their names.
+pub fn methods() -> impl Iterator<Item = &'static Method> {
+    METHODS.values()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -158,6 +158,7 @@ mod tests {
             Code::Invalid,
             Code::NoSuchMethod,
             Code::Unauthenticated,
+            Code::Forbidden,
             Code::NotFound,
             Code::Precondition,
             Code::UnsupportedMedia,

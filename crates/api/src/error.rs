@@ -210,8 +210,12 @@ impl From<ServiceError> for tonic::Status {
 impl From<tonic::Status> for ServiceError {
     fn from(status: tonic::Status) -> Self {
         let code = match status.code() {
+            // It is our credentials that it refuses, not those of whoever asks us.
+            tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => {
+                let message = "another layer refuses this one's credentials: an operator must see to its token or certificate";
+                return Self::new(Code::Unavailable, message).because("LAYER_REFUSES_CREDENTIALS");
+            }
             tonic::Code::InvalidArgument => Code::Invalid,
-            tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => Code::Unauthenticated,
             tonic::Code::NotFound => Code::NotFound,
             tonic::Code::FailedPrecondition => Code::Precondition,
             tonic::Code::ResourceExhausted => Code::Exhausted,

@@ -10,6 +10,7 @@ use daemon::{
     CommonConfig, DaemonConfig, Secret,
     config::{Demands, seconds, span},
 };
+use identity::AuthConfig;
 use serde::Deserialize;
 use view_store::{SlicePlan, StoreSettings};
 
@@ -34,6 +35,8 @@ const LONGEST_SKEW: Duration = Duration::from_hours(1);
 pub struct Settings {
     /// What all daemons are told.
     pub daemon: CommonConfig,
+    /// Who may call.
+    pub auth: AuthConfig,
     /// How to reach HAPI's PostgreSQL.
     pub hapi: HapiSettings,
     /// How to reach the views' PostgreSQL.
@@ -63,6 +66,7 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("daemon", &self.daemon)
+            .field("auth", &self.auth)
             .field("folder", &self.folder)
             .field("run", &self.run)
             .field("refresh", &self.refresh)
@@ -75,6 +79,10 @@ impl DaemonConfig for Settings {
     fn common(&self) -> &CommonConfig {
         &self.daemon
     }
+
+    fn authenticates(&self) -> bool {
+        self.auth.is_on()
+    }
 }
 
 /// The configuration as it is written; the keys are explained in `deploy/config/batch-refresher.toml`.
@@ -82,6 +90,7 @@ impl DaemonConfig for Settings {
 #[serde(deny_unknown_fields)]
 pub struct BatchConfig {
     daemon: CommonConfig,
+    auth: AuthConfig,
     hapi: HapiConfig,
     views: ViewsConfig,
     refresh: RefreshConfig,
@@ -169,6 +178,7 @@ impl TryFrom<BatchConfig> for Settings {
             wrong.0.push(log);
         }
         let mut demands = Demands::default();
+        config.auth.check(&mut demands);
         config.audit.check(&mut demands);
         wrong.0.extend(demands.result().err().into_iter().flatten());
         let hapi = hapi(&config.hapi, &mut wrong);
@@ -200,6 +210,7 @@ impl TryFrom<BatchConfig> for Settings {
         match (hapi, refresh, reconcile) {
             (Some(hapi), Some(refresh), Some(reconcile)) if wrong.0.is_empty() => Ok(Self {
                 daemon: config.daemon,
+                auth: config.auth,
                 hapi,
                 store,
                 folder: Some(config.views.folder)

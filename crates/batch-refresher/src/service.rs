@@ -13,6 +13,7 @@ use async_stream::try_stream;
 use daemon::Shutdown;
 use fhir_core::view::CompiledView;
 use futures::{Stream, TryStreamExt as _};
+use identity::Grants;
 use tonic::{Request, Response, Status};
 use view_store::{RegisteredView, RunKind, StoreError, ViewStore, listed, shortened};
 
@@ -74,6 +75,13 @@ impl Batch {
             .await
             .map_err(|e| conversions::store_error(&e))?;
         Ok(views.into_iter().map(conversions::view).collect())
+    }
+
+    /// Those that may be read by whoever asks.
+    async fn views_for(&self, grants: &Grants) -> Result<Vec<proto::View>, Status> {
+        let mut views = self.views().await?;
+        views.retain(|view| grants.may_read(&view.resource_type));
+        Ok(views)
     }
 
     async fn view(&self, name: &str) -> Result<proto::View, Status> {
@@ -145,10 +153,11 @@ fn refuse(invalid: InvalidField) -> Status {
 impl BatchService for Batch {
     async fn list_views(
         &self,
-        _: Request<proto::ListViewsRequest>,
+        request: Request<proto::ListViewsRequest>,
     ) -> Result<Response<proto::ListViewsResponse>, Status> {
+        let grants = Grants::of_request(request.extensions());
         Ok(Response::new(proto::ListViewsResponse {
-            views: self.views().await?,
+            views: self.views_for(&grants).await?,
         }))
     }
 
@@ -156,13 +165,14 @@ impl BatchService for Batch {
 
     async fn watch_views(
         &self,
-        _: Request<proto::WatchViewsRequest>,
+        request: Request<proto::WatchViewsRequest>,
     ) -> Result<Response<Self::WatchViewsStream>, Status> {
+        let grants = Grants::of_request(request.extensions());
         let (this, mut changed) = (self.clone(), self.refresher.registry());
         Ok(self.lasting_answer(try_stream! {
             loop {
                 changed.borrow_and_update();
-                yield proto::WatchViewsResponse { views: this.views().await? };
+                yield proto::WatchViewsResponse { views: this.views_for(&grants).await? };
                 if changed.changed().await.is_err() {
                     break;
                 }
@@ -268,6 +278,7 @@ impl BatchService for Batch {
         &self,
         request: Request<proto::RunViewRequest>,
     ) -> Result<Response<Self::RunViewStream>, Status> {
+        let grants = Grants::of_request(request.extensions());
         let request = request.into_inner();
         let max_resources = match request.max_resources {
             0 => self.run_view_limit,
@@ -288,6 +299,7 @@ impl BatchService for Batch {
         without_nul("ids", &request.ids).map_err(refuse)?;
         without_nul("patient_ids", &request.patient_ids).map_err(refuse)?;
         let view = Arc::new(self.view_to_run(request.view).await?);
+        grants.to_read(&format!("view {}", view.name()), view.resource_type())?;
         let columns: Vec<proto::Column> = view.columns().iter().map(Into::into).collect();
         let parts = run_view::run(
             self.hapi.clone(),

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use api::{MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, batch::batch_service_server::BatchServiceServer};
 use audit::{Audit, AuditError, Audited};
-use daemon::Context;
+use daemon::{ConfigError, Context};
+use identity::Guard;
 use tonic::{codec::CompressionEncoding, service::Routes};
 use view_store::{StoreError, ViewStore};
 
@@ -37,6 +38,9 @@ pub enum StartError {
     /// The audit cannot be kept.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The configuration, as it turns out at start.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The announcement of the bound addresses.
     #[error("the addresses that were bound cannot be announced: {0}")]
     Announce(#[from] std::io::Error),
@@ -56,6 +60,7 @@ pub async fn start(context: Context<Settings>) -> Result<(), StartError> {
         clock,
         announcement,
     } = context;
+    let guard = Guard::start(&settings.auth, clock.clone(), &metrics, &shutdown)?;
     let (hapi_there, views_there) = (
         readiness.latch("HAPI's PostgreSQL"),
         readiness.latch("the views' PostgreSQL"),
@@ -136,7 +141,7 @@ pub async fn start(context: Context<Settings>) -> Result<(), StartError> {
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let routes = audit.around_grpc(&mut grpc, Routes::new(service));
+    let routes = guard.grpc(audit.around_grpc(&mut grpc, Routes::new(service)));
     shutdown.spawn_essential("grpc", grpc.serve(SERVICE, routes, shutdown.clone()));
     Ok(())
 }
@@ -198,7 +203,7 @@ impl StartError {
         match self {
             Self::Hapi(error) => error.is_transient(),
             Self::Store(StoreError::Database { transient, .. }) => *transient,
-            Self::Store(_) | Self::Audit(_) | Self::Announce(_) => false,
+            Self::Store(_) | Self::Audit(_) | Self::Config(_) | Self::Announce(_) => false,
         }
     }
 }

@@ -22,6 +22,10 @@ pub trait DaemonConfig: DeserializeOwned + std::fmt::Debug + Send + 'static {
     fn validate(&self) -> Result<(), Vec<String>> {
         Ok(())
     }
+    /// Whether whoever calls by gRPC must show who it is, other than by a certificate.
+    fn authenticates(&self) -> bool {
+        false
+    }
     /// Variables without the prefix that stand for a key, such as `USE_SPEED_LAYER` for `use_speed_layer`.
     fn plain_variables() -> &'static [(&'static str, &'static str)] {
         &[]
@@ -67,7 +71,8 @@ fn tls_reload_seconds() -> Duration {
 
 impl CommonConfig {
     /// What cannot be said by types alone. Who reads metrics and probes has no way to prove who it is, and gets no patient's data: the admin port may be open.
-    fn check(&self, demands: &mut Demands) {
+    /// `authenticated`: whoever calls must show who it is, other than by a certificate.
+    fn check(&self, authenticated: bool, demands: &mut Demands) {
         self.grpc.check(demands);
         self.tracing.check(demands);
         demands.demand(
@@ -79,9 +84,9 @@ impl CommonConfig {
         guard::demand_closed(
             ("daemon.grpc_listen", "daemon.grpc"),
             self.grpc_listen,
-            self.grpc_tls.requires_certificates(),
+            authenticated || self.grpc_tls.requires_certificates(),
             self.grpc.allow_unauthenticated,
-            "set daemon.grpc_tls with client_certificates = \"required\"",
+            "set [auth], or daemon.grpc_tls with client_certificates = \"required\"",
             demands,
         );
     }
@@ -183,7 +188,7 @@ fn load_from<C: DaemonConfig>(
         .into_iter()
         .collect();
     let mut demands = Demands::default();
-    config.common().check(&mut demands);
+    config.common().check(config.authenticates(), &mut demands);
     for more in [demands.result(), config.validate()]
         .into_iter()
         .filter_map(Result::err)

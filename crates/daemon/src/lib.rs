@@ -25,6 +25,7 @@ pub mod grpc;
 pub mod guard;
 mod incoming;
 pub mod metrics;
+pub mod mounted;
 mod peer;
 mod principal;
 pub mod request_id;

@@ -7,9 +7,9 @@ use std::{
 };
 
 use api::{ServiceError, batch::batch_service_client::BatchServiceClient, proto::batch::WatchViewsRequest};
-use daemon::grpc::Outgoing;
-use daemon::{Shutdown, admin::Latch};
+use daemon::{Shutdown, admin::Latch, grpc::Line};
 use fhir_core::{column::Column, view::CompiledView};
+use identity::Grants;
 use tokio::sync::Notify;
 use view_store::{RegisteredView, StoreError, ViewStore, shortened};
 
@@ -37,6 +37,12 @@ impl View {
         self.registered.state.is_materialised()
     }
 
+    /// Whether whoever has these grants may read its rows, or the refusal.
+    pub(crate) fn to_read(&self, grants: &Grants) -> Result<(), ServiceError> {
+        let what = format!("view {}", self.registered.name);
+        grants.to_read(&what, &self.registered.resource_type)
+    }
+
     /// The column of this name, or an error that names those that exist.
     pub(crate) fn column(&self, field: &str, name: &str) -> Result<&Column, ServiceError> {
         self.compiled
@@ -56,11 +62,14 @@ impl View {
     }
 }
 
-/// The views as of one generation of the registry.
-#[derive(Debug, Default)]
+/// The views as of one generation of the registry, as far as whoever asks may read them.
+#[derive(Debug, Clone)]
 pub(crate) struct Views {
     generation: i64,
     by_name: BTreeMap<String, Arc<View>>,
+    /// The others: never listed; who names one is told that it is not for him.
+    hidden: BTreeMap<String, Arc<View>>,
+    grants: Grants,
 }
 
 impl Views {
@@ -69,8 +78,38 @@ impl Views {
         self.by_name.values()
     }
 
+    /// As whoever has these grants sees them.
+    fn seen_by(self: Arc<Self>, grants: &Grants) -> Arc<Self> {
+        if grants.is_everything() {
+            return self;
+        }
+        let all = self.with_hidden().by_name.into_iter();
+        let (by_name, hidden) = all.partition(|(_, view)| grants.may_read(&view.registered.resource_type));
+        Arc::new(Self {
+            generation: self.generation,
+            by_name,
+            hidden,
+            grants: grants.clone(),
+        })
+    }
+
+    /// With those that whoever asks may not read: to tell what is not there from what is not for him. Nothing of them is to be shown.
+    pub(crate) fn with_hidden(&self) -> Self {
+        let mut whole = self.clone();
+        whole.by_name.append(&mut whole.hidden);
+        whole
+    }
+
+    /// Whether there are any.
+    pub(crate) fn hides_some(&self) -> bool {
+        !self.hidden.is_empty()
+    }
+
     /// The view of this name, or an error that names those that exist.
     pub(crate) fn named(&self, name: &str) -> Result<Arc<View>, ServiceError> {
+        if let Some(view) = self.hidden.get(name) {
+            view.to_read(&self.grants)?;
+        }
         self.by_name.get(name).cloned().ok_or_else(|| {
             store_error(StoreError::UnknownView {
                 name: name.to_owned(),
@@ -96,6 +135,8 @@ pub(crate) struct Catalog {
     store: ViewStore,
     views: Arc<RwLock<Option<Arc<Views>>>>,
     nudge: Arc<Notify>,
+    /// Of whoever asks.
+    grants: Grants,
 }
 
 impl Catalog {
@@ -105,21 +146,35 @@ impl Catalog {
             store,
             views: Arc::default(),
             nudge: Arc::default(),
+            grants: Grants::everything(),
+        }
+    }
+
+    /// The same cache, which shows only what these grants let read.
+    pub(crate) fn seen_by(&self, grants: Grants) -> Self {
+        Self {
+            grants,
+            ..self.clone()
         }
     }
 
     /// The views, from the cache if it is filled.
     pub(crate) async fn views(&self) -> Result<Arc<Views>, StoreError> {
+        Ok(self.whole().await?.seen_by(&self.grants))
+    }
+
+    async fn whole(&self) -> Result<Arc<Views>, StoreError> {
         let cached = self.views.read().unwrap_or_else(PoisonError::into_inner).clone();
         match cached {
             Some(views) => Ok(views),
-            None => self.reload().await,
+            None => self.reload_whole().await,
         }
     }
 
     /// The view of this name; one that is not known is looked up afresh before it is refused.
     pub(crate) async fn find(&self, name: &str) -> Result<Arc<View>, ServiceError> {
-        if let Some(view) = self.views().await.map_err(store_error)?.by_name.get(name) {
+        if let Some(view) = self.whole().await.map_err(store_error)?.by_name.get(name) {
+            view.to_read(&self.grants)?;
             return Ok(view.clone());
         }
         self.reload().await.map_err(store_error)?.named(name)
@@ -142,6 +197,10 @@ impl Catalog {
 
     /// Reads the registry.
     pub(crate) async fn reload(&self) -> Result<Arc<Views>, StoreError> {
+        Ok(self.reload_whole().await?.seen_by(&self.grants))
+    }
+
+    async fn reload_whole(&self) -> Result<Arc<Views>, StoreError> {
         self.store.pulse().unless_silent(self.read()).await
     }
 
@@ -168,7 +227,12 @@ impl Catalog {
                 }
             }
         }
-        let views = Arc::new(Views { generation, by_name });
+        let views = Arc::new(Views {
+            generation,
+            by_name,
+            hidden: BTreeMap::new(),
+            grants: Grants::everything(),
+        });
         let mut cached = self.views.write().unwrap_or_else(PoisonError::into_inner);
         *cached = Some(views.clone());
         Ok(views)
@@ -217,7 +281,7 @@ impl Catalog {
     /// Watches `BatchService` until the stop: what it says only wakes [`Catalog::keep`]; whether it answers is noted.
     pub(crate) async fn watch(
         self,
-        mut batch: BatchServiceClient<Outgoing>,
+        mut batch: BatchServiceClient<Line>,
         health: LayerHealth,
         shutdown: Shutdown,
     ) {

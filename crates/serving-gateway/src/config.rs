@@ -1,6 +1,6 @@
 //! Settings. `deploy/config/serving-gateway.toml` is the default and says what each is for.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use audit::AuditConfig;
 use daemon::{
@@ -8,6 +8,7 @@ use daemon::{
     config::{Demands, is_http_url, seconds},
     tls::{ClientTls, is_server_name},
 };
+use identity::AuthConfig;
 use serde::Deserialize;
 
 use crate::{http::HttpConfig, reads};
@@ -22,6 +23,8 @@ pub struct Config {
     pub use_speed_layer: bool,
     /// The views' PostgreSQL.
     pub views: Views,
+    /// Who may call.
+    pub auth: AuthConfig,
     /// Where the other layers are.
     pub services: Services,
     /// Questions.
@@ -67,6 +70,8 @@ pub struct Services {
     pub speed: String,
     /// URL of `BatchService`.
     pub batch: String,
+    /// A file that holds the token which both are shown; empty for none.
+    pub token_file: PathBuf,
     /// The name that the certificate of `SpeedService` must be good for; empty: its URL's host.
     #[serde(default)]
     pub speed_server_name: String,
@@ -179,12 +184,17 @@ pub struct DegradationBounds {
 pub const DEFAULTS: &str = include_str!("../../../deploy/config/serving-gateway.toml");
 
 impl DaemonConfig for Config {
+    fn authenticates(&self) -> bool {
+        self.auth.is_on()
+    }
+
     fn common(&self) -> &CommonConfig {
         &self.daemon
     }
 
     fn validate(&self) -> Result<(), Vec<String>> {
         let mut demands = Demands::default();
+        self.auth.check(&mut demands);
         self.services.check(&mut demands);
         // Times are reckoned with it: beyond this it would be a mistake, and at last overflow.
         demands.demand(
@@ -226,7 +236,7 @@ impl DaemonConfig for Config {
             view_store::is_postgres_url(self.views.url.expose()),
             "views.url: must be of the form postgres://user:password@host:port/database",
         );
-        self.http.check(&mut demands);
+        self.http.check(self.auth.is_on(), &mut demands);
         self.audit.check(&mut demands);
         demands.demand(
             self.sql.url.expose().is_empty() || view_store::is_postgres_url(self.sql.url.expose()),

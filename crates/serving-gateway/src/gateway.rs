@@ -16,9 +16,10 @@ use daemon::{
     ConfigError, Context, Shutdown,
     announce::Announcement,
     config::span,
-    grpc::{Outgoing, Way, channel},
+    grpc::{Line, Outward, Way, line},
     tls::{Protocol, Tls},
 };
+use identity::{Grants, Guard};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -97,8 +98,9 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     let audit = Audit::start(&config.audit, about, &metrics, clock.clone(), &shutdown).await?;
     let http_metrics = HttpMetrics::register(&metrics);
     let read_metrics = ReadMetrics::register(&metrics);
+    let guard = Guard::start(&config.auth, clock.clone(), &metrics, &shutdown)?;
     let metrics = ServingMetrics::register(&metrics);
-    let (batch, speed) = layers(&config.services, &tls)?;
+    let (batch, speed) = layers(&config.services, &tls, &shutdown)?;
     let batch = BatchServiceClient::new(batch).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let speed = speed_client(speed);
     let sql = sql(&config)?;
@@ -114,11 +116,12 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let routes = audit.around_grpc(&mut grpc, Routes::new(service));
+    let routes = guard.grpc(audit.around_grpc(&mut grpc, Routes::new(service)));
     shutdown.spawn_essential("grpc", grpc.serve(SERVICE_NAME, routes, shutdown.clone()));
     let http = Http {
         core: core.clone(),
         shutdown: shutdown.clone(),
+        guard,
         limits: config.query.clone(),
         metrics: http_metrics,
         started: clock.now(),
@@ -163,6 +166,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         raw_told: RawTold::default(),
         sql: ways.sql,
         cohort: config.cohort,
+        grants: Grants::everything(),
     };
     let _set_once = core.set(this.clone());
     shutdown.spawn(
@@ -180,21 +184,23 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
 }
 
 /// The ways to the batch layer and to the speed layer.
-fn layers(services: &Services, tls: &Tls) -> Result<(Outgoing, Outgoing), ConfigError> {
+fn layers(services: &Services, tls: &Tls, shutdown: &Shutdown) -> Result<(Line, Line), ConfigError> {
+    let token = Some(services.token_file.clone()).filter(|file| !file.as_os_str().is_empty());
+    let outward = Outward::with_token_of("services.token_file", token, shutdown)?;
     let tls = tls.client("services", "services.tls", &services.tls)?;
-    let batch = channel(Way {
+    let batch = Way {
         key: "services.batch",
         url: &services.batch,
         server_name: &services.batch_server_name,
         tls: &tls,
-    })?;
-    let speed = channel(Way {
+    };
+    let speed = Way {
         key: "services.speed",
         url: &services.speed,
         server_name: &services.speed_server_name,
         tls: &tls,
-    })?;
-    Ok((Outgoing::over(batch), Outgoing::over(speed)))
+    };
+    Ok((line(batch, &outward)?, line(speed, &outward)?))
 }
 
 /// Live changes into the views, unless the speed layer is switched off.

@@ -8,7 +8,7 @@ use api::{
     time, values_json,
 };
 use chrono::{DateTime, Utc};
-use daemon::grpc::Outgoing;
+use daemon::grpc::Line;
 use fhir_core::{column::Column, row::Cell};
 use view_store::encode_rows;
 
@@ -36,7 +36,7 @@ pub(crate) struct Pushdown {
 
 /// Runs the view; more rows than `max_bytes` are an error.
 pub(crate) async fn run(
-    batch: BatchServiceClient<Outgoing>,
+    batch: BatchServiceClient<Line>,
     view: &View,
     pushdown: Pushdown,
     max_bytes: usize,

@@ -15,6 +15,7 @@ use api::{
 };
 use daemon::Shutdown;
 use futures::{Stream, StreamExt as _, stream};
+use identity::Grants;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
@@ -22,6 +23,7 @@ use crate::{
     cohort,
     config::QueryLimits,
     discovery,
+    errors::store_error,
     gateway::not_ready,
     metrics::{CallLabel, ServingMetrics},
     query,
@@ -61,6 +63,11 @@ impl Serving {
         self.core.get().ok_or_else(not_ready)
     }
 
+    /// As whoever sent the request sees it.
+    fn core_for<T>(&self, request: &Request<T>) -> Result<Core, ServiceError> {
+        Ok(self.core()?.seen_by(Grants::of_request(request.extensions())))
+    }
+
     /// Counts a call by its outcome.
     fn done<T>(&self, method: &'static str, result: Result<T, ServiceError>) -> Result<Response<T>, Status> {
         let code = result.as_ref().map_or_else(|error| error.code.name(), |_| "ok");
@@ -75,7 +82,7 @@ impl Serving {
         &self,
         request: Request<proto::QueryRequest>,
     ) -> Result<Answers<proto::QueryResponse>, ServiceError> {
-        let (core, deadline) = (self.core()?.clone(), self.deadline(request.metadata()));
+        let (core, deadline) = (self.core_for(&request)?, self.deadline(request.metadata()));
         let query = Query::try_from(request.into_inner())?;
         self.stream(query::answer(core, query, deadline)).await
     }
@@ -84,7 +91,7 @@ impl Serving {
         &self,
         request: Request<proto::SqlRequest>,
     ) -> Result<Answers<proto::SqlResponse>, ServiceError> {
-        let (core, deadline) = (self.core()?.clone(), self.deadline(request.metadata()));
+        let (core, deadline) = (self.core_for(&request)?, self.deadline(request.metadata()));
         let question = SqlQuestion::try_from(request.into_inner())?;
         self.stream(sql::answer(core, question, deadline)).await
     }
@@ -93,7 +100,7 @@ impl Serving {
         &self,
         request: Request<proto::CohortRequest>,
     ) -> Result<Answers<proto::CohortResponse>, ServiceError> {
-        let (core, deadline) = (self.core()?.clone(), self.deadline(request.metadata()));
+        let (core, deadline) = (self.core_for(&request)?, self.deadline(request.metadata()));
         let cohort = Cohort::try_from(request.into_inner())?;
         self.stream(cohort::answer(core, cohort, deadline)).await
     }
@@ -169,9 +176,9 @@ impl ServingService for Serving {
 
     async fn list_views(
         &self,
-        _: Request<proto::ListViewsRequest>,
+        request: Request<proto::ListViewsRequest>,
     ) -> Result<Response<proto::ListViewsResponse>, Status> {
-        let answer = async { discovery::list(self.core()?).await };
+        let answer = async { discovery::list(&self.core_for(&request)?).await };
         self.done("ListViews", answer.await)
     }
 
@@ -179,18 +186,26 @@ impl ServingService for Serving {
         &self,
         request: Request<proto::DescribeViewRequest>,
     ) -> Result<Response<proto::DescribeViewResponse>, Status> {
-        let answer = async { discovery::describe(self.core()?, &request.into_inner().view).await };
+        let answer = async { discovery::describe(&self.core_for(&request)?, &request.get_ref().view).await };
         self.done("DescribeView", answer.await)
     }
 
     async fn get_statistics(
         &self,
-        _: Request<proto::GetStatisticsRequest>,
+        request: Request<proto::GetStatisticsRequest>,
     ) -> Result<Response<proto::GetStatisticsResponse>, Status> {
-        let answer = self.core().map(|core| {
-            core.statistics
-                .answer(core.catalog.cached(), core.use_speed_layer)
-        });
+        let answer = async {
+            let core = self.core_for(&request)?;
+            let mut answer = core
+                .statistics
+                .answer(core.catalog.cached(), core.use_speed_layer);
+            if !core.grants.is_everything() {
+                let views = core.catalog.views().await.map_err(store_error)?;
+                answer.views.retain(|counted| views.named(&counted.view).is_ok());
+            }
+            Ok(answer)
+        }
+        .await;
         self.done("GetStatistics", answer)
     }
 

@@ -4,7 +4,8 @@ use api::{
     batch::batch_service_client::BatchServiceClient, query::Layers,
     speed::speed_service_client::SpeedServiceClient,
 };
-use daemon::grpc::Outgoing;
+use daemon::grpc::Line;
+use identity::Grants;
 use tokio::sync::watch;
 use view_store::{ServerState, ViewStore};
 
@@ -28,8 +29,8 @@ pub(crate) struct Core {
     /// Where questions over view tables are read.
     pub(crate) reads: Reads,
     pub(crate) catalog: Catalog,
-    pub(crate) speed: SpeedServiceClient<Outgoing>,
-    pub(crate) batch: BatchServiceClient<Outgoing>,
+    pub(crate) speed: SpeedServiceClient<Line>,
+    pub(crate) batch: BatchServiceClient<Line>,
     pub(crate) health: LayerHealth,
     pub(crate) hapi_clock: HapiClock,
     pub(crate) statistics: Statistics,
@@ -42,9 +43,20 @@ pub(crate) struct Core {
     /// `None`: switched off.
     pub(crate) sql: Option<Sql>,
     pub(crate) cohort: CohortLimits,
+    /// What whoever asks may read: the catalog shows no other views.
+    pub(crate) grants: Grants,
 }
 
 impl Core {
+    /// The same as whoever has these grants sees it.
+    pub(crate) fn seen_by(&self, grants: Grants) -> Self {
+        Self {
+            catalog: self.catalog.seen_by(grants.clone()),
+            grants,
+            ..self.clone()
+        }
+    }
+
     /// What is known now.
     pub(crate) fn circumstances(&self, layers: Layers) -> Circumstances {
         Circumstances {

@@ -12,7 +12,7 @@ use api::{
     speed::{marks_of, speed_service_client::SpeedServiceClient},
 };
 use chrono::{DateTime, Utc};
-use daemon::grpc::Outgoing;
+use daemon::grpc::Line;
 use fhir_core::merge::is_visible;
 use tokio::{sync::watch, time::Instant};
 use view_store::{StoreError, ViewStore};
@@ -90,7 +90,7 @@ async fn is_visible_at(
 /// Who waits, and for how long.
 pub(crate) struct Wait<'a> {
     pub(crate) store: &'a ViewStore,
-    pub(crate) speed: SpeedServiceClient<Outgoing>,
+    pub(crate) speed: SpeedServiceClient<Line>,
     /// Moves whenever this gateway's merger has committed.
     pub(crate) applied: watch::Receiver<u64>,
     pub(crate) layers: Layers,

@@ -8,9 +8,9 @@ use api::{
     proto::batch as proto,
 };
 use chrono::TimeDelta;
-use daemon::grpc::Outgoing;
+use daemon::grpc::{Line, Outgoing, Outward};
 use fhir_core::merge::{Mark, Position};
-use tonic::{Streaming, transport::Channel};
+use tonic::{Streaming, service::interceptor::InterceptedService, transport::Channel};
 
 use crate::tail::{ChangesReader, OpenedReading, ReadingPart, RereadsFrom};
 
@@ -23,7 +23,7 @@ const SWEEP_PART_TIMEOUT: Duration = Duration::from_mins(4);
 /// A client of the batch layer. Cheap to clone; connects when first used, and again after a break.
 #[derive(Debug, Clone)]
 pub struct BatchLayer {
-    client: BatchServiceClient<Outgoing>,
+    client: BatchServiceClient<Line>,
 }
 
 /// A reading that comes as a stream.
@@ -35,9 +35,17 @@ pub struct StreamedReading {
 }
 
 impl BatchLayer {
-    /// A client of the service.
+    /// A client of the service, which is shown nothing.
     pub fn new(channel: Channel) -> Self {
-        let client = BatchServiceClient::new(Outgoing::over(channel))
+        Self::over(InterceptedService::new(
+            Outgoing::over(channel),
+            Outward::default(),
+        ))
+    }
+
+    /// A client of the service.
+    pub fn over(line: Line) -> Self {
+        let client = BatchServiceClient::new(line)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         Self { client }

@@ -4,17 +4,17 @@ mod backup;
 mod hapi;
 mod webhook;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use audit::AuditConfig;
 use daemon::{
-    CommonConfig, ConfigError, DaemonConfig, Secret,
+    CommonConfig, ConfigError, DaemonConfig, Secret, Shutdown,
     config::{Demands, is_http_url, seconds, span},
-    grpc::{Way, channel},
+    grpc::{Line, Outward, Way, line},
     tls::{ClientTls, Tls, is_server_name},
 };
+use identity::AuthConfig;
 use serde::Deserialize;
-use tonic::transport::Channel;
 
 use backup::BackupConfig;
 pub use hapi::HapiConfig;
@@ -31,6 +31,8 @@ pub const DEFAULTS: &str = include_str!("../../../deploy/config/speed-ingestor.t
 pub struct SpeedConfig {
     /// What all daemons are told.
     pub daemon: CommonConfig,
+    /// Who may call gRPC; the webhook has a secret of its own.
+    pub auth: AuthConfig,
     /// Where deliveries come to.
     pub webhook: WebhookConfig,
     redis: RedisConfig,
@@ -76,6 +78,7 @@ struct BatchConfig {
     server_name: String,
     #[serde(default)]
     tls: ClientTls,
+    token_file: PathBuf,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -94,12 +97,17 @@ struct TailConfig {
 const LONGEST_SPAN: Duration = Duration::from_hours(366 * 24);
 
 impl DaemonConfig for SpeedConfig {
+    fn authenticates(&self) -> bool {
+        self.auth.is_on()
+    }
+
     fn common(&self) -> &CommonConfig {
         &self.daemon
     }
 
     fn validate(&self) -> Result<(), Vec<String>> {
         let mut demands = Demands::default();
+        self.auth.check(&mut demands);
         self.webhook.check(&mut demands);
         self.hapi.check(&mut demands);
         let urls = [("redis.url", self.redis.url.expose())];
@@ -177,13 +185,15 @@ impl SpeedConfig {
     }
 
     /// How the batch layer is reached.
-    pub fn batch_channel(&self, tls: &Tls) -> Result<Channel, ConfigError> {
-        channel(Way {
+    pub fn batch_line(&self, tls: &Tls, shutdown: &Shutdown) -> Result<Line, ConfigError> {
+        let token = Some(self.batch.token_file.clone()).filter(|file| !file.as_os_str().is_empty());
+        let way = Way {
             key: "batch.url",
             url: &self.batch.url,
             server_name: &self.batch.server_name,
             tls: &tls.client("batch", "batch.tls", &self.batch.tls)?,
-        })
+        };
+        line(way, &Outward::with_token_of("batch.token_file", token, shutdown)?)
     }
 
     /// When rounds of the tail come.

@@ -9,6 +9,7 @@ use daemon::{
     announce::Announcement,
     tls::{Protocol, Tls},
 };
+use identity::Guard;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
@@ -37,6 +38,10 @@ use crate::{
 const SERVICE: &str = "researchflow.speed.v1.SpeedService";
 
 /// Starts everything: webhook, tail, upkeep, Subscription, gRPC. Nothing needs to be reachable yet but the sockets to bind.
+#[expect(
+    clippy::too_many_lines,
+    reason = "the parts, put together one after the other"
+)]
 pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let Context {
         config,
@@ -60,7 +65,8 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
     let store = SpeedStore::open(config.store_settings())?;
-    let batch = BatchLayer::new(config.batch_channel(&tls).map_err(unusable)?);
+    let guard = Guard::start(&config.auth, clock.clone(), &metrics, &shutdown).map_err(unusable)?;
+    let batch = BatchLayer::over(config.batch_line(&tls, &shutdown).map_err(unusable)?);
     let (listening, bound) = bind(&config, &tls, &announcement).await?;
     let secret = secret_of(&config, &shutdown)?;
     let hapi = hapi_of(&config, &tls)?;
@@ -143,7 +149,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         shutdown: shutdown.clone(),
         clock,
     };
-    let routes = audit.around_grpc(&mut grpc, Routes::new(speed.server()));
+    let routes = guard.grpc(audit.around_grpc(&mut grpc, Routes::new(speed.server())));
     shutdown.spawn_essential("grpc", grpc.serve(SERVICE, routes, shutdown.clone()));
     Ok(())
 }

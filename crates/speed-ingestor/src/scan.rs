@@ -2,6 +2,7 @@
 
 use api::{Code, InvalidField, ServiceError, proto::speed as proto, time};
 use chrono::DateTime;
+use identity::Grants;
 use proto::scan_recent_resources_response::Part;
 use tokio::sync::Semaphore;
 
@@ -20,9 +21,13 @@ impl Speed {
     /// The whole answer: walks over all that is held since then, and keeps the newest. The summary is last.
     pub(crate) async fn scan(
         &self,
+        grants: &Grants,
         request: proto::ScanRecentResourcesRequest,
     ) -> Result<impl Iterator<Item = proto::ScanRecentResourcesResponse> + use<>, ServiceError> {
-        let resource_type = self.known_type("resource_type", request.resource_type)?;
+        let resource_type = api::batch::resource_type("resource_type", request.resource_type)?;
+        // Before it is told which types there are.
+        grants.to_read(&format!("resource_type: {resource_type}"), &resource_type)?;
+        let resource_type = self.known_type("resource_type", resource_type)?;
         let since = match &request.since {
             Some(since) => time::datetime("since", since)?,
             None => DateTime::UNIX_EPOCH,

@@ -20,6 +20,7 @@ use fhir_core::{
     resource::Content,
 };
 use futures::Stream;
+use identity::Grants;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -120,7 +121,8 @@ impl SpeedService for Speed {
         &self,
         request: Request<proto::ScanRecentResourcesRequest>,
     ) -> Result<Response<Self::ScanRecentResourcesStream>, Status> {
-        let scan = self.scan(request.into_inner());
+        let grants = Grants::of_request(request.extensions());
+        let scan = self.scan(&grants, request.into_inner());
         let scan = self
             .shutdown
             .unless_stopped_for(self.shutdown.time_for_calls(), scan);

@@ -10,6 +10,7 @@ mod call;
 mod deadline;
 mod manners;
 mod outgoing;
+mod outward;
 mod preface;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use self::{
     deadline::{NoTimeout, timeout},
     manners::GrpcManners,
     outgoing::Outgoing,
+    outward::{Line, Outward, TokenFileError, line},
     unsent::{never_sent, sent},
 };
 use crate::{

@@ -127,10 +127,30 @@ pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
 async fn plan(core: &Core, cohort: &Cohort) -> Result<Plan, ServiceError> {
     let known = core.catalog.views().await.map_err(store_error)?;
     if let Ok(plan) = plan::plan(cohort, &known, &core.cohort) {
-        return Ok(plan);
+        return allowed(core, cohort, plan);
     }
     let known = core.catalog.reload().await.map_err(store_error)?;
-    plan::plan(cohort, &known, &core.cohort)
+    let refused = match plan::plan(cohort, &known, &core.cohort) {
+        Ok(plan) => return allowed(core, cohort, plan),
+        Err(refused) => refused,
+    };
+    // What it names may be there, and not be for whoever asks.
+    if known.hides_some()
+        && let Ok(plan) = plan::plan(cohort, &known.with_hidden(), &core.cohort)
+    {
+        plan.views
+            .values()
+            .try_for_each(|view| view.to_read(&core.grants))?;
+    }
+    Err(refused)
+}
+
+/// Criteria are over views that may be read; resources are asked for by their types.
+fn allowed(core: &Core, cohort: &Cohort, plan: Plan) -> Result<Plan, ServiceError> {
+    for of in &cohort.resource_types {
+        core.grants.to_read(&format!("resource_types: {of}"), of)?;
+    }
+    Ok(plan)
 }
 
 /// The snapshot of all views, and how fresh they are together.

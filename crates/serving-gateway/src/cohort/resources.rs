@@ -6,7 +6,7 @@ use api::{
     proto::{batch, serving as proto},
 };
 use async_stream::try_stream;
-use daemon::grpc::Outgoing;
+use daemon::grpc::Line;
 use futures::Stream;
 
 use crate::batch_call;
@@ -23,7 +23,7 @@ pub(super) enum Read {
 
 /// All resources of these types that are of these patients; none for no type.
 pub(super) fn of(
-    batch: BatchServiceClient<Outgoing>,
+    batch: BatchServiceClient<Line>,
     types: Vec<String>,
     patients: Vec<String>,
 ) -> impl Stream<Item = Result<Read, ServiceError>> + Send {

@@ -42,7 +42,8 @@ pub struct HttpConfig {
 }
 
 impl HttpConfig {
-    pub(crate) fn check(&self, demands: &mut Demands) {
+    /// `auth_is_on`: whoever asks must show a token.
+    pub(crate) fn check(&self, auth_is_on: bool, demands: &mut Demands) {
         demands.demand(
             self.base_url.is_empty() || is_http_url(&self.base_url),
             "http.base_url: must be empty, or a URL such as https://views.example.org",
@@ -63,9 +64,9 @@ impl HttpConfig {
         guard::demand_closed(
             ("http.listen", "http"),
             self.listen,
-            self.tls.requires_certificates(),
+            auth_is_on || self.tls.requires_certificates(),
             self.allow_unauthenticated,
-            "set http.tls with client_certificates = \"required\"",
+            "set [auth], or http.tls with client_certificates = \"required\"",
             demands,
         );
         for (key, span) in [

@@ -28,9 +28,10 @@ mod subject;
 
 use std::sync::{Arc, OnceLock};
 
+use ::identity::{Grants, Guard};
 use api::Outcome;
 use audit::Audit;
-use axum::http::{HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, header};
 use chrono::{DateTime, Utc};
 use daemon::{Shutdown, tls::Acceptor};
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -45,6 +46,8 @@ use crate::{config::QueryLimits, gateway::not_ready, shared::Core};
 pub(crate) struct Http {
     pub(crate) core: Arc<OnceLock<Core>>,
     pub(crate) shutdown: Shutdown,
+    /// Stands before each request.
+    pub(crate) guard: Guard,
     pub(crate) config: HttpConfig,
     pub(crate) limits: QueryLimits,
     pub(crate) metrics: HttpMetrics,
@@ -56,8 +59,10 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    fn core(&self) -> Result<&Core, Outcome> {
-        self.core.get().ok_or_else(|| not_ready().into())
+    /// As whoever sent the request with these extensions sees it.
+    fn core_for(&self, extensions: &Extensions) -> Result<Core, Outcome> {
+        let core = self.core.get().ok_or_else(not_ready)?;
+        Ok(core.seen_by(Grants::of_request(extensions)))
     }
 
     /// The base URL under which a client reaches this gateway, without a slash at the end.

@@ -25,7 +25,7 @@ pub(super) fn router(http: Arc<Http>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method);
     http.audit
-        .around_http(routes, |routes| routes)
+        .around_http(routes, |routes| http.guard.http(routes))
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(http.clone(), around::around))
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))

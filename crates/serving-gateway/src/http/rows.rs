@@ -55,6 +55,8 @@ pub(super) async fn of_view(
     wanted: Wanted,
     deadline: Instant,
 ) -> Result<Answered, ServiceError> {
+    // One that the request brings has not been shown by the catalog.
+    view.to_read(&core.grants)?;
     let by_patient = match &wanted.patients {
         None => Some(Vec::new()),
         Some(patients) => patient_search(&view, patients),

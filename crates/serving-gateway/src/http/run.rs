@@ -8,7 +8,7 @@ use api::{
 use audit::Call;
 use axum::{
     extract::Request,
-    http::{HeaderMap, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderValue, Method, header, request::Parts},
     response::Response,
 };
 use futures::{StreamExt as _, stream};
@@ -46,7 +46,7 @@ pub(super) async fn run(
     let demand = freshness::demand(&head.headers)?;
     let header = asked.header;
     let answering = async {
-        let answering = answer(http, operation, &head.headers, asked, demand);
+        let answering = Box::pin(answer(http, operation, &head, asked, demand));
         let answered = http
             .shutdown
             .unless_stopped_for(http.limits.stop_seconds, answering)
@@ -92,13 +92,13 @@ pub(super) fn accept(headers: &HeaderMap) -> String {
 async fn answer(
     http: &Http,
     operation: Operation,
-    headers: &HeaderMap,
+    head: &Parts,
     asked: RunRequest,
     demand: FreshnessDemand,
 ) -> Result<(Answered, Scope), Outcome> {
-    let core = http.core()?;
+    let core = &http.core_for(&head.extensions)?;
     let deadline = Instant::now() + http.limits.at_least_seconds;
-    let subject = subject::resolve(http, core, operation, headers, &asked.subject).await;
+    let subject = subject::resolve(http, core, operation, &head.headers, &asked.subject).await;
     if let Ok(subject) = &subject {
         subject.takes(&asked)?;
     }

@@ -128,7 +128,13 @@ async fn tables(core: &Core, wanted: &[Dependency]) -> Result<Vec<(String, Strin
     wanted
         .iter()
         .map(|table| {
-            let view = identity::by_canonical(&views, &table.canonical).ok_or_else(|| {
+            let found = identity::by_canonical(&views, &table.canonical);
+            if found.is_none()
+                && let Some(hidden) = identity::by_canonical(&views.with_hidden(), &table.canonical)
+            {
+                hidden.to_read(&core.grants)?;
+            }
+            let view = found.ok_or_else(|| {
                 let what = format!(
                     "relatedArtifact: the table {} depends on {}, which no registered view has as its url",
                     table.label,

@@ -90,6 +90,11 @@ pub(super) async fn resolve(
     // Registered a moment ago, perhaps.
     let views = core.catalog.reload().await.map_err(store_error)?;
     let found = find(operation, &views, &base, &asked.named).map(Subject::View);
+    if found.is_none()
+        && let Some(hidden) = find(operation, &views.with_hidden(), &base, &asked.named)
+    {
+        hidden.to_read(&core.grants)?;
+    }
     found.ok_or_else(|| unknown(asked, &views))
 }
 

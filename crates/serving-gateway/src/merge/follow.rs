@@ -11,7 +11,7 @@ use api::{
     speed::{Changes, ChangesPart, TypeChanges, speed_service_client::SpeedServiceClient},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use daemon::{Shutdown, grpc::Outgoing};
+use daemon::{Shutdown, grpc::Line};
 use fhir_core::merge::Mark;
 use tokio::{
     sync::{mpsc, watch},
@@ -55,7 +55,7 @@ const TYPE_BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_
 /// What the merger works with.
 pub(crate) struct Follower {
     pub(crate) store: ViewStore,
-    pub(crate) speed: SpeedServiceClient<Outgoing>,
+    pub(crate) speed: SpeedServiceClient<Line>,
     pub(crate) catalog: Catalog,
     pub(crate) applied: watch::Sender<u64>,
     pub(crate) health: LayerHealth,
@@ -353,7 +353,7 @@ struct AnswerStream {
 }
 
 impl AnswerStream {
-    async fn open(mut speed: SpeedServiceClient<Outgoing>) -> Result<Self, MergeError> {
+    async fn open(mut speed: SpeedServiceClient<Line>) -> Result<Self, MergeError> {
         let (requests, sent) = mpsc::channel(1);
         let opened = tokio::time::timeout(LATE, speed.changes(ReceiverStream::new(sent))).await;
         let answers = opened
@@ -409,8 +409,8 @@ fn late() -> MergeError {
 }
 
 /// A client of `SpeedService` that takes answers of any size that the contract allows.
-pub(crate) fn speed_client(channel: Outgoing) -> SpeedServiceClient<Outgoing> {
-    SpeedServiceClient::new(channel)
+pub(crate) fn speed_client(line: Line) -> SpeedServiceClient<Line> {
+    SpeedServiceClient::new(line)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }

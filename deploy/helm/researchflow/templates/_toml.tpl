@@ -10,7 +10,7 @@ since a daemon takes no 7401.0 for a number of connections. A text of JSON is on
 {{- $path := .path -}}
 {{- range $key, $value := .map }}
 {{- if not (kindIs "map" $value) }}
-{{ $key }} = {{ template "researchflow.toml.value" $value }}
+{{ template "researchflow.toml.key" $key }} = {{ template "researchflow.toml.value" $value }}
 {{- end }}
 {{- end }}
 {{- range $key, $value := .map }}
@@ -24,9 +24,18 @@ since a daemon takes no 7401.0 for a number of connections. A text of JSON is on
 {{- end -}}
 
 {{- define "researchflow.toml.value" -}}
-{{- if kindIs "float64" . -}}
+{{- if kindIs "map" . -}}
+{ {{- range $number, $key := keys . | sortAlpha }}{{ if $number }}, {{ end }}{{ template "researchflow.toml.key" $key }} = {{ template "researchflow.toml.value" (index $ $key) }}{{ end -}} }
+{{- else if kindIs "slice" . -}}
+[ {{- range $number, $value := . }}{{ if $number }},{{ end }}{{ template "researchflow.toml.value" $value }}{{ end -}} ]
+{{- else if kindIs "float64" . -}}
 {{- if eq (floor .) . }}{{ printf "%.0f" . }}{{ else }}{{ . }}{{ end -}}
 {{- else -}}
 {{- toJson . -}}
 {{- end -}}
+{{- end -}}
+
+{{- /* A name as TOML takes it bare, or else in quotes. */ -}}
+{{- define "researchflow.toml.key" -}}
+{{- if regexMatch "^[A-Za-z0-9_-]+$" . }}{{ . }}{{ else }}{{ toJson . }}{{ end -}}
 {{- end -}}

@@ -30,6 +30,8 @@ pub(super) struct KnownView {
 pub(super) struct Found {
     /// Views.
     pub(super) views: BTreeSet<String>,
+    /// The table that says how fresh each view is.
+    pub(super) freshness: bool,
     /// Names after a dot, with their places, that PostgreSQL would take for functions if there is no such column: whether they are harmless is for the
     /// database to say.
     pub(super) attributes: Vec<(String, usize)>,

@@ -117,7 +117,10 @@ impl Check<'_> {
         let layer = match schemaname.as_str() {
             "" if self.scopes.iter().flatten().any(|name| name == relname) => return Ok(()),
             "" => self.layer,
-            "sqlonfhir" if relname == FRESHNESS => return Ok(()),
+            "sqlonfhir" if relname == FRESHNESS => {
+                self.found.freshness = true;
+                return Ok(());
+            }
             "sqlonfhir" => SqlLayer::Merged,
             "sqlonfhir_batch" => SqlLayer::Batch,
             _ => {

@@ -1,0 +1,193 @@
+//! The three daemons, closed to strangers: each believes one issuer, and knows one static token.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use api::proto::speed::{
+    ScanRecentResourcesRequest, scan_recent_resources_response::Part,
+    speed_service_client::SpeedServiceClient,
+};
+use e2e::{
+    ask::channel,
+    deadline,
+    house::{House, versions_of},
+    issuer::{Issuer, Kind, SigningKey, claims},
+    process::{Daemon, write_private},
+    tables::{self, Version},
+};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+use tonic::{Request, transport::Channel};
+
+use crate::believed::AUDIENCE;
+
+/// All that there is.
+pub(crate) const EVERYTHING: &str =
+    "system/*.rs system/researchflow.operate system/researchflow.ingest system/researchflow.refresh";
+/// The token that the daemons show each other.
+const OF_LAYERS: &str = "a-token-of-the-layers-of-a-test";
+/// One of a person.
+pub(crate) const OF_OPERATOR: &str = "a-token-of-an-operator-of-a-test";
+
+/// The views, each with the url `http://views.test/<type>`.
+pub(crate) fn views() -> [Value; 2] {
+    let mut views = [
+        versions_of("Patient", &[("gender", "gender"), ("active", "active")]),
+        versions_of("Condition", &[("patient_id", "subject.getReferenceKey(Patient)")]),
+    ];
+    for view in &mut views {
+        let of = view["resource"].as_str().unwrap_or_default();
+        view["url"] = format!("http://views.test/{of}").into();
+    }
+    views
+}
+
+/// All three, what they stand on, and whom they believe.
+pub(crate) struct Whole {
+    pub(crate) house: House,
+    pub(crate) speed: Daemon,
+    pub(crate) serving: Daemon,
+    pub(crate) issuer: Issuer,
+    pub(crate) key: SigningKey,
+    /// What the gateway shows the other layers.
+    pub(crate) layers_token: PathBuf,
+    _folder: TempDir,
+}
+
+/// As the configuration has it.
+pub(crate) fn digest(token: &str) -> String {
+    Sha256::digest(token)
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// The section `[auth]` of all of them.
+fn auth(issuer: &Issuer, tokens: &Path) -> String {
+    format!(
+        "\n[auth]\nstatic_tokens_file = \"{}\"\njwks_refresh_seconds = 1\njwks_retry_seconds = 0.1\n\
+         [[auth.jwt]]\nissuer = \"{}\"\njwks_url = \"{}\"\naudiences = [\"{AUDIENCE}\"]\n",
+        tokens.display(),
+        issuer.name(),
+        issuer.jwks_url(),
+    )
+}
+
+impl Whole {
+    /// With two views, and a patient that came after they were materialised: the speed layer holds it.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let key = SigningKey::new(Kind::Ed, "first");
+        let issuer = Issuer::start(&[&key]).await?;
+        let (tokens, layers_token) = (folder.path().join("tokens"), folder.path().join("layers"));
+        let known = format!(
+            "layers {} system/*.rs\noperator {} {EVERYTHING}\n",
+            digest(OF_LAYERS),
+            digest(OF_OPERATOR)
+        );
+        write_private(&tokens, &known)?;
+        write_private(&layers_token, OF_LAYERS)?;
+        let auth = auth(&issuer, &tokens);
+        let mut house = House::start(&views(), "").await?;
+        house.batch.restart_configured(&auth, &[]).await?;
+        let of_batch = format!("token_file = \"{}\"\n{auth}", layers_token.display());
+        let speed = house.speed(&of_batch).await?;
+        let mut serving = house.serving(&speed).await?;
+        let layers = layers_token.display().to_string();
+        let token_file = [("RF_SERVING__SERVICES__TOKEN_FILE", layers.as_str())];
+        serving.restart_configured(&auth, &token_file).await?;
+        let this = Self {
+            house,
+            speed,
+            serving,
+            issuer,
+            key,
+            layers_token,
+            _folder: folder,
+        };
+        this.write("a", 1, r#"{"resourceType":"Patient","gender":"female"}"#)
+            .await?;
+        this.speed_holds_the_patient().await?;
+        Ok(this)
+    }
+
+    /// Writes a patient into HAPI's tables.
+    pub(crate) async fn write(&self, id: &str, version: i64, body: &str) -> anyhow::Result<()> {
+        let mut connection = self.house.hapi.acquire().await?;
+        let updated = tables::now(&mut connection).await?;
+        let version = Version {
+            resource_type: "Patient",
+            id,
+            version,
+            updated,
+            stored: Some(body),
+        };
+        tables::write(&mut connection, None, &version).await?;
+        Ok(())
+    }
+
+    async fn speed_holds_the_patient(&self) -> anyhow::Result<()> {
+        let client = SpeedServiceClient::new(self.channel("SpeedService").await?);
+        deadline::until(
+            "the speed layer holds the patient",
+            Duration::from_secs(30),
+            || async {
+                let request = ScanRecentResourcesRequest {
+                    resource_type: "Patient".into(),
+                    ..Default::default()
+                };
+                let asking = client
+                    .clone()
+                    .scan_recent_resources(with_token(request, OF_OPERATOR))
+                    .await;
+                let first = asking.ok()?.into_inner().message().await.ok()??;
+                matches!(first.part, Some(Part::State(_))).then_some(())
+            },
+        )
+        .await
+    }
+
+    /// To the daemon that serves a service, or a path of it.
+    pub(crate) async fn channel(&self, path: &str) -> anyhow::Result<Channel> {
+        let daemon = match path {
+            path if path.contains("BatchService") => &self.house.batch,
+            path if path.contains("SpeedService") => &self.speed,
+            path if path.contains("ServingService") => &self.serving,
+            other => anyhow::bail!("no daemon serves {other}: start it here"),
+        };
+        channel(&daemon.address("grpc")?).await
+    }
+
+    /// Claims of a token with these scopes.
+    pub(crate) fn claims(&self, scopes: &str) -> Value {
+        claims(&self.issuer.name(), AUDIENCE, scopes)
+    }
+
+    /// A good token with these scopes.
+    pub(crate) fn token(&self, scopes: &str) -> String {
+        self.key.token(&self.claims(scopes))
+    }
+
+    /// Base URL of the gateway's HTTP.
+    pub(crate) fn http(&self) -> anyhow::Result<String> {
+        Ok(format!("http://{}", self.serving.address("http")?))
+    }
+
+    pub(crate) fn daemons(&self) -> [(&'static str, &Daemon); 3] {
+        [
+            ("batch-refresher", &self.house.batch),
+            ("speed-ingestor", &self.speed),
+            ("serving-gateway", &self.serving),
+        ]
+    }
+}
+
+/// A request that shows a token.
+pub(crate) fn with_token<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    let value = format!("Bearer {token}").parse().expect("a header");
+    request.metadata_mut().insert("authorization", value);
+    request
+}
