@@ -4,7 +4,7 @@ mod backup;
 mod hapi;
 mod webhook;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use daemon::{
     CommonConfig, ConfigError, DaemonConfig, Secret,
@@ -19,7 +19,10 @@ use backup::BackupConfig;
 pub use hapi::HapiConfig;
 pub use webhook::WebhookConfig;
 
-use crate::{backup::BackupSettings, rounds::RoundSettings, store::StoreSettings};
+use crate::{
+    auth::SharedSecret, backup::BackupSettings, rounds::RoundSettings, store::StoreSettings,
+    subscriptions::Wanted,
+};
 
 /// The commented defaults, which are part of the binary.
 pub const DEFAULTS: &str = include_str!("../../../deploy/config/speed-ingestor.toml");
@@ -182,6 +185,12 @@ impl SpeedConfig {
         })
     }
 
+    /// The Subscription to keep in HAPI; `bound` is where the webhook listens.
+    pub fn wanted_subscription(&self, bound: SocketAddr, secret: SharedSecret) -> Wanted {
+        self.hapi
+            .wanted_subscription(self.webhook.scheme(), bound, secret)
+    }
+
     /// When rounds of the tail come.
     pub fn round_settings(&self) -> RoundSettings {
         let TailConfig {
@@ -277,8 +286,7 @@ mod tests {
         let bound = "127.0.0.1:40001".parse().unwrap();
         let endpoint = |config: &SpeedConfig| {
             config
-                .hapi
-                .wanted_subscription("http", bound, config.webhook.shared_secret().unwrap())
+                .wanted_subscription(bound, config.webhook.shared_secret().unwrap())
                 .endpoint
         };
         let config = load("[webhook]\nsecret = \"s\"\n[hapi]\nurl = \"http://hapi/fhir/\"").unwrap();
