@@ -4,7 +4,7 @@ mod backup;
 mod hapi;
 mod webhook;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use audit::AuditConfig;
 use daemon::{
@@ -20,7 +20,10 @@ use backup::BackupConfig;
 pub use hapi::HapiConfig;
 pub use webhook::WebhookConfig;
 
-use crate::{backup::BackupSettings, rounds::RoundSettings, store::StoreSettings};
+use crate::{
+    auth::SharedSecret, backup::BackupSettings, rounds::RoundSettings, store::StoreSettings,
+    subscriptions::Wanted,
+};
 
 /// The commented defaults, which are part of the binary.
 pub const DEFAULTS: &str = include_str!("../../../deploy/config/speed-ingestor.toml");
@@ -196,6 +199,12 @@ impl SpeedConfig {
         line(way, &Outward::with_token_of("batch.token_file", token, shutdown)?)
     }
 
+    /// The Subscription to keep in HAPI; `bound` is where the webhook listens.
+    pub fn wanted_subscription(&self, bound: SocketAddr, secret: SharedSecret) -> Wanted {
+        self.hapi
+            .wanted_subscription(self.webhook.scheme(), bound, secret)
+    }
+
     /// When rounds of the tail come.
     pub fn round_settings(&self) -> RoundSettings {
         let TailConfig {
@@ -291,8 +300,7 @@ mod tests {
         let bound = "127.0.0.1:40001".parse().unwrap();
         let endpoint = |config: &SpeedConfig| {
             config
-                .hapi
-                .wanted_subscription("http", bound, config.webhook.shared_secret().unwrap())
+                .wanted_subscription(bound, config.webhook.shared_secret().unwrap())
                 .endpoint
         };
         let config = load("[webhook]\nsecret = \"s\"\n[hapi]\nurl = \"http://hapi/fhir/\"").unwrap();

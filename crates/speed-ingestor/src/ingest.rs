@@ -71,9 +71,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let secret = secret_of(&config, &shutdown)?;
     let hapi = hapi_of(&config, &tls)?;
     let subscriptions = hapi.clone().map(|hapi| {
-        let wanted = config
-            .hapi
-            .wanted_subscription(config.webhook.scheme(), bound, secret.clone());
+        let wanted = config.wanted_subscription(bound, secret.clone());
         Subscriptions::new(hapi, wanted, needed.clone(), measures.clone())
     });
     if let Some(subscriptions) = subscriptions.clone() {

@@ -106,7 +106,12 @@ impl HapiConfig {
     }
 
     /// The Subscription to keep in HAPI; `bound` is where the webhook listens, `scheme` what it speaks there.
-    pub fn wanted_subscription(&self, scheme: &str, bound: SocketAddr, secret: SharedSecret) -> Wanted {
+    pub(super) fn wanted_subscription(
+        &self,
+        scheme: &str,
+        bound: SocketAddr,
+        secret: SharedSecret,
+    ) -> Wanted {
         let Self {
             webhook_url,
             installation,
