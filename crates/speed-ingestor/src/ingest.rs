@@ -1,10 +1,12 @@
 //! The daemon's own work: the parts, put together.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use api::{Code, ServiceError};
 use audit::Audit;
-use daemon::{ConfigError, Context, Shutdown, announce::Announcement, grpc::channel};
+use daemon::{
+    Clock, ConfigError, Context, Shutdown, announce::Announcement, grpc::channel, metrics::Metrics,
+};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
@@ -43,14 +45,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         mut grpc,
         announcement,
     } = context;
-    let about = audit::About {
-        daemon: "speed-ingestor",
-        version: env!("CARGO_PKG_VERSION"),
-    };
-    let audit = Audit::start(&config.audit, about, &metrics, clock.clone(), &shutdown);
-    let audit = audit
-        .await
-        .map_err(|error| ServiceError::new(Code::Precondition, error.to_string()))?;
+    let audit = audit_of(&config, &metrics, clock.clone(), &shutdown).await?;
     let measures = Measures::register(&metrics);
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
@@ -137,8 +132,8 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         shutdown: shutdown.clone(),
         clock,
     };
-    let routes = audit.around_grpc(&mut grpc, Routes::new(speed.server()));
-    shutdown.spawn_essential("grpc", grpc.serve(SERVICE, routes, shutdown.clone()));
+    let service = audit.around_grpc(&mut grpc, Routes::new(speed.server()));
+    shutdown.spawn_essential("grpc", grpc.serve(SERVICE, service, shutdown.clone()));
     Ok(())
 }
 
@@ -148,6 +143,21 @@ fn batch_of(config: &SpeedConfig) -> Result<BatchLayer, ServiceError> {
     Ok(BatchLayer::new(
         channel("batch.url", config.batch_url()).map_err(unusable)?,
     ))
+}
+
+/// What is recorded of operations; a daemon that cannot record what it is to record does not start.
+async fn audit_of(
+    config: &SpeedConfig,
+    metrics: &Metrics,
+    clock: Arc<dyn Clock>,
+    shutdown: &Shutdown,
+) -> Result<Audit, ServiceError> {
+    let about = audit::About {
+        daemon: "speed-ingestor",
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let audit = Audit::start(&config.audit, about, metrics, clock, shutdown).await;
+    audit.map_err(|error| ServiceError::new(Code::Precondition, error.to_string()))
 }
 
 /// HAPI's REST, where it is known.
