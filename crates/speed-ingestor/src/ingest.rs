@@ -1,12 +1,13 @@
 //! The daemon's own work: the parts, put together.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use api::{Code, ServiceError};
 use audit::Audit;
 use daemon::{
-    ConfigError, Context, Shutdown,
+    Clock, ConfigError, Context, Shutdown,
     announce::Announcement,
+    metrics::Metrics,
     tls::{Protocol, Tls},
 };
 use identity::Guard;
@@ -53,14 +54,7 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         tls,
         announcement,
     } = context;
-    let about = audit::About {
-        daemon: "speed-ingestor",
-        version: env!("CARGO_PKG_VERSION"),
-    };
-    let audit = Audit::start(&config.audit, about, &metrics, clock.clone(), &shutdown);
-    let audit = audit
-        .await
-        .map_err(|error| ServiceError::new(Code::Precondition, error.to_string()))?;
+    let audit = audit_of(&config, &metrics, clock.clone(), &shutdown).await?;
     let measures = Measures::register(&metrics);
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
@@ -156,6 +150,21 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
 fn unusable(error: ConfigError) -> ServiceError {
     ServiceError::new(Code::Invalid, error.to_string())
+}
+
+/// What is recorded of operations; a daemon that cannot record what it is to record does not start.
+async fn audit_of(
+    config: &SpeedConfig,
+    metrics: &Metrics,
+    clock: Arc<dyn Clock>,
+    shutdown: &Shutdown,
+) -> Result<Audit, ServiceError> {
+    let about = audit::About {
+        daemon: "speed-ingestor",
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let audit = Audit::start(&config.audit, about, metrics, clock, shutdown).await;
+    audit.map_err(|error| ServiceError::new(Code::Precondition, error.to_string()))
 }
 
 /// HAPI's REST, where it is known.

@@ -278,6 +278,24 @@ async fn what_is_planted_in_questions_and_answers_is_in_no_record() -> anyhow::R
         (&json!("invalid_argument"), &Value::Null)
     );
 
+    plant_over_http(&whole).await?;
+    for of in ["serving", "batch", "speed"] {
+        let text = std::fs::read_to_string(whole.file(of))?;
+        let line = text.lines().find(|line| line.contains(PLANTED));
+        assert_eq!(line, None, "in the file of {of}");
+    }
+    // And whoever holds the key finds who looked.
+    let wanted = hash(&whole.keys, PLANTED)?;
+    let found = records(&whole.file("serving"))
+        .into_iter()
+        .filter(|record| record.to_string().contains(&wanted))
+        .count();
+    assert!(found >= 6, "{found}");
+    Ok(())
+}
+
+/// The same over HTTP.
+async fn plant_over_http(whole: &Whole) -> anyhow::Result<()> {
     let base = format!("http://{}", whole.serving.address("http")?);
     let library = json!({"resourceType": "Library", "status": "active", "type": {"text": PLANTED}});
     let view = json!({"resourceType": "ViewDefinition", "name": PLANTED, "status": "active", "resource": "Patient",
@@ -318,18 +336,6 @@ async fn what_is_planted_in_questions_and_answers_is_in_no_record() -> anyhow::R
         ended(&whole.file("serving"), "given")[0]["given"]["layers"],
         "given"
     );
-    for of in ["serving", "batch", "speed"] {
-        let text = std::fs::read_to_string(whole.file(of))?;
-        let line = text.lines().find(|line| line.contains(PLANTED));
-        assert_eq!(line, None, "in the file of {of}");
-    }
-    // And whoever holds the key finds who looked.
-    let wanted = hash(&whole.keys, PLANTED)?;
-    let found = records(&whole.file("serving"))
-        .into_iter()
-        .filter(|record| record.to_string().contains(&wanted))
-        .count();
-    assert!(found >= 6, "{found}");
     Ok(())
 }
 

@@ -34,14 +34,10 @@ struct Had {
 
 async fn take(State(played): State<Played>, headers: HeaderMap, body: String) -> StatusCode {
     let mut had = played.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-            .to_owned()
-    };
-    had.shown = text(header::AUTHORIZATION);
+    let shown = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    had.shown = shown.unwrap_or_default().to_owned();
     if had.away {
         return StatusCode::SERVICE_UNAVAILABLE;
     }

@@ -69,12 +69,11 @@ pub(super) fn gives(mut answered: Answered, of_view: bool) -> Answered {
     let Some(call) = Call::current() else {
         return answered;
     };
-    match &answered.freshness {
-        Some(freshness) => call.answers_from(freshness),
-        None => {
-            call.answers();
-            call.gives(|given| given.layers = Some("given".into()));
-        }
+    if let Some(freshness) = &answered.freshness {
+        call.answers_from(freshness);
+    } else {
+        call.answers();
+        call.gives(|given| given.layers = Some("given".into()));
     }
     if of_view {
         let columns = answered.columns.iter().map(|column| column.name.clone());

@@ -45,14 +45,15 @@ pub(super) async fn run(
     let (format, representation) = Format::negotiate(asked.format, &accept(&head.headers))?;
     let demand = freshness::demand(&head.headers)?;
     let header = asked.header;
-    let answering = async {
-        let answering = Box::pin(answer(http, operation, &head, asked, demand));
+    // On the heap: it is large, and may be held within another one.
+    let answering = Box::pin(async {
+        let answering = answer(http, operation, &head, asked, demand);
         let answered = http
             .shutdown
             .unless_stopped_for(http.limits.stop_seconds, answering)
             .await;
         answered.ok_or_else(ServiceError::stopping)?
-    };
+    });
     let (answered, scope) = match Call::current() {
         Some(call) => call.runs(answering).await?,
         None => answering.await?,
