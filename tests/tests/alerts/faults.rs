@@ -21,6 +21,7 @@ use e2e::{
 };
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection, PgPool};
+use tokio::task::JoinSet;
 use view_store::{RunKind, StoreSettings, ViewStore};
 
 use crate::watched::{SOON, Watched};
@@ -358,28 +359,34 @@ async fn calls_fail(watched: &mut Watched) -> anyhow::Result<()> {
         "resourceType": "Library", "status": "active", "type": {"coding": [{"code": "sql-query"}]},
         "content": [{"contentType": "application/sql", "extension": [{
             "url": "http://hl7.org/fhir/uv/sql-on-fhir/StructureDefinition/sql-text", "valueString": "SELECT count(*) FROM patient_versions"}]}]}}]});
-    let http = http_client()?;
-    let asking = tokio::spawn(async move {
-        loop {
-            let statement = SqlRequest {
-                statement: "SELECT count(*) FROM patient_versions".to_owned(),
-                ..SqlRequest::default()
-            };
-            let _fails = client.clone().sql(statement).await;
-            let request = http
-                .post(&url)
-                .header("content-type", "application/fhir+json")
-                .body(library.to_string());
-            let _fails = request.send().await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    });
+    // Each waits some seconds for its turn before it fails: one caller alone would fail too seldom for a rate.
+    let mut asking = JoinSet::new();
+    for _ in 0..12 {
+        let (client, http) = (client.clone(), http_client()?);
+        let request = http
+            .post(&url)
+            .header("content-type", "application/fhir+json")
+            .body(library.to_string());
+        asking.spawn(async move {
+            loop {
+                let statement = SqlRequest {
+                    statement: "SELECT count(*) FROM patient_versions".to_owned(),
+                    ..SqlRequest::default()
+                };
+                let _fails = client.clone().sql(statement).await;
+                if let Some(request) = request.try_clone() {
+                    let _fails = request.send().await;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+    }
     let told = async {
         watched.told("ErrorRate", "of gRPC calls fail").await?;
         watched.told("ErrorRate", "of HTTP requests fail").await
     };
     let told = told.await;
-    asking.abort();
+    asking.abort_all();
     watched
         .ground
         .postgres

@@ -1,5 +1,7 @@
 //! The project's rules and routing, with time made short: minutes become seconds. What an alert is about, and what it says, stays as it is.
 
+use std::fmt::Write as _;
+
 use anyhow::Context as _;
 
 /// One second of the test for so many of the rules.
@@ -62,7 +64,7 @@ fn spans(line: &str) -> String {
         short.push_str(before);
         match (unit, digits.parse::<u64>()) {
             (Some(unit), Ok(count)) if !within_a_word && ends => {
-                short += &format!("{}ms", count * unit * 1000 / SCALE);
+                let _infallible = write!(short, "{}ms", count * unit * 1000 / SCALE);
                 rest = after.get(1..).unwrap_or_default();
             }
             _ => {

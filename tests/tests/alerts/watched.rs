@@ -7,6 +7,7 @@
 //! ```
 
 use std::{
+    fmt::Write as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -24,7 +25,8 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::any,
 };
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
+use daemon::{Clock as _, SystemClock};
 use e2e::{
     fhir::http_client,
     ground::Ground,
@@ -216,7 +218,7 @@ impl Watched {
 
 /// A complete backup that was made four hours ago, of nothing.
 fn old_backup(folder: &Path) -> anyhow::Result<()> {
-    let made = Utc::now() - TimeDelta::hours(4);
+    let made = SystemClock.now() - TimeDelta::hours(4);
     let name = format!("{}-0123456789abcdef", made.format("%Y%m%dT%H%M%S%3fZ"));
     let manifest = Manifest {
         format: FORMAT,
@@ -296,7 +298,10 @@ async fn prometheus(
         rules_file.display(),
     );
     for (job, targets) in jobs {
-        config += &format!("  - job_name: {job}\n    static_configs:\n      - targets: {targets:?}\n");
+        let _infallible = write!(
+            config,
+            "  - job_name: {job}\n    static_configs:\n      - targets: {targets:?}\n"
+        );
     }
     let file = folder.join("prometheus.yml");
     std::fs::write(&file, config)?;
