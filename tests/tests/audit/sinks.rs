@@ -37,7 +37,7 @@ async fn take(State(played): State<Played>, headers: HeaderMap, body: String) ->
     let shown = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
-    had.shown = shown.unwrap_or_default().to_owned();
+    shown.unwrap_or_default().clone_into(&mut had.shown);
     if had.away {
         return StatusCode::SERVICE_UNAVAILABLE;
     }
