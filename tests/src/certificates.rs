@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use chrono::{Datelike as _, TimeDelta};
+use daemon::{Clock as _, SystemClock};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 
 /// Signs certificates.
@@ -44,6 +46,14 @@ impl Authority {
         let mut params = params(names)?;
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(2002, 1, 1);
+        self.sign(&params)
+    }
+
+    /// One that ends so many days from now.
+    pub fn issue_for_days(&self, names: &[&str], days: i64) -> anyhow::Result<Pair> {
+        let end = (SystemClock.now() + TimeDelta::days(days)).date_naive();
+        let mut params = params(names)?;
+        params.not_after = date_time_ymd(end.year(), u8::try_from(end.month())?, u8::try_from(end.day())?);
         self.sign(&params)
     }
 

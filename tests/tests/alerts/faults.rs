@@ -11,7 +11,7 @@ use std::{
 use api::proto::{batch::RefreshKind, serving::SqlRequest, speed::BackupRequest};
 use chrono::TimeDelta;
 use e2e::{
-    ask::Asker,
+    ask::{self, Asker},
     deadline,
     fhir::http_client,
     ground::Ground,
@@ -24,7 +24,7 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::task::JoinSet;
 use view_store::{RunKind, StoreSettings, ViewStore};
 
-use crate::watched::{SOON, Watched};
+use crate::watched::{SOON, Watched, audit_folder, certificate_of};
 
 /// In all that patients hold, and in their ids; in no message.
 pub(crate) const CANARY: &str = "kanarienvogel";
@@ -50,6 +50,9 @@ pub(crate) async fn all(watched: &mut Watched) -> anyhow::Result<()> {
     watched.told("ViewFilesLeftOut", "1 files").await?;
     watched.told("NoBackupOfTheSpeedLayer", "4h").await?;
     watched.told("ReadReplicaNotAsked", "replica-1").await?;
+    watched
+        .told("CertificateEndsSoon", "speed-ingestor (grpc)")
+        .await?;
     // A fault that is not told does not keep the others from being provoked.
     let mut untold = Vec::new();
     let mut note = |told: anyhow::Result<()>| untold.extend(told.err().map(|error| format!("{error:#}")));
@@ -64,6 +67,8 @@ pub(crate) async fn all(watched: &mut Watched) -> anyhow::Result<()> {
     note(redis_not_durable(watched).await);
     note(redis_nearly_full(watched).await);
     note(backups_fail(watched).await);
+    note(certificate_is_no_certificate(watched).await);
+    note(audit_cannot_be_written(watched).await);
     changes.stop().await?;
     note(replica_down(watched).await);
     note(daemon_down(watched).await);
@@ -235,6 +240,35 @@ async fn backups_fail(watched: &mut Watched) -> anyhow::Result<()> {
     }
     watched.told("BackupsFail", "").await?;
     Ok(())
+}
+
+/// What is exchanged for it is none.
+async fn certificate_is_no_certificate(watched: &mut Watched) -> anyhow::Result<()> {
+    std::fs::write(certificate_of(&watched.ground), "no certificate")?;
+    watched
+        .told("CertificateNotTaken", "speed-ingestor (grpc)")
+        .await?;
+    Ok(())
+}
+
+/// Its place is no folder any more: records wait, and at last there is no room for them.
+async fn audit_cannot_be_written(watched: &mut Watched) -> anyhow::Result<()> {
+    let folder = audit_folder(&watched.ground);
+    std::fs::rename(&folder, folder.with_extension("away"))?;
+    std::fs::write(&folder, "no folder")?;
+    let asker = Asker::connect(&watched.serving.address("grpc")?).await?;
+    let asking = tokio::spawn(async move {
+        loop {
+            let _answered_all_the_same = asker.ask(ask::count_of("patient_versions")).await;
+        }
+    });
+    let told = async {
+        watched.told("AuditFails", "serving-gateway").await?;
+        watched.told("AuditLost", "serving-gateway").await
+    };
+    let told = told.await;
+    asking.abort();
+    told.map(drop)
 }
 
 /// Another replica has begun a run, and stands still in it: nothing fails, and nothing is published.

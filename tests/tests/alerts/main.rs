@@ -89,6 +89,16 @@ const ALL: &[Told] = &[
     warning("LiveChangesSlow", "until they are visible (p99)"),
     critical("DaemonDown", "No speed-ingestor is running"),
     warning("ReplicaDown", "A replica of speed-ingestor does not answer"),
+    warning(
+        "CertificateEndsSoon",
+        "A certificate of speed-ingestor (grpc) ends in",
+    ),
+    warning(
+        "CertificateNotTaken",
+        "speed-ingestor (grpc) cannot use its changed files of TLS",
+    ),
+    critical("AuditFails", "serving-gateway cannot write its audit"),
+    critical("AuditLost", "serving-gateway has lost records of its audit"),
 ];
 
 fn rules() -> anyhow::Result<String> {

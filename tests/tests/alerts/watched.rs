@@ -28,6 +28,7 @@ use axum::{
 use chrono::TimeDelta;
 use daemon::{Clock as _, SystemClock};
 use e2e::{
+    certificates::Authority,
     fhir::http_client,
     ground::Ground,
     house::versions_of,
@@ -91,7 +92,20 @@ impl Watched {
             ("RF_SPEED__BACKUP__INTERVAL_SECONDS", "0"),
         ];
         let speed = ground.speed("1", &batch.address("grpc")?, &variables).await?;
-        let further_speed = ground.speed("2", &batch.address("grpc")?, &variables).await?;
+        // Nobody calls this one.
+        let pair = Authority::new()?.issue_for_days(&["localhost"], 5)?;
+        let (certificate, key) = (certificate_of(&ground), ground.folder().join("tls.key"));
+        std::fs::write(&certificate, pair.certificate)?;
+        write_private(&key, &pair.key)?;
+        let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
+        let secured = [
+            ("RF_SPEED__DAEMON__GRPC_TLS__CERTIFICATE", certificate.as_str()),
+            ("RF_SPEED__DAEMON__GRPC_TLS__KEY", &key),
+            ("RF_SPEED__DAEMON__TLS_RELOAD_SECONDS", "0.2"),
+        ];
+        let further_speed = ground
+            .speed("2", &batch.address("grpc")?, &[&variables[..], &secured].concat())
+            .await?;
         let to_speed = Line::to(speed.address("grpc")?.parse()?).await?;
         let to_views = Line::to(format!("127.0.0.1:{}", ground.postgres.port()).parse()?).await?;
         let through = |login: &str| {
@@ -104,9 +118,20 @@ impl Watched {
         // Nobody listens at port 1.
         let replica = "read_urls = [\"postgresql://gateway:x@127.0.0.1:1/views\"]";
         let (views, sql) = (through("gateway"), through("analyst"));
+        let audit = audit_folder(&ground);
+        std::fs::create_dir(&audit)?;
+        let audit_key = ground.folder().join("audit.key");
+        write_private(&audit_key, &format!("first {}\n", "0123456789abcdef".repeat(4)))?;
+        let (audit, audit_key) = (
+            audit.join("audit.ndjson").display().to_string(),
+            audit_key.display().to_string(),
+        );
         let variables = [
             ("RF_SERVING__VIEWS__URL", views.as_str()),
             ("RF_SERVING__SQL__URL", &sql),
+            ("RF_SERVING__AUDIT__FILE", &audit),
+            ("RF_SERVING__AUDIT__KEY_FILE", &audit_key),
+            ("RF_SERVING__AUDIT__QUEUE", "16"),
         ];
         let (batch_line, speed_line) = (to_batch.address().to_string(), to_speed.address().to_string());
         let serving = ground
@@ -214,6 +239,16 @@ impl Watched {
         );
         Ok(())
     }
+}
+
+/// Where the gateway's audit lies.
+pub(crate) fn audit_folder(ground: &Ground) -> PathBuf {
+    ground.folder().join("audit")
+}
+
+/// Of the second ingestor.
+pub(crate) fn certificate_of(ground: &Ground) -> PathBuf {
+    ground.folder().join("tls.crt")
 }
 
 /// A complete backup that was made four hours ago, of nothing.
