@@ -111,12 +111,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         shutdown.clone(),
         config.query.clone(),
     );
-    let service = ServingServiceServer::new(Audited(serving))
-        .accept_compressed(CompressionEncoding::Gzip)
-        .send_compressed(CompressionEncoding::Gzip)
-        .max_decoding_message_size(MAX_REQUEST_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let routes = guard.grpc(audit.around_grpc(&mut grpc, Routes::new(service)));
+    let routes = guard.grpc(audit.around_grpc(&mut grpc, Routes::new(service(serving))));
     shutdown.spawn_essential("grpc", grpc.serve(SERVICE_NAME, routes, shutdown.clone()));
     let http = Http {
         core: core.clone(),
@@ -181,6 +176,15 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     );
     merge(&this, merge_store, metrics, &shutdown);
     Ok(())
+}
+
+/// How gRPC serves it.
+fn service(serving: Serving) -> ServingServiceServer<Audited<Serving>> {
+    ServingServiceServer::new(Audited(serving))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 /// The ways to the batch layer and to the speed layer.

@@ -39,10 +39,6 @@ use crate::{
 const SERVICE: &str = "researchflow.speed.v1.SpeedService";
 
 /// Starts everything: webhook, tail, upkeep, Subscription, gRPC. Nothing needs to be reachable yet but the sockets to bind.
-#[expect(
-    clippy::too_many_lines,
-    reason = "the parts, put together one after the other"
-)]
 pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let Context {
         config,
@@ -141,8 +137,8 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
         shutdown: shutdown.clone(),
         clock,
     };
-    let routes = guard.grpc(audit.around_grpc(&mut grpc, Routes::new(speed.server())));
-    shutdown.spawn_essential("grpc", grpc.serve(SERVICE, routes, shutdown.clone()));
+    let guarded = guard.grpc(audit.around_grpc(&mut grpc, Routes::new(speed.server())));
+    shutdown.spawn_essential("grpc", grpc.serve(SERVICE, guarded, shutdown.clone()));
     Ok(())
 }
 

@@ -15,7 +15,8 @@ const TIMELINE: &str = "SELECT system_identifier::text || '/1/' || (SELECT oid F
 /// A key of Redis.
 #[derive(Debug, Deserialize)]
 struct Key {
-    key: String,
+    #[serde(rename = "key")]
+    name: String,
     kind: String,
     value: Vec<String>,
     milliseconds_left: i64,
@@ -110,7 +111,7 @@ impl Fixture {
             .await?;
         for line in self.redis.lines() {
             let Key {
-                key,
+                name: key,
                 kind,
                 value,
                 milliseconds_left,
