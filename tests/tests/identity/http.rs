@@ -1,13 +1,13 @@
 //! Every path of the gateway's HTTP, by every kind of credentials.
 
 use e2e::{fhir::http_client, house::view_of};
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 use crate::{
     matrix::{Needs, documented, unbelieved},
     views,
-    whole::{EVERYTHING, OF_OPERATOR, Whole},
+    whole::{Asking, EVERYTHING, OF_OPERATOR, Whole},
 };
 
 struct Told {
@@ -57,12 +57,13 @@ fn the_documentation_has_every_path_and_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_path_answers_every_kind_of_credentials_as_the_table_says() -> anyhow::Result<()> {
     let whole = Whole::start().await?;
-    credentials(&whole).await?;
+    credentials(&whole.asking().await?, &whole.http()?, &http_client()?).await?;
     views::over_http(&whole).await
 }
 
-async fn credentials(whole: &Whole) -> anyhow::Result<()> {
-    let (base, client, documented) = (whole.http()?, http_client()?, documented());
+/// Fails unless each path answers each kind of credentials as the table says.
+pub(crate) async fn credentials(asking: &Asking<'_>, base: &str, client: &Client) -> anyhow::Result<()> {
+    let documented = documented();
     let (mut faults, mut asked) = (Vec::new(), 0);
     for path in serving_gateway::http_paths() {
         let needs = documented[&path.replacen("%24", "$", 1)];
@@ -89,11 +90,15 @@ async fn credentials(whole: &Whole) -> anyhow::Result<()> {
                     request
                 }
             };
-            for (what, credentials, _) in unbelieved(whole) {
+            for (what, credentials, _) in unbelieved(asking) {
                 asked += 1;
                 let told = sent(request(), credentials.as_deref()).await?;
                 let right = match needs {
                     Needs::Nothing => !matches!(told.status, 401 | 403),
+                    Needs::Proof if asking.certified && credentials.is_none() => told.status < 500,
+                    _ if asking.certified && credentials.is_none() => {
+                        (told.status, told.code.as_str()) == (403, "forbidden")
+                    }
                     _ => {
                         told.status == 401
                             && told.code == "login"
@@ -112,7 +117,7 @@ async fn credentials(whole: &Whole) -> anyhow::Result<()> {
             }
             if let Some(scopes) = needs.all_but() {
                 asked += 1;
-                let told = sent(request(), Some(&format!("Bearer {}", whole.token(scopes)))).await?;
+                let told = sent(request(), Some(&format!("Bearer {}", asking.token(scopes)))).await?;
                 if (told.status, told.code.as_str()) != (403, "forbidden") {
                     faults.push(format!(
                         "{method} {path}: scopes {scopes}: {} {}",
@@ -120,7 +125,7 @@ async fn credentials(whole: &Whole) -> anyhow::Result<()> {
                     ));
                 }
             }
-            for token in [whole.token(EVERYTHING), OF_OPERATOR.to_owned()] {
+            for token in [asking.token(EVERYTHING), OF_OPERATOR.to_owned()] {
                 asked += 1;
                 let told = sent(request(), Some(&format!("Bearer {token}"))).await?;
                 // What is asked for there, other tests know; here it is let in.
@@ -148,7 +153,7 @@ async fn credentials(whole: &Whole) -> anyhow::Result<()> {
     );
     let answer = client
         .get(&run)
-        .bearer_auth(whole.token("system/Patient.rs"))
+        .bearer_auth(asking.token("system/Patient.rs"))
         .send()
         .await?;
     assert_eq!(answer.status(), StatusCode::OK);

@@ -1,7 +1,14 @@
 //! Who may do what: every way to prove who one is, and every operation of the three daemons by what it needs.
 
 mod believed;
+mod everything_on;
+#[path = "../audit/file.rs"]
+#[expect(dead_code, reason = "shared with the tests of the audit, which use all of it")]
+mod file;
 mod http;
+#[path = "../tls/installation.rs"]
+#[expect(dead_code, reason = "shared with the tests of TLS, which use all of it")]
+mod installation;
 mod jwt;
 mod keys;
 mod layers;

@@ -12,7 +12,7 @@ use tonic::Code;
 
 use crate::{
     table::{Row, methods, table},
-    whole::{EVERYTHING, OF_OPERATOR, Whole},
+    whole::{Asking, EVERYTHING, OF_OPERATOR, Whole},
 };
 
 /// What a method needs, said a second time: by what the page of the documentation has.
@@ -86,9 +86,9 @@ pub(crate) fn documented() -> BTreeMap<String, Needs> {
 }
 
 /// Credentials that nobody is believed by, each with the reason that programs are told.
-pub(crate) fn unbelieved(whole: &Whole) -> Vec<(&'static str, Option<String>, &'static str)> {
-    let good = whole.claims(EVERYTHING);
-    let (key, now) = (&whole.key, now());
+pub(crate) fn unbelieved(asking: &Asking<'_>) -> Vec<(&'static str, Option<String>, &'static str)> {
+    let good = asking.claims(EVERYTHING);
+    let (key, now) = (asking.key, now());
     let bearer = |token: String| Some(format!("Bearer {token}"));
     let head = json!({"alg": "EdDSA", "kid": key.id});
     let claimed = |name: &str, value: Value| bearer(key.token(&with(&good, name, value)));
@@ -171,10 +171,17 @@ fn short(path: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_method_answers_every_kind_of_credentials_as_the_table_says() -> anyhow::Result<()> {
     let whole = Whole::start().await?;
+    every_method(&whole.asking().await?).await?;
+    told_of_it(&whole).await?;
+    beside_it(&whole).await
+}
+
+/// Fails unless each method answers each kind of credentials as the table says.
+pub(crate) async fn every_method(asking: &Asking<'_>) -> anyhow::Result<()> {
     let (documented, mut faults, mut asked) = (documented(), Vec::new(), 0);
     for (path, row) in table() {
         let needs = documented[&short(&path)];
-        let channel = whole.channel(&path).await?;
+        let channel = asking.channel(&path)?;
         let send = async |credentials: Option<&str>| -> anyhow::Result<Said> {
             let headers: Vec<_> = credentials
                 .map(|value| ("authorization", value))
@@ -185,15 +192,23 @@ async fn every_method_answers_every_kind_of_credentials_as_the_table_says() -> a
                 first_only: row.endless,
                 ..Call::to(&path)
             };
-            call.send(&channel, framed(&row.good))
+            call.send(channel, framed(&row.good))
                 .await
                 .with_context(|| path.clone())
         };
-        for (what, credentials, reason) in unbelieved(&whole) {
+        for (what, credentials, reason) in unbelieved(asking) {
             asked += 1;
             let said = send(credentials.as_deref()).await?;
+            let (code, reason) = match (asking.certified && credentials.is_none(), needs.all_but()) {
+                (false, _) => (Code::Unauthenticated, reason),
+                (true, Some(_)) => (Code::PermissionDenied, "FORBIDDEN"),
+                (true, None) => {
+                    expect(&path, "a certificate alone", &said, &row, &mut faults);
+                    continue;
+                }
+            };
             let told = said.details().error_info().map(|info| info.reason.clone());
-            if said.code() != Code::Unauthenticated || told.as_deref() != Some(reason) || said.answered {
+            if said.code() != code || told.as_deref() != Some(reason) || said.answered {
                 faults.push(format!(
                     "{path}: credentials {what}: {:?} {told:?} {:?}",
                     said.code(),
@@ -203,7 +218,7 @@ async fn every_method_answers_every_kind_of_credentials_as_the_table_says() -> a
         }
         if let Some(scopes) = needs.all_but() {
             asked += 1;
-            let said = send(Some(&format!("Bearer {}", whole.token(scopes)))).await?;
+            let said = send(Some(&format!("Bearer {}", asking.token(scopes)))).await?;
             let told = said.details().error_info().map(|info| info.reason.clone());
             if said.code() != Code::PermissionDenied || told.as_deref() != Some("FORBIDDEN") || said.answered
             {
@@ -217,13 +232,13 @@ async fn every_method_answers_every_kind_of_credentials_as_the_table_says() -> a
             expect(
                 &path,
                 "no scope",
-                &send(Some(&format!("Bearer {}", whole.token("")))).await?,
+                &send(Some(&format!("Bearer {}", asking.token("")))).await?,
                 &row,
                 &mut faults,
             );
         }
         for (what, token) in [
-            ("a JWT", whole.token(EVERYTHING)),
+            ("a JWT", asking.token(EVERYTHING)),
             ("a static token", OF_OPERATOR.to_owned()),
         ] {
             asked += 1;
@@ -238,8 +253,7 @@ async fn every_method_answers_every_kind_of_credentials_as_the_table_says() -> a
         faults.len(),
         faults.join("\n")
     );
-    told_of_it(&whole).await?;
-    beside_it(&whole).await
+    Ok(())
 }
 
 fn expect(path: &str, what: &str, said: &Said, row: &Row, faults: &mut Vec<String>) {

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use api::proto::speed::{
     ScanRecentResourcesRequest, scan_recent_resources_response::Part,
     speed_service_client::SpeedServiceClient,
@@ -57,6 +58,36 @@ pub(crate) struct Whole {
     _folder: TempDir,
 }
 
+/// Who calls all three daemons, and makes tokens.
+pub(crate) struct Asking<'a> {
+    /// By the service that they lead to.
+    pub(crate) channels: [(&'static str, Channel); 3],
+    pub(crate) key: &'a SigningKey,
+    pub(crate) issuer: String,
+    /// Each shows a certificate, whose holder no scope is given to: whoever shows no token is known, and may do nothing that needs one.
+    pub(crate) certified: bool,
+}
+
+impl Asking<'_> {
+    /// To the daemon that serves a path.
+    pub(crate) fn channel(&self, path: &str) -> anyhow::Result<&Channel> {
+        let to = self.channels.iter().find(|(service, _)| path.contains(service));
+        Ok(&to
+            .with_context(|| format!("no daemon serves {path}: start it"))?
+            .1)
+    }
+
+    /// Claims of a token with these scopes.
+    pub(crate) fn claims(&self, scopes: &str) -> Value {
+        claims(&self.issuer, AUDIENCE, scopes)
+    }
+
+    /// A good token with these scopes.
+    pub(crate) fn token(&self, scopes: &str) -> String {
+        self.key.token(&self.claims(scopes))
+    }
+}
+
 /// As the configuration has it.
 pub(crate) fn digest(token: &str) -> String {
     Sha256::digest(token)
@@ -64,8 +95,21 @@ pub(crate) fn digest(token: &str) -> String {
         .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
+/// The files that the daemons know static tokens by, and that they show each other; in this folder.
+pub(crate) fn tokens(folder: &Path) -> anyhow::Result<[PathBuf; 2]> {
+    let (tokens, layers) = (folder.join("tokens"), folder.join("layers"));
+    let known = format!(
+        "layers {} system/*.rs\noperator {} {EVERYTHING}\n",
+        digest(OF_LAYERS),
+        digest(OF_OPERATOR)
+    );
+    write_private(&tokens, &known)?;
+    write_private(&layers, OF_LAYERS)?;
+    Ok([tokens, layers])
+}
+
 /// The section `[auth]` of all of them.
-fn auth(issuer: &Issuer, tokens: &Path) -> String {
+pub(crate) fn auth(issuer: &Issuer, tokens: &Path) -> String {
     format!(
         "\n[auth]\nstatic_tokens_file = \"{}\"\njwks_refresh_seconds = 1\njwks_retry_seconds = 0.1\n\
          [[auth.jwt]]\nissuer = \"{}\"\njwks_url = \"{}\"\naudiences = [\"{AUDIENCE}\"]\n",
@@ -81,14 +125,7 @@ impl Whole {
         let folder = tempfile::tempdir()?;
         let key = SigningKey::new(Kind::Ed, "first");
         let issuer = Issuer::start(&[&key]).await?;
-        let (tokens, layers_token) = (folder.path().join("tokens"), folder.path().join("layers"));
-        let known = format!(
-            "layers {} system/*.rs\noperator {} {EVERYTHING}\n",
-            digest(OF_LAYERS),
-            digest(OF_OPERATOR)
-        );
-        write_private(&tokens, &known)?;
-        write_private(&layers_token, OF_LAYERS)?;
+        let [tokens, layers_token] = tokens(folder.path())?;
         let auth = auth(&issuer, &tokens);
         let mut house = House::start(&views(), "").await?;
         house.batch.restart_configured(&auth, &[]).await?;
@@ -158,6 +195,20 @@ impl Whole {
             other => anyhow::bail!("no daemon serves {other}: start it here"),
         };
         channel(&daemon.address("grpc")?).await
+    }
+
+    /// Calls all three, without TLS.
+    pub(crate) async fn asking(&self) -> anyhow::Result<Asking<'_>> {
+        Ok(Asking {
+            channels: [
+                ("BatchService", self.channel("BatchService").await?),
+                ("SpeedService", self.channel("SpeedService").await?),
+                ("ServingService", self.channel("ServingService").await?),
+            ],
+            key: &self.key,
+            issuer: self.issuer.name(),
+            certified: false,
+        })
     }
 
     /// Claims of a token with these scopes.

@@ -1,6 +1,9 @@
 //! The three daemons, each with a certificate of its own, which call each other and are called by mutual TLS alone.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use api::proto::serving::serving_service_client::ServingServiceClient;
 use daemon::{
@@ -19,6 +22,7 @@ use e2e::{
     tables::{self, Version},
 };
 use reqwest::{Certificate, Identity};
+use serde_json::Value;
 use tonic::transport::Channel;
 
 /// Nothing here takes as long.
@@ -34,6 +38,15 @@ pub(crate) struct Files<'a> {
     pub(crate) issuer: &'a Authority,
     /// Who is trusted.
     pub(crate) trusted: String,
+}
+
+/// What an installation has beside TLS.
+pub(crate) struct Beside {
+    pub(crate) views: Vec<Value>,
+    /// Sections of every daemon's configuration.
+    pub(crate) sections: String,
+    /// Variables of every daemon's environment, of which each takes its own.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// All of it.
@@ -55,7 +68,21 @@ pub(crate) struct Installation {
 impl Installation {
     /// Ready when this returns. Connections of gRPC grow no older than `age_seconds`.
     pub(crate) async fn start(files: &Files<'_>, age_seconds: f64) -> anyhow::Result<Self> {
-        let mut house = House::start(&[versions_of("Patient", &[])], "").await?;
+        let beside = Beside {
+            views: vec![versions_of("Patient", &[])],
+            sections: String::new(),
+            environment: Vec::new(),
+        };
+        Self::start_with(files, age_seconds, &beside).await
+    }
+
+    /// The same with more than TLS.
+    pub(crate) async fn start_with(
+        files: &Files<'_>,
+        age_seconds: f64,
+        beside: &Beside,
+    ) -> anyhow::Result<Self> {
+        let mut house = House::start(&beside.views, "").await?;
         house.batch.terminate(LIMIT).await?;
         let folder = server::new_folder("tls", None, Lifetime::Program)?;
         let mut mounted = Mounted::below(&folder);
@@ -67,15 +94,21 @@ impl Installation {
         let operator = tls.client("operator", "operator", &client(&at, OPERATOR))?;
         let all = |allowed: &[&str]| {
             format!(
-                "[daemon.grpc]\nmax_connection_age_seconds = {age_seconds}\nconnection_grace_seconds = {age_seconds}\n{}{}",
+                "[daemon.grpc]\nmax_connection_age_seconds = {age_seconds}\nconnection_grace_seconds = {age_seconds}\n{}{}{}",
                 listener(&at, "daemon.grpc_tls", allowed),
                 listener(&at, "daemon.admin_tls", &[OPERATOR]),
+                beside.sections,
             )
         };
         let addresses = "[daemon]\ngrpc_listen = \"{grpc}\"\nadmin_listen = \"{admin}\"\n";
         let mut batch = house.batch_config.clone();
         batch += &all(&["serving-gateway", "speed-ingestor", OPERATOR]);
-        let batch = start("batch-refresher", "RF_BATCH", batch, &at, &folder).await?;
+        let starting = Starting {
+            at: &at,
+            folder: &folder,
+            environment: &beside.environment,
+        };
+        let batch = starting.daemon("batch-refresher", "RF_BATCH", &batch).await?;
         let speed = format!(
             "{addresses}[webhook]\nlisten = \"{{http}}\"\nsecret = \"{SECRET}\"\n[redis]\nurl = \"{}\"\n[batch]\nurl = \"https://{}\"\n{}{}{}",
             house.redis.url(),
@@ -84,7 +117,7 @@ impl Installation {
             listener(&at, "webhook.tls", &[OPERATOR]),
             all(&["serving-gateway", OPERATOR]),
         );
-        let speed = start("speed-ingestor", "RF_SPEED", speed, &at, &folder).await?;
+        let speed = starting.daemon("speed-ingestor", "RF_SPEED", &speed).await?;
         let serving = format!(
             "{addresses}[http]\nlisten = \"{{http}}\"\n[views]\nurl = \"{}\"\n[services]\nbatch = \"https://{}\"\nspeed = \"https://{}\"\n{}{}{}",
             house.views_url,
@@ -94,7 +127,7 @@ impl Installation {
             listener(&at, "http.tls", &[OPERATOR]),
             all(&[OPERATOR]),
         );
-        let serving = start("serving-gateway", "RF_SERVING", serving, &at, &folder).await?;
+        let serving = starting.daemon("serving-gateway", "RF_SERVING", &serving).await?;
         let this = Self {
             house,
             batch,
@@ -244,22 +277,28 @@ fn listener(at: &str, section: &str, allowed: &[&str]) -> String {
     )
 }
 
-async fn start(
-    name: &'static str,
-    prefix: &str,
-    config: String,
-    at: &str,
-    folder: &std::path::Path,
-) -> anyhow::Result<Daemon> {
-    Daemon::start_unready(Plan {
-        name,
-        config: config.replace(&format!("{at}/NAME."), &format!("{at}/{name}.")),
-        environment: vec![(
+/// What all daemons are started with.
+struct Starting<'a> {
+    at: &'a str,
+    folder: &'a Path,
+    environment: &'a [(String, String)],
+}
+
+impl Starting<'_> {
+    async fn daemon(&self, name: &'static str, prefix: &str, config: &str) -> anyhow::Result<Daemon> {
+        let at = self.at;
+        let mut environment = self.environment.to_vec();
+        environment.push((
             format!("{prefix}__DAEMON__TLS_RELOAD_SECONDS"),
             LOOK.as_secs_f64().to_string(),
-        )],
-        folder: folder.to_owned(),
-        lifetime: Lifetime::Program,
-    })
-    .await
+        ));
+        Daemon::start_unready(Plan {
+            name,
+            config: config.replace(&format!("{at}/NAME."), &format!("{at}/{name}.")),
+            environment,
+            folder: self.folder.to_owned(),
+            lifetime: Lifetime::Program,
+        })
+        .await
+    }
 }
