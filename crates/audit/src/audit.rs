@@ -162,9 +162,9 @@ impl Inner {
         }
     }
 
-    /// A layer of this installation, by its proved name.
+    /// A layer of this installation, by a name that this installation gives: a certificate's or a static token's. (An issuer may call anybody by any name.)
     pub(crate) fn is_of_a_layer(&self, who: &Who) -> bool {
-        who.proof.is_some() && self.layers.contains(&who.name)
+        matches!(who.proof.as_deref(), Some("certificate" | "token")) && self.layers.contains(&who.name)
     }
 
     /// Of this process, and of no other one: half of it is random.

@@ -84,8 +84,15 @@ impl Batch {
         Ok(views)
     }
 
-    async fn view(&self, name: &str) -> Result<proto::View, Status> {
-        let views = self.views().await?;
+    /// Of those that may be read by whoever asks, if it is to be read; the others are not named.
+    async fn view(&self, name: &str, grants: Option<&Grants>) -> Result<proto::View, Status> {
+        let mut views = self.views().await?;
+        if let Some(grants) = grants {
+            if let Some(view) = views.iter().find(|v| v.name == name) {
+                grants.to_read(&format!("view {name}"), &view.resource_type)?;
+            }
+            views.retain(|view| grants.may_read(&view.resource_type));
+        }
         if let Some(view) = views.iter().find(|v| v.name == name) {
             return Ok(view.clone());
         }
@@ -126,11 +133,15 @@ impl Batch {
         Ok(by_type)
     }
 
-    async fn view_to_run(&self, view: Option<proto::run_view_request::View>) -> Result<CompiledView, Status> {
+    async fn view_to_run(
+        &self,
+        view: Option<proto::run_view_request::View>,
+        grants: &Grants,
+    ) -> Result<CompiledView, Status> {
         use proto::run_view_request::View;
         match view {
             Some(View::Name(name)) => {
-                let view = self.view(&name).await?;
+                let view = self.view(&name, Some(grants)).await?;
                 // It was valid when it was registered; if it no longer is, the release has changed.
                 CompiledView::from_json(&view.definition_json)
                     .map_err(|errors| ServiceError::new(Code::Precondition, errors.to_string()).into())
@@ -199,7 +210,7 @@ impl BatchService for Batch {
             .await
             .map_err(|e| conversions::store_error(&e))?;
         Ok(Response::new(proto::PutViewResponse {
-            view: Some(self.view(view.name()).await?),
+            view: Some(self.view(view.name(), None).await?),
         }))
     }
 
@@ -298,7 +309,7 @@ impl BatchService for Batch {
             .map_err(refuse)?;
         without_nul("ids", &request.ids).map_err(refuse)?;
         without_nul("patient_ids", &request.patient_ids).map_err(refuse)?;
-        let view = Arc::new(self.view_to_run(request.view).await?);
+        let view = Arc::new(self.view_to_run(request.view, &grants).await?);
         grants.to_read(&format!("view {}", view.name()), view.resource_type())?;
         let columns: Vec<proto::Column> = view.columns().iter().map(Into::into).collect();
         let parts = run_view::run(

@@ -16,7 +16,7 @@ use daemon::{Clock, ConfigError, Principal, Shutdown, connections, fhir_answer, 
 use tonic::{Status, service::Routes};
 
 use crate::{
-    AuthConfig, Authenticator, Identity,
+    AuthConfig, Authenticator, Grants, Identity,
     table::{self, Need},
 };
 
@@ -67,6 +67,8 @@ impl Authenticator {
     /// Lets a request go on, with who sent it and what they may do in its extensions.
     async fn admit(&self, need: Need, request: &mut Request) -> Result<(), ServiceError> {
         if need == Need::Open {
+            // What is open to everybody shows nothing that somebody may not see.
+            request.extensions_mut().insert(Grants::of([]));
             return Ok(());
         }
         let identified = self.identify(request.headers(), request.extensions()).await;

@@ -27,7 +27,6 @@ pub mod merge;
 mod metrics;
 mod query;
 mod raw;
-mod raw_told;
 mod reads;
 mod rows;
 pub mod search;

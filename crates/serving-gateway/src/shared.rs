@@ -15,7 +15,6 @@ use crate::{
     freshness::Circumstances,
     hapi_clock::HapiClock,
     layer_health::LayerHealth,
-    raw_told::RawTold,
     reads::Reads,
     sql::Sql,
     statistics::Statistics,
@@ -39,7 +38,6 @@ pub(crate) struct Core {
     pub(crate) use_speed_layer: bool,
     pub(crate) bounds: DegradationBounds,
     pub(crate) max_raw_bytes: usize,
-    pub(crate) raw_told: RawTold,
     /// `None`: switched off.
     pub(crate) sql: Option<Sql>,
     pub(crate) cohort: CohortLimits,

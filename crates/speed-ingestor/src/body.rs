@@ -221,10 +221,11 @@ struct Whole {
 
 impl Whole {
     fn of(most: usize) -> io::Result<Self> {
-        Ok(Self {
-            place: MmapMut::map_anon(most.max(1))?,
-            length: 0,
-        })
+        let place = MmapMut::map_anon(most.max(1))?;
+        // A huge page would take two megabytes for the first byte. A kernel without them does not know of it.
+        #[cfg(target_os = "linux")]
+        let _unknown = place.advise(memmap2::Advice::NoHugePage);
+        Ok(Self { place, length: 0 })
     }
 
     fn add(&mut self, part: &[u8]) {

@@ -1,17 +1,20 @@
 //! Schema, tables and roles of this release. Several refreshers may start at once: a session lock lets one through at a time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use sqlx::migrate::{Migrate, Migrator};
+use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tracing::warn;
 
-use crate::driver::sqlstate;
+use crate::driver::{is_lock_timeout, sqlstate};
 use crate::error::during;
 use crate::tables::Table;
 use crate::{StoreError, ViewStore, locks};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// How long a migration tries to get its locks between what is being answered.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where sqlx keeps what it has run.
 const MIGRATIONS_TABLE: &str = "sqlonfhir_meta.migration";
@@ -123,19 +126,39 @@ async fn run_migrations(connection: &mut PgConnection) -> Result<(), StoreError>
                 )));
             }
             Some(_) => {}
-            None => {
-                connection
-                    .apply(MIGRATIONS_TABLE, migration)
-                    .await
-                    .map_err(failed)?;
-            }
+            None => apply(connection, migration).await?,
         }
     }
     Ok(())
 }
 
-fn failed(error: sqlx::migrate::MigrateError) -> StoreError {
-    use sqlx::migrate::MigrateError;
+/// Under a short wait for locks, since what is asked meanwhile queues behind it: again and again, until what is being answered leaves room.
+async fn apply(connection: &mut PgConnection, migration: &Migration) -> Result<(), StoreError> {
+    let doing = during("migrating the schema");
+    let short = format!("SET lock_timeout = '{}'", locks::EXCLUSIVE_WAIT);
+    sqlx::raw_sql(AssertSqlSafe(short))
+        .execute(&mut *connection)
+        .await
+        .map_err(&doing)?;
+    let deadline = Instant::now() + PATIENCE;
+    let applied = loop {
+        match connection.apply(MIGRATIONS_TABLE, migration).await {
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))
+                if is_lock_timeout(&error) && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(locks::EXCLUSIVE_PAUSE).await;
+            }
+            ended => break ended.map(drop).map_err(failed),
+        }
+    };
+    sqlx::raw_sql("RESET lock_timeout")
+        .execute(&mut *connection)
+        .await
+        .map_err(doing)?;
+    applied
+}
+
+fn failed(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => during("migrating the schema")(e),
         other => StoreError::NotMigrated(format!("the schema could not be migrated: {other}")),

@@ -159,7 +159,6 @@ async fn of_hapi(core: &Core, view: Arc<View>, wanted: Wanted) -> Result<Answere
     if raw.truncated {
         return Err(not_all());
     }
-    core.raw_told.tell(&view.registered.name, raw.as_of);
     let mut freshness = AnswerFreshness::of_raw(&view, raw.as_of, &on);
     freshness.evaluation_errors(raw.failed);
     freshness.meets(wanted.freshness.max_staleness)?;

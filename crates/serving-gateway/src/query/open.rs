@@ -18,7 +18,6 @@ use crate::{
     errors::store_error,
     freshness::AnswerFreshness,
     raw,
-    raw_told::Patience,
     reads::{Demand, Route},
     shared::Core,
     statistics::Served,
@@ -44,7 +43,6 @@ pub(super) struct Opened {
 pub(super) async fn open(core: &Core, query: &Query, deadline: Instant) -> Result<Opened, ServiceError> {
     let mut tries = 1;
     let mut route: Option<Route> = None;
-    let patience = Patience::until(deadline);
     loop {
         let view = core
             .catalog
@@ -80,16 +78,6 @@ pub(super) async fn open(core: &Core, query: &Query, deadline: Instant) -> Resul
             Ok(opened)
         });
         match fresh {
-            // One of the batch's rows alone is behind on purpose.
-            Ok(Opened {
-                view,
-                served: Served::Merged,
-                freshness,
-                ..
-            }) if core
-                .raw_told
-                .is_ahead_of(&view.registered.name, freshness.as_of, &patience)
-                .await => {}
             Ok(opened) => {
                 route.answered();
                 return Ok(opened);
@@ -219,7 +207,6 @@ async fn raw(
     let pushdown = conditions::pushdown(query);
     let given = raw::run(core.batch.clone(), &view, pushdown, core.max_raw_bytes).await?;
     let on = core.circumstances(query.freshness.layers);
-    core.raw_told.tell(&view.registered.name, given.as_of);
     let mut freshness = AnswerFreshness::of_raw(&view, given.as_of, &on);
     freshness.evaluation_errors(given.failed);
     let columns = view.compiled.columns().to_vec();

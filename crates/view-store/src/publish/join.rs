@@ -167,7 +167,7 @@ impl Run {
         let doing = during("activating a view");
         let target = &self.targets[index];
         sqlx::query(
-            "UPDATE sqlonfhir_meta.view SET state = 'active', reason = NULL, row_count = $2, batch_state = gen_random_uuid() WHERE name = $1",
+            "UPDATE sqlonfhir_meta.view SET state = 'active', reason = NULL, row_count = $2 WHERE name = $1",
         )
         .bind(&target.name)
         .bind(target.rows)

@@ -168,8 +168,9 @@ impl Run {
                     batch_rows += sign * done.rows_affected().cast_signed();
                 }
             }
+            // Also where the number stays: it gives the rows another `batch_state`.
             sqlx::query(
-                "UPDATE sqlonfhir_meta.view SET row_count = coalesce(row_count, 0) + $2, batch_state = gen_random_uuid() WHERE name = $1",
+                "UPDATE sqlonfhir_meta.view SET row_count = coalesce(row_count, 0) + $2 WHERE name = $1",
             )
             .bind(&target.name)
             .bind(batch_rows)

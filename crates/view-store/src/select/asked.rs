@@ -102,22 +102,26 @@ impl ViewStore {
     async fn ask_count(&self, view: &RegisteredView, count: &Count<'_>) -> Result<Asked, StoreError> {
         let counted = count.question()?.map(|question| self.batch_counts.of(question));
         let mut known = counted.as_ref().and_then(|counted| counted.known());
-        let mut outdated = None;
+        // It waits for another one once: while the batch publishes, what others have counted may be outdated again and again.
+        let (mut outdated, mut waits) = (None, true);
         loop {
             let mut turn = None;
-            if let (Some(counted), None) = (&counted, known) {
+            if let (Some(counted), None, true) = (&counted, known, waits) {
+                waits = false;
                 match counted.turn(outdated).await {
                     Ok(own) => turn = Some(own),
                     Err(by_another) => known = Some(by_another),
                 }
             }
             let asked = self.count_once(view, count, known).await?;
-            if known.is_some_and(|known| known.state != asked.in_state.state) {
-                outdated = known.take();
-                continue;
-            }
-            if let Some(counted) = &counted {
-                counted.remember(asked.in_state);
+            match (&counted, known) {
+                (_, Some(known_before)) if known_before.state != asked.in_state.state => {
+                    outdated = known.take();
+                    continue;
+                }
+                // What is confirmed alone may be of an older snapshot than what another one has counted since.
+                (Some(counted), None) => counted.remember(asked.in_state),
+                _ => {}
             }
             drop(turn);
             return Ok(asked.asked);

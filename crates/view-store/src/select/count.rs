@@ -22,8 +22,8 @@ use crate::tables::{self, Table};
 
 /// Counts that are remembered, the last used ones.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
-/// Bytes of a question's values at most for its count to be remembered.
-const MAX_BYTES: usize = 4 * 1024;
+/// Bytes of a question's statement and values at most for its count to be remembered.
+const MAX_BYTES: usize = 16 * 1024;
 
 /// Tells the rows of a view that the batch has published from those that it had published before.
 pub(super) type BatchState = u128;
@@ -50,7 +50,7 @@ impl Counted {
         *self.known.lock().ok()?
     }
 
-    /// The turn to count, or what another one has counted meanwhile, if it is not this.
+    /// The turn to count, or what another one has counted meanwhile.
     pub(super) async fn turn(
         &self,
         outdated: Option<InState>,
@@ -115,13 +115,16 @@ impl<'a> Count<'a> {
         })
     }
 
-    /// What the batch's rows are counted by, and remembered under: the same for both layers. `None`: it is too large to be kept.
+    /// What the batch's rows are counted by, and remembered under: the same for both layers. `None`: it is too large to be kept, or has values that PostgreSQL is asked
+    /// about before: among those of dates and times are such as `today`, which are something else tomorrow.
     pub(super) fn question(&self) -> Result<Option<Question>, StoreError> {
         let mut builder = self.builder();
         let sql = format!("/* {} */ {}", self.hash, self.rows_in(Table::Base, &mut builder)?);
-        let arguments = builder.arguments;
-        let bytes: usize = arguments.iter().map(Argument::bytes).sum();
-        Ok((bytes <= MAX_BYTES).then_some(Question { sql, arguments }))
+        let Builder {
+            arguments, checks, ..
+        } = builder;
+        let bytes: usize = sql.len() + arguments.iter().map(Argument::bytes).sum::<usize>();
+        Ok((bytes <= MAX_BYTES && checks.is_empty()).then_some(Question { sql, arguments }))
     }
 
     /// The count; in a further column the number of the batch's rows, known (as of the state that they are taken to be in) or counted.
@@ -176,10 +179,15 @@ impl<'a> Count<'a> {
     fn rows_in(&self, table: Table, builder: &mut Builder<'_>) -> Result<String, StoreError> {
         let list = tables::all_columns(self.columns);
         builder.rows = format!("SELECT {list} FROM {}", table.of(self.view));
+        let checked = builder.checks.len();
         let condition = match &self.select.condition {
             Some(condition) => format!(" WHERE {}", builder.condition(condition)?),
             None => String::new(),
         };
+        if checked > 0 {
+            // They are those of the table before.
+            builder.checks.truncate(checked);
+        }
         Ok(format!(
             "(SELECT count(*) FROM ({}) source{condition})",
             builder.rows
@@ -193,5 +201,62 @@ impl BatchCounts {
             Ok(mut counts) => counts.get_or_insert(question, Arc::default).clone(),
             Err(_) => Arc::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Condition, Operator};
+
+    fn question(column: &str, values: &[&str]) -> Option<Question> {
+        let columns = [
+            ("code", ColumnKind::Text),
+            ("issued", ColumnKind::TimestampTz),
+            ("born", ColumnKind::Date),
+        ]
+        .map(|(name, kind)| Column::new(name, kind));
+        let select = Select {
+            condition: Some(Condition::Compare {
+                column: column.into(),
+                operator: Operator::In,
+                values: values.iter().map(ToString::to_string).collect(),
+            }),
+            count_only: true,
+            ..Select::all(Relation::Merged("v".into()))
+        };
+        let count = Count::of(&select, &columns, "hash").expect("a count of all rows");
+        count.question().expect("a condition")
+    }
+
+    #[test]
+    fn what_means_something_else_tomorrow_is_not_remembered() {
+        assert!(question("code", &["today"]).is_some());
+        for (column, value) in [("issued", "today"), ("issued", "now"), ("born", "yesterday")] {
+            assert!(question(column, &[value]).is_none(), "{column} {value}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_small() {
+        let values = vec!["x"; 2_000];
+        assert!(question("code", &values).is_none());
+        assert!(question("code", &values[..100]).is_some());
+    }
+
+    #[test]
+    fn some_of_the_rows_are_not_counted_so() {
+        let of = |change: fn(&mut Select)| {
+            let mut select = Select {
+                count_only: true,
+                ..Select::all(Relation::Batch("v".into()))
+            };
+            change(&mut select);
+            Count::of(&select, &[], "hash").is_some()
+        };
+        assert!(of(|_| {}));
+        assert!(!of(|select| select.count_only = false));
+        assert!(!of(|select| select.limit = Some(1)));
+        assert!(!of(|select| select.max_resources = Some(1)));
     }
 }

@@ -24,7 +24,7 @@ What each daemon's file says: the values' `config`, and over it what the chart i
 {{- end -}}
 {{- end -}}
 {{- /* Who may reach the port is then for the NetworkPolicies to say. */ -}}
-{{- if or (not .root.Values.tls.enabled) (ne .callers "required") -}}
+{{- if and .root.Values.allowUnauthenticated (or (not .root.Values.tls.enabled) (ne .callers "required")) -}}
 {{- $_ := set $own "grpc" (dict "allow_unauthenticated" true) -}}
 {{- end -}}
 {{- if not (dig "daemon" "log_format" "" $config) -}}
@@ -87,7 +87,7 @@ What each daemon's file says: the values' `config`, and over it what the chart i
 {{- $_ := set $own.http "tls" (include "researchflow.config.listener" .Values.tls.agentCertificates | fromJson) -}}
 {{- end -}}
 {{- /* Who may reach the port is then for the NetworkPolicies to say. */ -}}
-{{- if or (not .Values.tls.enabled) (ne .Values.tls.agentCertificates "required") -}}
+{{- if and .Values.allowUnauthenticated (or (not .Values.tls.enabled) (ne .Values.tls.agentCertificates "required")) -}}
 {{- $_ := set $own.http "allow_unauthenticated" true -}}
 {{- end -}}
 {{- $config := include "researchflow.config.daemon" (dict "root" . "values" $values "own" $own "callers" .Values.tls.agentCertificates "allowed" list) | fromJson -}}
