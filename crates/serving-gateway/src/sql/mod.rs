@@ -206,6 +206,17 @@ async fn freshness(
         SqlError::Store(error) => store_error(error),
         other => ServiceError::internal(&other),
     })?;
+    // A view may have been made anew, over another type, since the statement was checked: what is read is the one of this snapshot.
+    for view in &known {
+        core.grants
+            .to_read(&format!("view {}", view.view), &view.resource_type)?;
+    }
+    if !core.grants.is_everything() && known.len() < views.len() {
+        return Err(ServiceError::new(
+            Code::Unavailable,
+            "a view was dropped meanwhile: try again",
+        ));
+    }
     // HAPI's time as of the snapshot, not as of when the question came.
     let on: Circumstances = core.circumstances(question.freshness.layers);
     let mut all = Vec::new();

@@ -59,6 +59,8 @@ impl SqlLayer {
 pub struct ViewFreshness {
     /// Name.
     pub view: String,
+    /// Whose rows it has.
+    pub resource_type: String,
     /// Of its type.
     pub freshness: TypeFreshness,
     /// Resources that could not be evaluated for it.
@@ -288,10 +290,10 @@ async fn clean(connection: &mut PgConnection) -> bool {
 impl SqlSnapshot {
     /// How fresh views are in this snapshot, as every reader sees it.
     pub async fn freshness(&mut self, views: &[String]) -> Result<Vec<ViewFreshness>, SqlError> {
-        type Row = (String, Option<DateTime<Utc>>, Option<DateTime<Utc>>, i64);
+        type Row = (String, String, Option<DateTime<Utc>>, Option<DateTime<Utc>>, i64);
         let pulse = self.pulse();
         let reading = sqlx::query_as(
-            "SELECT view, batch_as_of, speed_as_of, evaluation_errors FROM sqlonfhir.freshness WHERE view = ANY ($1)",
+            "SELECT view, resource_type, batch_as_of, speed_as_of, evaluation_errors FROM sqlonfhir.freshness WHERE view = ANY ($1)",
         )
         .bind(views)
         .persistent(false)
@@ -300,14 +302,17 @@ impl SqlSnapshot {
         let rows: Vec<Row> = pulse.unless_silent(read).await?;
         Ok(rows
             .into_iter()
-            .map(|(view, batch_as_of, speed_as_of, errors)| ViewFreshness {
-                view,
-                freshness: TypeFreshness {
-                    batch_as_of,
-                    speed_as_of,
+            .map(
+                |(view, resource_type, batch_as_of, speed_as_of, errors)| ViewFreshness {
+                    view,
+                    resource_type,
+                    freshness: TypeFreshness {
+                        batch_as_of,
+                        speed_as_of,
+                    },
+                    errors,
                 },
-                errors,
-            })
+            )
             .collect())
     }
 
