@@ -8,7 +8,7 @@ use api::{
     proto::batch as proto,
 };
 use chrono::TimeDelta;
-use daemon::grpc::{Line, Outgoing, Outward};
+use daemon::grpc::{Line, Outgoing, Outward, sent};
 use fhir_core::merge::{Mark, Position};
 use tonic::{Streaming, service::interceptor::InterceptedService, transport::Channel};
 
@@ -118,10 +118,12 @@ impl RereadsFrom for BatchLayer {
 impl BatchLayer {
     async fn read(&self, request: &ReadChanges, patience: Duration) -> Result<StreamedReading, ServiceError> {
         let request = proto::ReadChangesRequest::from(request);
-        let mut client = self.client.clone();
-        let mut parts = in_time(PART_TIMEOUT, client.read_changes(request))
-            .await?
-            .into_inner();
+        // A webhook waits for it, and the layer may be restarting.
+        let call = || {
+            let (mut client, request) = (self.client.clone(), request.clone());
+            async move { client.read_changes(request).await }
+        };
+        let mut parts = in_time(PART_TIMEOUT, sent(call)).await?.into_inner();
         match next_part(PART_TIMEOUT, &mut parts).await? {
             ReadChangesPart::Header { n, as_of } => Ok(StreamedReading {
                 mark: Mark { n, as_of },

@@ -8,12 +8,18 @@ use tonic::Status;
 /// How often a call is made again. Two connections that end at the same moment are rare; more would hide something else.
 const TRIES: usize = 3;
 
-/// Whether a call failed before anything of it was sent.
+/// Whether a call failed before anything of it was sent, or before the other side took it: it says so as it goes (GOAWAY without an error: RFC 9113, 6.8).
 pub fn never_sent(status: &Status) -> bool {
     let mut source = status.source();
     while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<hyper::Error>() {
-            return error.is_canceled();
+        if error
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(hyper::Error::is_canceled)
+        {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
         }
         source = error.source();
     }
