@@ -24,7 +24,7 @@ help: ## this list
 demo: build ## a resource's way from HAPI to an answer, told step by step; DATA=<folder of .ndjson.gz>, KEEP=1
 	@$(DEV) demo $(if $(DATA),--data "$(DATA)") $(if $(filter 1,$(KEEP)),--keep)
 
-up: build ## starts the stack in the background; its addresses are in target/dev/endpoints.env
+up: build ## starts the stack in the background, with its addresses in target/dev/endpoints.env: DATA=<folder of .ndjson.gz>
 	@$(DEV) up $(if $(DATA),--data "$(DATA)")
 
 down: ## ends what `make up` or `make demo KEEP=1` left running
@@ -54,7 +54,7 @@ bench-core: ## the evaluator beside JSON parsers, as ratios: DATA=<folder of .nd
 	@scripts/setup.sh build
 	cargo bench --locked --package bench --bench core -- $(if $(DATA),"$(abspath $(DATA))") $(if $(VIEWS),"$(abspath $(VIEWS))")
 
-bench-batch: ## full and incremental refreshes beside materialized views: DATA=, VIEWS=, SCALE=<MB>, PARTS=, INCREMENTAL=, RESOURCES=
+bench-batch: ## full and incremental refreshes beside materialized views: DATA=<folder of .ndjson.gz>, VIEWS=<folder of .vd.json>, SCALE=<MB>, PARTS=, INCREMENTAL=, RESOURCES=
 	@scripts/setup.sh run
 	cargo bench --locked --package bench --bench batch -- $(if $(DATA),--data "$(abspath $(DATA))") $(if $(VIEWS),--views "$(abspath $(VIEWS))") \
 		$(if $(SCALE),--scale $(SCALE)) $(if $(PARTS),--parts $(PARTS)) $(if $(INCREMENTAL),--incremental $(INCREMENTAL)) \

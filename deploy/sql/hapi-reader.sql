@@ -28,11 +28,12 @@ GRANT CONNECT ON DATABASE :"database" TO :"reader";
 REVOKE TEMPORARY ON DATABASE :"database" FROM PUBLIC;
 REVOKE CREATE, TEMPORARY ON DATABASE :"database" FROM :"reader";
 
--- What was granted before: rights on other tables, by name or by default.
+-- What was granted before: rights on other tables and their columns, by name or by default.
 SELECT format('REVOKE ALL ON TABLE %I.%I FROM %I', nspname, relname, :'reader')
 FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
 WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND nspname !~ '^pg_' AND nspname <> 'information_schema'
-  AND EXISTS (SELECT FROM aclexplode(relacl) WHERE grantee = to_regrole(quote_ident(:'reader'))) \gexec
+  AND (EXISTS (SELECT FROM aclexplode(relacl) WHERE grantee = to_regrole(quote_ident(:'reader')))
+    OR EXISTS (SELECT FROM pg_attribute, aclexplode(attacl) WHERE attrelid = c.oid AND grantee = to_regrole(quote_ident(:'reader')))) \gexec
 SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %I %s REVOKE ALL ON TABLES FROM %I',
               pg_get_userbyid(defaclrole), 'IN SCHEMA ' || quote_ident(nspname), :'reader')
 FROM pg_default_acl LEFT JOIN pg_namespace n ON n.oid = defaclnamespace

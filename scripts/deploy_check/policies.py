@@ -7,7 +7,7 @@ from .place import DAEMONS, name_of, of_kind
 # The values of this file give each peer a label `peer` of its own.
 VALUES = "everything-on"
 # Ports of peers, as values of the chart name them.
-PEER_PORTS = {"hapi": "hapi", "hapi-database": "hapiDatabase", "views-database": "viewsDatabase", "redis": "redis", "backup": "backup", "collector": "collector", "issuer": "issuer", "dns": "dns"}
+PEER_PORTS = {"hapi": "hapi", "hapi-database": "hapiDatabase", "views-database": "viewsDatabase", "redis": "redis", "backup": "backup", "collector": "collector", "audit-repository": "auditRepository", "issuer": "issuer", "dns": "dns"}
 
 
 def arrows(place):

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use api::RowBatch;
 use api::proto::serving::{
-    Comparison, Filter, Freshness, FreshnessDemand, Operator, QueryFooter, QueryRequest, Row, Value, filter,
+    Comparison, Filter, Freshness, Operator, QueryFooter, QueryRequest, Row, Value, filter,
     query_response::Part, serving_service_client::ServingServiceClient, value::Kind,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -93,18 +93,6 @@ pub fn count_of(view: &str) -> QueryRequest {
     QueryRequest {
         count_only: true,
         ..all_of(view)
-    }
-}
-
-/// A query that is refused rather than answered from anything older than `span`.
-pub fn not_older_than(query: QueryRequest, span: Duration) -> QueryRequest {
-    let freshness = FreshnessDemand {
-        max_staleness: prost_types::Duration::try_from(span).ok(),
-        ..query.freshness.clone().unwrap_or_default()
-    };
-    QueryRequest {
-        freshness: Some(freshness),
-        ..query
     }
 }
 

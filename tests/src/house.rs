@@ -8,16 +8,23 @@
 //!
 //! A test that takes steps one by one starts no more than PostgreSQL, Redis and batch-refresher, and plays the other parts itself.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use api::proto::speed::speed_service_client::SpeedServiceClient;
+use api::proto::speed::{
+    ScanRecentResourcesRequest, scan_recent_resources_response::Part,
+    speed_service_client::SpeedServiceClient,
+};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tonic::transport::Channel;
+use tonic::{Request, transport::Channel};
 
 use crate::{
     ask::{Asker, channel},
+    deadline,
     operate::Operator,
     postgres::Postgres,
     process::{Daemon, Plan},
@@ -28,6 +35,30 @@ use crate::{
 
 /// The webhook's secret.
 pub const SECRET: &str = "s3cret";
+
+/// Waits until the speed layer holds a resource of a type. `authorization`: what it is shown, where it asks.
+pub async fn until_held(
+    speed: Channel,
+    resource_type: &str,
+    authorization: Option<&str>,
+) -> anyhow::Result<()> {
+    let client = SpeedServiceClient::new(speed);
+    deadline::until("the speed layer to hold it", Duration::from_secs(30), || async {
+        let mut request = Request::new(ScanRecentResourcesRequest {
+            resource_type: resource_type.into(),
+            ..Default::default()
+        });
+        if let Some(shown) = authorization {
+            request
+                .metadata_mut()
+                .insert("authorization", shown.parse().ok()?);
+        }
+        let found = client.clone().scan_recent_resources(request).await;
+        let first = found.ok()?.into_inner().message().await.ok()??;
+        matches!(first.part, Some(Part::State(_))).then_some(())
+    })
+    .await
+}
 
 /// PostgreSQL with HAPI's tables and the views' database, Redis, and batch-refresher, which refreshes on demand.
 #[derive(Debug)]

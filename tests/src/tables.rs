@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::NaiveDateTime;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use crate::postgres::Postgres;
 use crate::rights;
@@ -47,6 +47,19 @@ pub async fn create(postgres: &Postgres) -> anyhow::Result<String> {
 pub async fn make(connection: &mut PgConnection) -> anyhow::Result<()> {
     sqlx::raw_sql(SCHEMA).execute(connection).await?;
     Ok(())
+}
+
+/// Writes the first version of a resource, as of now.
+pub async fn write_new(hapi: &PgPool, resource_type: &str, id: &str, stored: &str) -> anyhow::Result<()> {
+    let mut connection = hapi.acquire().await?;
+    let version = Version {
+        resource_type,
+        id,
+        version: 1,
+        updated: now(&mut connection).await?,
+        stored: Some(stored),
+    };
+    write(&mut connection, None, &version).await
 }
 
 /// The clock of HAPI's JVM.

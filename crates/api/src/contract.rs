@@ -43,11 +43,6 @@ pub fn method(path: &str) -> Option<&'static Method> {
     METHODS.get(path)
 }
 
-/// Every method of every contract, `package.Service/Method`.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    METHODS.values().map(|method| method.name.as_str())
-}
-
 /// All of them, in the order of their names.
 pub fn methods() -> impl Iterator<Item = &'static Method> {
     METHODS.values()

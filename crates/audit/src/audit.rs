@@ -2,7 +2,6 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -10,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use daemon::{Clock, Shutdown, metrics::Metrics};
+use daemon::{Clock, Shutdown, metrics::Metrics, mounted};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
@@ -19,12 +18,10 @@ use crate::{
     keys::{KeyError, KeyRing, Keys},
     log::{Log, LogError},
     metrics::{AuditMetrics, SinkLabel},
-    record::{About, Kind, Record, Who},
-    writer::{FileSink, Item, Sink, Writer},
+    record::{Kind, Record, Who},
+    writer::{Item, Sink, Writer},
 };
 
-/// How often the file of keys is looked at.
-const LOOK: Duration = Duration::from_secs(5);
 /// How often it is looked whether all is written, at a stop.
 const DRAINED: Duration = Duration::from_millis(10);
 
@@ -57,7 +54,8 @@ pub struct Audit(pub(crate) Option<Arc<Inner>>);
 
 /// What all its operations share.
 pub(crate) struct Inner {
-    pub(crate) about: About,
+    /// The daemon that records.
+    pub(crate) daemon: &'static str,
     pub(crate) keys: KeyRing,
     pub(crate) queue: mpsc::Sender<Item>,
     pub(crate) refuses: bool,
@@ -77,7 +75,7 @@ impl Audit {
     /// little longer: what ends with it is recorded too.
     pub async fn start(
         config: &AuditConfig,
-        about: About,
+        daemon: &'static str,
         metrics: &Metrics,
         clock: Arc<dyn Clock>,
         shutdown: &Shutdown,
@@ -90,7 +88,7 @@ impl Audit {
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         if let Some(file) = config.file() {
             let log = Log::open(file, config.fsync, config.rotate_bytes).map_err(AuditError::File)?;
-            sinks.push(Box::new(FileSink(log)));
+            sinks.push(Box::new(log));
         }
         let told = Arc::new(Notify::new());
         if let Some(settings) = config.fhir.settings() {
@@ -106,7 +104,7 @@ impl Audit {
         writer.spawn(from).map_err(AuditError::Thread)?;
         let ring = KeyRing::new(&keys);
         let inner = Arc::new(Inner {
-            about,
+            daemon,
             keys: ring.clone(),
             queue,
             refuses: config.on_failure == OnFailure::Refuse,
@@ -120,14 +118,16 @@ impl Audit {
             next: AtomicU64::new(0),
         });
         inner.mark(Kind::Started).await?;
-        shutdown.spawn(follow(config.key_file.clone(), ring, shutdown.clone()));
+        let take = move |bytes: &[u8]| take(&ring, bytes);
+        shutdown.spawn(mounted::follow(
+            "audit.key_file",
+            config.key_file.clone(),
+            Vec::new(),
+            take,
+            shutdown.clone(),
+        ));
         shutdown.spawn(drained(inner.clone(), shutdown.clone()));
         Ok(Self(Some(inner)))
-    }
-
-    /// Whether anything is recorded.
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
     }
 }
 
@@ -138,7 +138,7 @@ impl Inner {
             kind,
             self.next_id(),
             self.clock.now(),
-            self.about,
+            self.daemon,
             self.keys.current().id(),
         );
         let (safe, told) = oneshot::channel();
@@ -194,26 +194,14 @@ async fn drained(inner: Arc<Inner>, shutdown: Shutdown) {
     }
 }
 
-/// Takes over the keys of a changed file. One that cannot be used changes nothing.
-async fn follow(file: PathBuf, ring: KeyRing, shutdown: Shutdown) {
-    let mut said = None;
-    while shutdown.sleep(LOOK).await {
-        match Keys::read(&file) {
-            Ok(keys) => {
-                said = None;
-                if ring.replace(&keys) {
-                    tracing::info!(
-                        key = keys.current().id(),
-                        "values in the audit are hashed with another key from now on"
-                    );
-                }
-            }
-            Err(error) => {
-                if said.as_ref() != Some(&error) {
-                    tracing::warn!(%error, "audit.key_file cannot be used: the key stays");
-                    said = Some(error);
-                }
-            }
-        }
+/// Goes over to the keys that a changed file holds.
+fn take(ring: &KeyRing, bytes: &[u8]) -> Result<(), KeyError> {
+    let keys = Keys::parse(bytes)?;
+    if ring.replace(&keys) {
+        tracing::info!(
+            key = keys.current().id(),
+            "values in the audit are hashed with another key from now on"
+        );
     }
+    Ok(())
 }

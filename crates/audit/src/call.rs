@@ -13,7 +13,7 @@ use api::{
     time,
 };
 use axum::http::{Extensions, HeaderMap};
-use daemon::{PeerAddress, Principal, Proof, request_id};
+use daemon::{Incoming, PeerAddress, Principal, Proof};
 use futures::future::{self, BoxFuture, FutureExt as _};
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,9 +26,6 @@ use crate::{
     record::{Given, Kind, Record, Who},
     writer::Item,
 };
-
-/// The header of W3C's trace context.
-const TRACE: &str = "traceparent";
 
 tokio::task_local! {
     static CURRENT: Call;
@@ -70,13 +67,17 @@ impl Call {
         extensions: &Extensions,
     ) -> Self {
         audit.opened();
-        let word = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        // Both parts stand within what the daemon does around its requests.
+        let incoming = Incoming::current();
         let call = Self(Arc::new(Shared {
             id: audit.next_id(),
             key: audit.keys.current(),
             began: Instant::now(),
-            request_id: word(request_id::HEADER.as_str()).map(str::to_owned),
-            trace_id: word(TRACE).and_then(trace_id).map(str::to_owned),
+            request_id: incoming.as_ref().map(|incoming| incoming.id().to_owned()),
+            trace_id: incoming
+                .as_ref()
+                .and_then(Incoming::trace)
+                .map(|trace| trace.trace().to_string()),
             purpose: purpose::of(headers),
             state: Mutex::default(),
             operation,
@@ -309,7 +310,7 @@ impl Shared {
                 kind,
                 self.id.clone(),
                 audit.clock.now(),
-                audit.about,
+                audit.daemon,
                 self.key.id(),
             )
         }
@@ -341,16 +342,6 @@ pub(crate) const CUT: &str = "cut";
 pub(crate) fn unrecorded() -> ServiceError {
     let why = "this cannot be recorded in the audit, and is not done without (audit.on_failure): try again";
     ServiceError::new(Code::Unavailable, why).because("AUDIT_UNAVAILABLE")
-}
-
-/// The id of a trace, of W3C's `version-trace-parent-flags`.
-fn trace_id(parent: &str) -> Option<&str> {
-    let id = parent.split('-').nth(1)?;
-    (id.len() == 32
-        && id
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
-    .then_some(id)
 }
 
 /// To the microsecond.

@@ -18,7 +18,7 @@ use crate::keys::hex;
 
 /// The last line: its number, and its hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Head {
+pub(crate) struct Head {
     /// 0 before the first line.
     pub seq: u64,
     /// All zero before the first line.
@@ -36,7 +36,7 @@ struct Link {
 
 impl Head {
     /// The hash, in hexadecimal digits.
-    pub fn hex(&self) -> String {
+    pub(crate) fn hex(&self) -> String {
         hex(&self.hash)
     }
 
@@ -70,7 +70,7 @@ impl Head {
 
 /// What a chain was found to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Verified {
+pub(crate) struct Verified {
     /// Lines that hold.
     pub lines: u64,
     /// Pieces of lines that a crash has left, each told by the line behind it.
@@ -81,7 +81,7 @@ pub struct Verified {
 
 /// Where a chain does not hold.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(#[from] io::Error),
@@ -95,7 +95,7 @@ pub enum Broken {
 
 /// Reads a file to its end. `from`: the head of the file before, whose last line the first one here must follow; `None` takes the first line as it is.
 /// A piece without a line feed at the end, which a crash may leave, is counted as torn.
-pub fn verify(mut file: impl BufRead, from: Option<Head>) -> Result<Verified, Broken> {
+pub(crate) fn verify(mut file: impl BufRead, from: Option<Head>) -> Result<Verified, Broken> {
     let mut found = Verified::default();
     let mut before = from;
     let (mut number, mut torn_bytes, mut torn_at) = (0, 0, 0);

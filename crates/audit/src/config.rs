@@ -7,7 +7,7 @@ use daemon::{
     Secret,
     config::{Demands, is_http_url, seconds},
 };
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::{
     fhir,
@@ -18,7 +18,7 @@ use crate::{
 /// What is done with an operation that cannot be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum OnFailure {
+pub(crate) enum OnFailure {
     /// It is refused.
     Refuse,
     /// It is done; records wait for as long as there is room, and are counted when they are lost.
@@ -43,7 +43,7 @@ pub struct AuditConfig {
     purpose: Purpose,
     pub(crate) fsync: Fsync,
     pub(crate) rotate_bytes: u64,
-    #[serde(deserialize_with = "names")]
+    #[serde(deserialize_with = "daemon::config::words")]
     pub(crate) layers: Vec<String>,
     pub(crate) queue: usize,
     #[serde(with = "seconds")]
@@ -54,26 +54,12 @@ pub struct AuditConfig {
 /// `[audit.fhir]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FhirConfig {
+pub(crate) struct FhirConfig {
     url: String,
     spool: PathBuf,
     authorization: Secret,
     authorization_file: PathBuf,
     max_spool_bytes: u64,
-}
-
-/// A list, or, in a variable of the environment, a text with blanks between the names.
-fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Given {
-        List(Vec<String>),
-        Text(String),
-    }
-    Ok(match Given::deserialize(deserializer)? {
-        Given::List(names) => names,
-        Given::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
-    })
 }
 
 impl AuditConfig {

@@ -5,11 +5,12 @@
 
 use std::{
     collections::HashSet,
-    fmt,
+    fmt, io,
     path::Path,
     sync::{Arc, PoisonError, RwLock},
 };
 
+use daemon::mounted;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
@@ -26,7 +27,7 @@ const HASH_BYTES: usize = 16;
 pub enum KeyError {
     /// It cannot be read.
     #[error("cannot be read: {0}")]
-    Unreadable(std::io::ErrorKind),
+    Unreadable(io::ErrorKind),
     /// It has no key.
     #[error("holds no key: a line is a name, a blank, and 64 hexadecimal digits (openssl rand -hex 32)")]
     Empty,
@@ -42,14 +43,14 @@ pub enum KeyError {
 
 /// One key, with its name, which stands in records.
 #[derive(Clone)]
-pub struct Key {
+pub(crate) struct Key {
     id: Arc<str>,
     keyed: Hmac<Sha256>,
 }
 
 /// The keys of a file: the first is in use, the others are for looking up what was recorded under them.
 #[derive(Clone, Debug)]
-pub struct Keys(Vec<Key>);
+pub(crate) struct Keys(Vec<Key>);
 
 /// Shows the name alone.
 impl fmt::Debug for Key {
@@ -60,12 +61,12 @@ impl fmt::Debug for Key {
 
 impl Key {
     /// Its name.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
     /// The hash of a value.
-    pub fn hash(&self, value: &str) -> String {
+    pub(crate) fn hash(&self, value: &str) -> String {
         let mut mac = self.keyed.clone();
         mac.update(value.as_bytes());
         hex(&mac.finalize().into_bytes()[..HASH_BYTES])
@@ -74,13 +75,14 @@ impl Key {
 
 impl Keys {
     /// Reads a file of keys.
-    pub fn read(file: &Path) -> Result<Self, KeyError> {
-        let text = std::fs::read_to_string(file).map_err(|error| KeyError::Unreadable(error.kind()))?;
-        Self::parse(&text)
+    pub(crate) fn read(file: &Path) -> Result<Self, KeyError> {
+        let bytes = mounted::read(file).map_err(|error| KeyError::Unreadable(error.kind()))?;
+        Self::parse(&bytes)
     }
 
     /// Reads keys: a line is a name, a blank and the key in hexadecimal digits; lines that begin with `#` and empty ones are skipped.
-    pub fn parse(text: &str) -> Result<Self, KeyError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, KeyError> {
+        let text = str::from_utf8(bytes).map_err(|_| KeyError::Unreadable(io::ErrorKind::InvalidData))?;
         let (mut keys, mut known) = (Vec::new(), HashSet::new());
         for (place, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -100,13 +102,13 @@ impl Keys {
     }
 
     /// The key in use.
-    pub fn current(&self) -> &Key {
+    pub(crate) fn current(&self) -> &Key {
         // Never empty, by the ways to make one.
         &self.0[0]
     }
 
     /// All, the one in use first.
-    pub fn all(&self) -> &[Key] {
+    pub(crate) fn all(&self) -> &[Key] {
         &self.0
     }
 }
@@ -187,7 +189,7 @@ mod tests {
     fn hashes_are_those_of_hmac_sha256() {
         // openssl dgst -sha256 -mac HMAC -macopt hexkey:000102…1f, of "12345".
         let key = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
-        let keys = Keys::parse(&format!("a {key}")).expect("a key");
+        let keys = Keys::parse(format!("a {key}").as_bytes()).expect("a key");
         assert_eq!(keys.current().hash("12345"), OPENSSL);
         assert_ne!(keys.current().hash("12346"), OPENSSL);
     }
@@ -196,7 +198,8 @@ mod tests {
 
     #[test]
     fn the_first_key_is_in_use_and_lines_that_are_none_are_told_by_their_place() {
-        let keys = Keys::parse(&format!("# keys\n\n2026-11 {DIGITS}\n2025-11\t{DIGITS}01\n")).expect("two");
+        let keys = Keys::parse(format!("# keys\n\n2026-11 {DIGITS}\n2025-11\t{DIGITS}01\n").as_bytes())
+            .expect("two");
         assert_eq!(keys.current().id(), "2026-11");
         assert_eq!(keys.all().len(), 2);
         assert_ne!(keys.all()[0].hash("x"), keys.all()[1].hash("x"));
@@ -209,7 +212,7 @@ mod tests {
             (format!("a/b {DIGITS}"), KeyError::Line(1)),
             (format!("a {DIGITS}\na {DIGITS}"), KeyError::Twice(2)),
         ] {
-            let error = Keys::parse(&text).expect_err("no keys");
+            let error = Keys::parse(text.as_bytes()).expect_err("no keys");
             assert_eq!(error, wrong);
             assert!(!error.to_string().contains("0b0b"), "{error}");
         }
@@ -218,8 +221,8 @@ mod tests {
 
     #[test]
     fn a_ring_tells_whether_the_key_is_another() {
-        let one = Keys::parse(&format!("a {DIGITS}")).expect("a key");
-        let other = Keys::parse(&format!("b {DIGITS}\na {DIGITS}")).expect("keys");
+        let one = Keys::parse(format!("a {DIGITS}").as_bytes()).expect("a key");
+        let other = Keys::parse(format!("b {DIGITS}\na {DIGITS}").as_bytes()).expect("keys");
         let ring = KeyRing::new(&one);
         assert!(!ring.replace(&one));
         assert!(ring.replace(&other));

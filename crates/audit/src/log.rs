@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, Metadata, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -10,12 +10,12 @@ use std::{
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-use crate::chain::Head;
+use crate::{chain::Head, tail::tail};
 
 /// When the file is told to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Fsync {
+pub(crate) enum Fsync {
     /// Before a record counts as written.
     Always,
     /// Once a second: a crash of the machine, not of the daemon, may take the last second.
@@ -46,7 +46,7 @@ pub enum LogError {
     Foreign,
 }
 
-fn io(what: &'static str) -> impl Fn(io::Error) -> LogError {
+pub(crate) fn failed(what: &'static str) -> impl Fn(io::Error) -> LogError {
     move |error| LogError::Io {
         what,
         reason: error.kind(),
@@ -69,7 +69,7 @@ struct Opened {
 
 /// The file, and the head of its chain.
 #[derive(Debug)]
-pub struct Log {
+pub(crate) struct Log {
     path: PathBuf,
     fsync: Fsync,
     /// A file that is larger is put aside; 0 for never.
@@ -84,7 +84,7 @@ pub struct Log {
 
 impl Log {
     /// Opens the file, or makes it. What a crash has torn off is closed with a line that says so.
-    pub fn open(path: PathBuf, fsync: Fsync, rotate_bytes: u64) -> Result<Self, LogError> {
+    pub(crate) fn open(path: PathBuf, fsync: Fsync, rotate_bytes: u64) -> Result<Self, LogError> {
         let mut log = Self {
             path,
             fsync,
@@ -99,19 +99,14 @@ impl Log {
         Ok(log)
     }
 
-    /// The last line that is known to be written.
-    pub fn head(&self) -> Head {
-        self.head
-    }
-
     /// Whether something was written that the disk was not told yet, and is to be.
-    pub fn is_unsynced(&self) -> bool {
+    pub(crate) fn is_unsynced(&self) -> bool {
         self.unsynced && self.fsync == Fsync::Second
     }
 
     /// Puts these records, JSON objects, at the end. After a failure the same ones must come first at the next try: those that were written all the same are
     /// left out then.
-    pub fn append(&mut self, records: &[impl AsRef<str>], now: DateTime<Utc>) -> Result<(), LogError> {
+    pub(crate) fn append(&mut self, records: &[impl AsRef<str>], now: DateTime<Utc>) -> Result<(), LogError> {
         if self
             .opened
             .as_ref()
@@ -151,14 +146,17 @@ impl Log {
                 reason: io::ErrorKind::Other,
             });
         };
-        opened.file.write_all(lines).map_err(io("cannot be written"))?;
+        opened
+            .file
+            .write_all(lines)
+            .map_err(failed("cannot be written"))?;
         opened.bytes += lines.len() as u64;
         self.unsynced |= !lines.is_empty();
         if self.fsync == Fsync::Always {
             opened
                 .file
                 .sync_data()
-                .map_err(io("cannot be told to the disk"))?;
+                .map_err(failed("cannot be told to the disk"))?;
             self.unsynced = false;
         }
         self.head = head;
@@ -166,7 +164,7 @@ impl Log {
     }
 
     /// Tells the disk what was written, if that is to be done.
-    pub fn sync(&mut self) -> Result<(), LogError> {
+    pub(crate) fn sync(&mut self) -> Result<(), LogError> {
         if let Some(opened) = self
             .opened
             .as_ref()
@@ -175,7 +173,7 @@ impl Log {
             opened
                 .file
                 .sync_data()
-                .map_err(io("cannot be told to the disk"))?;
+                .map_err(failed("cannot be told to the disk"))?;
         }
         self.unsynced = false;
         Ok(())
@@ -188,19 +186,19 @@ impl Log {
             .create(true)
             .mode(0o600)
             .open(&self.path)
-            .map_err(io("cannot be opened"))?;
-        let meta = file.metadata().map_err(io("cannot be looked at"))?;
+            .map_err(failed("cannot be opened"))?;
+        let meta = file.metadata().map_err(failed("cannot be looked at"))?;
         check(&meta)?;
         file.try_lock().map_err(|error| match error {
             std::fs::TryLockError::WouldBlock => LogError::Locked,
-            std::fs::TryLockError::Error(error) => io("cannot be locked")(error),
+            std::fs::TryLockError::Error(error) => failed("cannot be locked")(error),
         })?;
         let mut opened = Opened {
             file,
             bytes: meta.len(),
             at: (meta.dev(), meta.ino()),
         };
-        let tail = tail(&mut opened.file, meta.len()).map_err(io("cannot be read"))?;
+        let tail = tail(&mut opened.file, meta.len()).map_err(failed("cannot be read"))?;
         match tail.head {
             Some(head) => self.head = head,
             // A file of which not one line is ours is somebody else's, unless it is the first line that was torn.
@@ -241,7 +239,7 @@ impl Log {
         let aside = format!(".{}-{}", now.format("%Y%m%dT%H%M%SZ"), self.head.seq);
         let mut name = self.path.clone().into_os_string();
         name.push(aside);
-        std::fs::rename(&self.path, name).map_err(io("cannot be put aside"))?;
+        std::fs::rename(&self.path, name).map_err(failed("cannot be put aside"))?;
         self.opened = None;
         self.reopen()
     }
@@ -274,7 +272,7 @@ pub(crate) fn could_write(path: &Path) -> Result<(), LogError> {
                 .append(true)
                 .open(path)
                 .map(drop)
-                .map_err(io("cannot be opened"))
+                .map_err(failed("cannot be opened"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut name = path.as_os_str().to_owned();
@@ -285,66 +283,10 @@ pub(crate) fn could_write(path: &Path) -> Result<(), LogError> {
                 .create_new(true)
                 .mode(0o600)
                 .open(&probe);
-            made.map_err(io("cannot be made"))?;
-            std::fs::remove_file(&probe).map_err(io("cannot be taken away"))
+            made.map_err(failed("cannot be made"))?;
+            std::fs::remove_file(&probe).map_err(failed("cannot be taken away"))
         }
-        Err(error) => Err(io("cannot be looked at")(error)),
-    }
-}
-
-/// The end of a file.
-struct Tail {
-    /// The last whole line.
-    head: Option<Head>,
-    /// Bytes behind it.
-    behind: u64,
-    /// The file ends with a line feed, or has nothing.
-    closed: bool,
-    /// They begin as a line of ours does.
-    could_be_ours: bool,
-}
-
-/// Reads backwards until a whole line is found.
-fn tail(file: &mut File, bytes: u64) -> io::Result<Tail> {
-    let mut span: u64 = 64 * 1024;
-    loop {
-        let from = bytes.saturating_sub(span);
-        file.seek(SeekFrom::Start(from))?;
-        let mut read = Vec::new();
-        (&mut *file).take(bytes - from).read_to_end(&mut read)?;
-        let mut found = None;
-        let mut at = read.len();
-        for line in read.split_inclusive(|b| *b == b'\n').rev() {
-            at -= line.len();
-            if at == 0 && from > 0 {
-                break;
-            }
-            // An object of JSON that is whole is a whole line, also where only its line feed is missing.
-            if let Some(head) = Head::of_line(line.strip_suffix(b"\n").unwrap_or(line)) {
-                found = Some((head, at + line.len()));
-                break;
-            }
-        }
-        if let Some((head, end)) = found {
-            let behind = &read[end..];
-            return Ok(Tail {
-                head: Some(head),
-                behind: behind.len() as u64,
-                closed: read.ends_with(b"\n"),
-                could_be_ours: true,
-            });
-        }
-        if from == 0 {
-            let begin = b"{\"seq\":";
-            let shorter = read.len().min(begin.len());
-            return Ok(Tail {
-                head: None,
-                behind: read.len() as u64,
-                closed: read.is_empty() || read.ends_with(b"\n"),
-                could_be_ours: read[..shorter] == begin[..shorter],
-            });
-        }
-        span *= 4;
+        Err(error) => Err(failed("cannot be looked at")(error)),
     }
 }
 
@@ -382,7 +324,7 @@ mod tests {
         let mut log = open(&path);
         log.append(&["{\"n\":3}"], now()).expect("written");
         let found = whole(&path, Head::default());
-        assert_eq!((found.lines, found.torn, found.head), (3, 0, log.head()));
+        assert_eq!((found.lines, found.torn, found.head), (3, 0, log.head));
         let mode = std::fs::metadata(&path).expect("there").mode();
         assert_eq!(mode & 0o777, 0o600);
     }

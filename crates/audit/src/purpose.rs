@@ -3,9 +3,9 @@
 use axum::http::{HeaderMap, HeaderName};
 
 /// The header, or key of gRPC's metadata.
-pub const HEADER: HeaderName = HeaderName::from_static("x-purpose-of-use");
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-purpose-of-use");
 /// The code system of the codes.
-pub const SYSTEM: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
+pub(crate) const SYSTEM: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
 
 /// All that are taken.
 const CODES: &[&str] = &[
@@ -73,10 +73,10 @@ const CODES: &[&str] = &[
 /// The header is there, and is none of the codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be one code of HL7's value set PurposeOfUse, such as HRESCH, TREAT or HOPERAT")]
-pub struct NoPurpose;
+pub(crate) struct NoPurpose;
 
 /// The purpose that a request names, if it names one.
-pub fn of(headers: &HeaderMap) -> Result<Option<&'static str>, NoPurpose> {
+pub(crate) fn of(headers: &HeaderMap) -> Result<Option<&'static str>, NoPurpose> {
     let mut given = headers.get_all(HEADER).iter();
     let Some(first) = given.next() else {
         return Ok(None);

@@ -165,7 +165,7 @@ mod tests {
     use crate::keys::Keys;
 
     fn key() -> Key {
-        let keys = Keys::parse(&format!("a {}", "0c".repeat(32))).expect("a key");
+        let keys = Keys::parse(format!("a {}", "0c".repeat(32)).as_bytes()).expect("a key");
         keys.current().clone()
     }
 

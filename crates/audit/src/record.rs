@@ -13,7 +13,7 @@ type Word = Cow<'static, str>;
 /// Why a line is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The daemon has begun to record.
     Started,
     /// It stops, and all its operations have ended.
@@ -26,7 +26,7 @@ pub enum Kind {
 
 /// Who asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Who {
+pub(crate) struct Who {
     /// By the name that was proved; `anonymous` where none was.
     pub name: String,
     /// How it was proved: `certificate`, `token` or `jwt`.
@@ -39,7 +39,7 @@ pub struct Who {
 
 /// A condition on a column, a search parameter or a criterion.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Condition {
+pub(crate) struct Condition {
     /// The column or parameter. See [`Asked`] on names.
     pub of: String,
     /// The operator, or the modifier of a search.
@@ -51,7 +51,7 @@ pub struct Condition {
 /// What was asked. Names (views, columns, parameters, resource types, URLs) stand as they are once the daemon has answered by them; of a request that was
 /// refused they are the caller's words, which may be anything, and stand as `#` and their keyed hash.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// Names of views.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub views: Vec<String>,
@@ -130,7 +130,7 @@ pub struct Given {
 
 /// One line of the file, without its place in the chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub(crate) struct Record {
     /// Why it is there.
     pub kind: Kind,
     /// Of the operation: the same in its `begun` and `ended`.
@@ -177,13 +177,14 @@ pub struct Record {
 
 impl Record {
     /// One of nothing but its kind.
-    pub(crate) fn new(kind: Kind, id: String, now: DateTime<Utc>, about: About, key: &str) -> Self {
+    pub(crate) fn new(kind: Kind, id: String, now: DateTime<Utc>, daemon: &'static str, key: &str) -> Self {
         Self {
             kind,
             id,
             time: now.trunc_subsecs(3),
-            daemon: about.daemon.into(),
-            version: about.version.into(),
+            daemon: daemon.into(),
+            // All crates have the workspace's.
+            version: env!("CARGO_PKG_VERSION").into(),
             operation: None,
             action: None,
             who: None,
@@ -197,13 +198,4 @@ impl Record {
             seconds: None,
         }
     }
-}
-
-/// The daemon that records.
-#[derive(Debug, Clone, Copy)]
-pub struct About {
-    /// Its name.
-    pub daemon: &'static str,
-    /// Its version.
-    pub version: &'static str,
 }

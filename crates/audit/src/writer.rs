@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     log::{Log, LogError},
     metrics::{AuditMetrics, SinkLabel},
-    record::{Kind, Record},
+    record::Record,
 };
 
 /// Records that are written together at most.
@@ -35,8 +35,6 @@ pub(crate) struct Item {
 pub(crate) trait Sink: Send {
     /// As metrics name it.
     fn name(&self) -> &'static str;
-    /// Whether a record of this kind is for it.
-    fn wants(&self, kind: Kind) -> bool;
     /// Takes all of these, or fails; then they come again.
     fn append(&mut self, lines: &[Arc<str>], now: DateTime<Utc>) -> Result<(), LogError>;
     /// Whether [`Self::sync`] has something to do.
@@ -45,27 +43,21 @@ pub(crate) trait Sink: Send {
 }
 
 /// The append-only file.
-pub(crate) struct FileSink(pub(crate) Log);
-
-impl Sink for FileSink {
+impl Sink for Log {
     fn name(&self) -> &'static str {
         "file"
     }
 
-    fn wants(&self, _: Kind) -> bool {
-        true
-    }
-
     fn append(&mut self, lines: &[Arc<str>], now: DateTime<Utc>) -> Result<(), LogError> {
-        self.0.append(lines, now)
+        Self::append(self, lines, now)
     }
 
     fn is_unsynced(&self) -> bool {
-        self.0.is_unsynced()
+        Self::is_unsynced(self)
     }
 
     fn sync(&mut self) -> Result<(), LogError> {
-        self.0.sync()
+        Self::sync(self)
     }
 }
 
@@ -74,6 +66,8 @@ struct Kept {
     /// Not written yet.
     waiting: VecDeque<Arc<str>>,
     failing: bool,
+    /// When it was last asked to take what waits.
+    tried: Instant,
 }
 
 pub(crate) struct Writer {
@@ -97,6 +91,7 @@ impl Writer {
                 sink,
                 waiting: VecDeque::new(),
                 failing: false,
+                tried: Instant::now(),
             }
         };
         Self {
@@ -152,7 +147,7 @@ impl Writer {
                 continue; // Of texts and numbers alone: it can be written.
             };
             let line: Arc<str> = line.into();
-            for kept in self.kept.iter_mut().filter(|kept| kept.sink.wants(record.kind)) {
+            for kept in &mut self.kept {
                 if kept.waiting.len() >= self.most {
                     self.metrics.lost.get_or_create(&label(kept)).inc();
                 } else {
@@ -204,7 +199,10 @@ fn label(kept: &Kept) -> SinkLabel {
 impl Kept {
     /// True if nothing waits any more.
     fn write(&mut self, now: DateTime<Utc>, metrics: &AuditMetrics) -> bool {
-        if !self.waiting.is_empty() {
+        // One that fails is not asked again with each record.
+        let is_due = !self.failing || self.tried.elapsed() >= TRY_AGAIN;
+        if is_due && !self.waiting.is_empty() {
+            self.tried = Instant::now();
             let lines = self.waiting.make_contiguous();
             let count = lines.len();
             match self.sink.append(lines, now) {

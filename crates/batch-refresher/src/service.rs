@@ -1,9 +1,11 @@
 //! `researchflow.batch.v1.BatchService`: requests in, domain types through, answers out.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod views;
+
+use std::{sync::Arc, time::Duration};
 
 use api::{
-    Code, InvalidField, ServiceError,
+    InvalidField, ServiceError,
     batch::{ReadChanges, batch_service_server::BatchService, resource_type},
     cohort::resource_types,
     proto::batch as proto,
@@ -11,11 +13,10 @@ use api::{
 };
 use async_stream::try_stream;
 use daemon::Shutdown;
-use fhir_core::view::CompiledView;
 use futures::{Stream, TryStreamExt as _};
 use identity::Grants;
 use tonic::{Request, Response, Status};
-use view_store::{RegisteredView, RunKind, StoreError, ViewStore, listed, shortened};
+use view_store::{RunKind, ViewStore};
 
 use crate::{
     answers::{self, Answer},
@@ -66,93 +67,6 @@ impl Batch {
         stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> Response<Answer<T>> {
         answers::until_stopped_for(Duration::ZERO, &self.shutdown, stream)
-    }
-
-    async fn views(&self) -> Result<Vec<proto::View>, Status> {
-        let views = self
-            .store
-            .views()
-            .await
-            .map_err(|e| conversions::store_error(&e))?;
-        Ok(views.into_iter().map(conversions::view).collect())
-    }
-
-    /// Those that may be read by whoever asks.
-    async fn views_for(&self, grants: &Grants) -> Result<Vec<proto::View>, Status> {
-        let mut views = self.views().await?;
-        views.retain(|view| grants.may_read(&view.resource_type));
-        Ok(views)
-    }
-
-    /// Of those that may be read by whoever asks, if it is to be read; the others are not named.
-    async fn view(&self, name: &str, grants: Option<&Grants>) -> Result<proto::View, Status> {
-        let mut views = self.views().await?;
-        if let Some(grants) = grants {
-            if let Some(view) = views.iter().find(|v| v.name == name) {
-                grants.to_read(&format!("view {name}"), &view.resource_type)?;
-            }
-            views.retain(|view| grants.may_read(&view.resource_type));
-        }
-        if let Some(view) = views.iter().find(|v| v.name == name) {
-            return Ok(view.clone());
-        }
-        let unknown = StoreError::UnknownView {
-            name: name.to_owned(),
-            known: views.into_iter().map(|v| v.name).collect(),
-        };
-        Err(conversions::store_error(&unknown).into())
-    }
-
-    /// The asked views, or all that are materialised, by type.
-    async fn views_to_verify(&self, names: &[String]) -> Result<BTreeMap<String, Vec<String>>, Status> {
-        let views = self.store.views().await;
-        let materialised: Vec<RegisteredView> = views
-            .map_err(|e| conversions::store_error(&e))?
-            .into_iter()
-            .filter(|v| v.state.is_materialised())
-            .collect();
-        if let Some(unknown) = names
-            .iter()
-            .find(|name| materialised.iter().all(|v| v.name != **name))
-        {
-            let known: Vec<String> = materialised.iter().map(|v| v.name.clone()).collect();
-            let message = format!(
-                "there is no materialised view {}; there are: {}",
-                shortened(unknown),
-                listed(&known)
-            );
-            return Err(ServiceError::new(Code::NotFound, message).into());
-        }
-        let mut by_type = BTreeMap::<_, Vec<_>>::new();
-        for view in materialised
-            .into_iter()
-            .filter(|v| names.is_empty() || names.contains(&v.name))
-        {
-            by_type.entry(view.resource_type).or_default().push(view.name);
-        }
-        Ok(by_type)
-    }
-
-    async fn view_to_run(
-        &self,
-        view: Option<proto::run_view_request::View>,
-        grants: &Grants,
-    ) -> Result<CompiledView, Status> {
-        use proto::run_view_request::View;
-        match view {
-            Some(View::Name(name)) => {
-                let view = self.view(&name, Some(grants)).await?;
-                // It was valid when it was registered; if it no longer is, the release has changed.
-                CompiledView::from_json(&view.definition_json)
-                    .map_err(|errors| ServiceError::new(Code::Precondition, errors.to_string()).into())
-            }
-            Some(View::DefinitionJson(definition)) => CompiledView::from_json(&definition)
-                .map_err(|errors| refuse(InvalidField::new("definition_json", errors.to_string()))),
-            None => Err(refuse(InvalidField::new(
-                "view",
-                "must be set: name or definition_json",
-            ))),
-        }
     }
 }
 
@@ -210,7 +124,7 @@ impl BatchService for Batch {
             .await
             .map_err(|e| conversions::store_error(&e))?;
         Ok(Response::new(proto::PutViewResponse {
-            view: Some(self.view(view.name(), None).await?),
+            view: Some(self.view(view.name(), &Grants::everything()).await?),
         }))
     }
 

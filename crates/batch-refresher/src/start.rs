@@ -65,11 +65,7 @@ pub async fn start(context: Context<Settings>) -> Result<(), StartError> {
         readiness.latch("HAPI's PostgreSQL"),
         readiness.latch("the views' PostgreSQL"),
     );
-    let about = audit::About {
-        daemon: "batch-refresher",
-        version: env!("CARGO_PKG_VERSION"),
-    };
-    let audit = Audit::start(&settings.audit, about, &metrics, clock, &shutdown).await?;
+    let audit = Audit::start(&settings.audit, "batch-refresher", &metrics, clock, &shutdown).await?;
     announcement.publish()?;
     let store = patiently("the views' PostgreSQL", async || {
         let store = ViewStore::connect(settings.store.clone()).await?;

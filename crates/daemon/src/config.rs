@@ -1,15 +1,16 @@
 //! Configuration: the commented default file that is part of the binary, then a file, then variables of the environment; unknown keys are errors.
 
+mod strangers;
+
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use chrono::TimeDelta;
 use config::{Config, Environment, File, FileFormat};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use tonic::transport::Endpoint;
 
 use crate::{
     grpc::GrpcManners,
-    guard,
     telemetry::{self, LogFormat, TracingConfig},
     tls::{ListenerTls, RELOAD_SECONDS},
 };
@@ -81,14 +82,33 @@ impl CommonConfig {
         );
         self.grpc_tls.check("daemon.grpc_tls", demands);
         self.admin_tls.check("daemon.admin_tls", demands);
-        guard::demand_closed(
+        demands.closed(
             ("daemon.grpc_listen", "daemon.grpc"),
             self.grpc_listen,
             authenticated || self.grpc_tls.requires_certificates(),
             self.grpc.allow_unauthenticated,
             "set [auth], or daemon.grpc_tls with client_certificates = \"required\"",
-            demands,
         );
+    }
+}
+
+/// A list, or one text with blanks between its words, as a variable of the environment has it.
+pub fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Words {
+        Text(String),
+        List(Vec<String>),
+    }
+    Ok(match Words::deserialize(deserializer)? {
+        Words::List(list) => list,
+        Words::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
+    })
+}
+
+impl From<ConfigError> for api::ServiceError {
+    fn from(error: ConfigError) -> Self {
+        Self::new(api::Code::Invalid, error.to_string())
     }
 }
 

@@ -41,7 +41,7 @@ use crate::{
 const NO_PLACE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 /// After a failure to accept (no file descriptors left): soon enough, and no loop that takes a core.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
 /// How long a stop still takes connections, and requests over those that are open: what was sent before its sender knew of the stop is answered, each time with the word
 /// that the connection ends (`Connection: close`), and only then are idle ones closed.
@@ -163,8 +163,8 @@ async fn say_that_it_ends(State(shutdown): State<Shutdown>, request: Request, ne
     response
 }
 
-/// Small answers go at once.
-fn without_delay(stream: TcpStream) -> TcpStream {
+/// Small answers, and parts of a stream, go at once: else each would wait 40 ms for the other side's acknowledgement.
+pub(crate) fn without_delay(stream: TcpStream) -> TcpStream {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "answers of a connection may be delayed");
     }
@@ -185,7 +185,8 @@ impl Opening {
     /// From the handshake, if there is one, to the end.
     async fn serve(self, stream: TcpStream, from: SocketAddr) {
         let accepting = self.tls.accept(stream, Instant::now() + self.limit);
-        match self.shutdown.unless_stopped(accepting).await {
+        // Also of one that came while the stop still takes them.
+        match self.shutdown.unless_stopped_for(LEAVE_TAKING, accepting).await {
             Some(Ok((stream, peer))) => {
                 let answering = Answering::new(self.router, peer, from);
                 let connection = self.http.serve_connection(TokioIo::new(stream), answering);

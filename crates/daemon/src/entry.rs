@@ -67,6 +67,8 @@ where
     E: std::fmt::Display,
     F: Future<Output = Result<(), E>>,
 {
+    // The one implementation of cryptography; whoever else installs it finds it there.
+    let _first = rustls::crypto::ring::default_provider().install_default();
     let options = command(about, C::plain_variables()).get_matches();
     let file = options.get_one::<PathBuf>("config").map(PathBuf::as_path);
     let loaded = config::load::<C>(about.defaults, file, about.env_prefix);

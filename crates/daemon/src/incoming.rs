@@ -63,7 +63,7 @@ impl Incoming {
     }
 
     /// Where the caller is in a trace.
-    pub(crate) fn trace(&self) -> Option<TraceContext> {
+    pub fn trace(&self) -> Option<TraceContext> {
         self.0.trace
     }
 

@@ -22,7 +22,6 @@ pub mod connections;
 mod entry;
 pub mod fhir_answer;
 pub mod grpc;
-pub mod guard;
 mod incoming;
 pub mod metrics;
 pub mod mounted;

@@ -4,6 +4,7 @@
 //! a row or a request, an id, a query string, a body or the text of a statement.
 
 use api::{TraceContext, contract::Method};
+use axum::extract::MatchedPath;
 use axum::http::{self, HeaderMap};
 use opentelemetry::{
     Context, SpanId, TraceFlags, TraceId, Value,
@@ -95,11 +96,16 @@ pub(crate) fn grpc_status(span: &Span, end: End, headers: &HeaderMap) {
     }
 }
 
-/// A request of HTTP. `route` is the pattern of its path, never the path.
-pub fn http(span: &Span, method: &http::Method, route: &'static str) {
+/// A request of HTTP, of which the extensions say by what pattern its path was routed: never the path itself.
+pub fn http(span: &Span, method: &http::Method, extensions: &http::Extensions) {
     let method = method_name(method);
+    let matched = extensions.get::<MatchedPath>();
+    let route = matched.map_or_else(
+        || "other".to_owned(),
+        |path| path.as_str().replacen("%24", "$", 1),
+    );
     span.set_attribute("http.request.method", method);
-    span.set_attribute("http.route", route);
+    span.set_attribute("http.route", route.clone());
     rename(span, format!("{method} {route}"));
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::http::{Extensions, HeaderMap, header};
-use daemon::{Clock, ConfigError, Principal, Proof, Shutdown, metrics::Metrics};
+use daemon::{Clock, ConfigError, Principal, Proof, Shutdown, metrics::Metrics, mounted};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     AuthConfig, Grants, Refusal,
     certificates::Certificates,
+    config::TOKENS_FILE,
     issuer::Issuer,
     jwt,
     measures::Measures,
@@ -48,9 +49,15 @@ impl Authenticator {
         // Keys come over TLS; the daemons that have no other use for it have installed none.
         let _already = rustls::crypto::ring::default_provider().install_default();
         let measures = Measures::register(metrics);
-        let tokens = Tokens::new(config.tokens().map_err(unusable)?, config.tokens_file())
-            .map_err(|error| unusable(format!("auth.static_tokens_file: {error}")))?;
-        shutdown.spawn(tokens.clone().follow(shutdown.clone()));
+        let tokens = Tokens::new(config.tokens().map_err(unusable)?);
+        if let Some(file) = config.tokens_file() {
+            let read = tokens
+                .read(&file)
+                .map_err(|error| unusable(format!("{TOKENS_FILE}: {error}")))?;
+            let kept = tokens.clone();
+            let take = move |bytes: &[u8]| kept.take(bytes);
+            shutdown.spawn(mounted::follow(TOKENS_FILE, file, read, take, shutdown.clone()));
+        }
         let mut issuers = Vec::new();
         for (rules, source) in config.issuers().map_err(unusable)? {
             let issuer = Issuer::new(rules, source, config.times(), measures.clone())

@@ -11,8 +11,11 @@ use crate::{
     issuer::{Source, Times},
     jwt::Rules,
     keys::SignatureAlgorithm,
-    tokens::{self, StaticToken},
+    tokens::{self, StaticToken, Tokens},
 };
+
+/// The setting that names the file of tokens.
+pub(crate) const TOKENS_FILE: &str = "auth.static_tokens_file";
 
 /// `[auth]`. While it names nobody, everybody may do everything.
 #[derive(Debug, Clone, Deserialize)]
@@ -78,8 +81,14 @@ impl AuthConfig {
 
     /// All that is wrong, each with the key and what to do; never a value.
     pub fn check(&self, demands: &mut Demands) {
-        if let Err(wrong) = self.tokens() {
-            demands.demand(false, wrong);
+        match (self.tokens(), self.tokens_file()) {
+            (Err(wrong), _) => demands.demand(false, wrong),
+            (Ok(tokens), Some(file)) => {
+                if let Err(error) = Tokens::new(tokens).read(&file) {
+                    demands.demand(false, format!("{TOKENS_FILE}: {error}"));
+                }
+            }
+            (Ok(_), None) => {}
         }
         if let Err(wrong) = self.certificates() {
             demands.demand(false, wrong);

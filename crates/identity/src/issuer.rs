@@ -26,7 +26,7 @@ const MAX_WAITING: usize = 1_000;
 
 /// Where an issuer's keys are.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub(crate) enum Source {
     /// Its JWK Set over HTTP.
     Url(Url),
     /// A file that holds it.
@@ -35,7 +35,7 @@ pub enum Source {
 
 /// When keys are fetched, and how long they hold.
 #[derive(Debug, Clone, Copy)]
-pub struct Times {
+pub(crate) struct Times {
     /// From one fetch to the next.
     pub refresh: Duration,
     /// From one fetch for a key that is not held to the next, and from a failure to the next try.
@@ -46,7 +46,7 @@ pub struct Times {
 
 /// Why keys could not be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// The issuer cannot be reached, or does not answer in time.
     #[error("the issuer cannot be reached, or does not answer in time")]
     Away,
@@ -66,7 +66,7 @@ pub enum FetchError {
 
 /// An issuer.
 #[derive(Debug)]
-pub struct Issuer {
+pub(crate) struct Issuer {
     rules: Rules,
     source: Source,
     times: Times,
@@ -125,12 +125,12 @@ impl Issuer {
     }
 
     /// What is demanded of its tokens.
-    pub fn rules(&self) -> &Rules {
+    pub(crate) fn rules(&self) -> &Rules {
         &self.rules
     }
 
     /// Which keys are held; `None` if there are none that may be used.
-    pub fn generation(&self) -> Option<u64> {
+    pub(crate) fn generation(&self) -> Option<u64> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         held.at
             .filter(|at| at.elapsed() < self.times.stale)
@@ -138,7 +138,11 @@ impl Issuer {
     }
 
     /// The key that a token names, and the generation that it is of. One that is not held is looked for at the issuer, for which a caller may have to wait.
-    pub async fn key(&self, id: Option<&str>, algorithm: SignatureAlgorithm) -> Result<(Key, u64), Refusal> {
+    pub(crate) async fn key(
+        &self,
+        id: Option<&str>,
+        algorithm: SignatureAlgorithm,
+    ) -> Result<(Key, u64), Refusal> {
         if let Ok(found) = self.look(id, algorithm) {
             return Ok(found);
         }

@@ -16,7 +16,7 @@ const MAX_NAME: usize = 256;
 
 /// What is demanded of an issuer's tokens.
 #[derive(Debug, Clone)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// `iss`, letter by letter.
     pub issuer: String,
     /// `aud` must hold one of them.
@@ -31,7 +31,7 @@ pub struct Rules {
 
 /// What a token says of itself, before anything of it is believed: which issuer's key is to be looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claimed {
+pub(crate) struct Claimed {
     /// `iss`
     pub issuer: String,
     /// `alg`
@@ -42,7 +42,7 @@ pub struct Claimed {
 
 /// A token that holds.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub(crate) struct Held {
     /// `sub`, else `client_id`.
     pub name: Arc<str>,
     /// By its scopes.
@@ -103,12 +103,12 @@ struct Claims {
 }
 
 /// Whether a token has a JWT's form: three parts.
-pub fn looks_like_one(token: &str) -> bool {
+pub(crate) fn looks_like_one(token: &str) -> bool {
     token.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
 /// Reads what a token says of itself.
-pub fn claimed(token: &str) -> Result<Claimed, Refusal> {
+pub(crate) fn claimed(token: &str) -> Result<Claimed, Refusal> {
     let mut parts = token.split('.');
     let (Some(head), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -130,7 +130,7 @@ fn part<T: DeserializeOwned>(text: &str) -> Result<T, Refusal> {
 }
 
 /// Checks a token by a key of its issuer, `now` in seconds since 1970: signature first, then what it claims.
-pub fn check(token: &str, key: &Key, rules: &Rules, now: f64) -> Result<Held, Refusal> {
+pub(crate) fn check(token: &str, key: &Key, rules: &Rules, now: f64) -> Result<Held, Refusal> {
     if !rules.algorithms.contains(&key.algorithm) {
         return Err(Refusal::Algorithm);
     }

@@ -12,7 +12,7 @@ const MAX_KEYS: usize = 100;
 
 /// What a token may be signed with: what SMART Backend Services asks servers to take (RS384, ES384), and Ed25519.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-pub enum SignatureAlgorithm {
+pub(crate) enum SignatureAlgorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-384; keys of 2,048 bits at least.
     #[serde(rename = "RS384")]
     Rs384,
@@ -26,7 +26,7 @@ pub enum SignatureAlgorithm {
 
 impl SignatureAlgorithm {
     /// By the name that a token's header has for it; `None` for every other one, `none` and those with shared secrets among them.
-    pub fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         match name {
             "RS384" => Some(Self::Rs384),
             "ES384" => Some(Self::Es384),
@@ -46,7 +46,7 @@ impl SignatureAlgorithm {
 
 /// A public key.
 #[derive(Debug, Clone)]
-pub struct Key {
+pub(crate) struct Key {
     /// As the set calls it.
     pub id: Option<String>,
     /// The one algorithm that it is used with: a key never decides that by what a token says.
@@ -56,7 +56,7 @@ pub struct Key {
 
 /// A text that is no set of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoKeys {
+pub(crate) enum NoKeys {
     /// Not JSON of the form `{"keys": [...]}`.
     #[error("is not a JWK Set: {{\"keys\": [...]}}")]
     NotASet,
@@ -74,7 +74,7 @@ struct Set {
 }
 
 /// The usable keys of a set; others are left out, as a set may hold keys for other purposes.
-pub fn usable(set: &[u8]) -> Result<Vec<Key>, NoKeys> {
+pub(crate) fn usable(set: &[u8]) -> Result<Vec<Key>, NoKeys> {
     let set: Set = serde_json::from_slice(set).map_err(|_| NoKeys::NotASet)?;
     if set.keys.len() > MAX_KEYS {
         return Err(NoKeys::TooMany);
@@ -87,7 +87,11 @@ pub fn usable(set: &[u8]) -> Result<Vec<Key>, NoKeys> {
 }
 
 /// The key that a token names, or the only one that fits where it names none.
-pub fn choose<'a>(keys: &'a [Key], id: Option<&str>, algorithm: SignatureAlgorithm) -> Option<&'a Key> {
+pub(crate) fn choose<'a>(
+    keys: &'a [Key],
+    id: Option<&str>,
+    algorithm: SignatureAlgorithm,
+) -> Option<&'a Key> {
     let mut fit = keys
         .iter()
         .filter(|key| key.algorithm == algorithm)

@@ -7,26 +7,26 @@
 //!                                                               table: operation → what it needs ──┘
 //! ```
 //!
-//! [`table`] says of every operation what it needs; [`Guard`] holds it before the operation begins. What only the operation itself can tell, the types of the views
+//! `table` says of every operation what it needs; [`Guard`] holds it before the operation begins. What only the operation itself can tell, the types of the views
 //! that it reads, is asked of [`Grants`] where they are looked up: in the gateway the catalog of views shows nothing else.
 //!
-//! Pure: [`scope`], [`grants`], [`jwt`], [`keys`], [`table`]. At the rim: [`issuer`] (HTTP and files), [`tokens`] (a file).
+//! Pure: `scope`, `grants`, `jwt`, `keys`, `table`. At the rim: `issuer` (HTTP and files), `tokens` (a file).
 
 mod authenticator;
 mod certificates;
 mod config;
 mod crypto;
-pub mod grants;
+mod grants;
 mod guard;
-pub mod issuer;
-pub mod jwt;
-pub mod keys;
+mod issuer;
+mod jwt;
+mod keys;
 mod measures;
 mod refusal;
 mod remembered;
-pub mod scope;
-pub mod table;
-pub mod tokens;
+mod scope;
+mod table;
+mod tokens;
 
 pub use authenticator::{Authenticator, Identity};
 pub use config::AuthConfig;

@@ -12,7 +12,7 @@ use fhir_core::resource::is_r4_type;
 
 /// What a scope is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// Of the resources of a type.
     Resources {
         /// `None`: of every type.
@@ -55,7 +55,7 @@ impl Right {
 
 /// Why a scope grants nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Worthless {
+pub(crate) enum Worthless {
     /// `…?category=…`: rows of a view no longer show what of a resource the query would look at, so it cannot be held; granting more than it says would be wrong.
     Query,
     /// `patient/…`, `user/…`: of one patient, or of a person who is logged in; there is neither here.
@@ -68,7 +68,7 @@ pub enum Worthless {
 
 impl Worthless {
     /// For the caller: the rule, without the scope itself.
-    pub fn rule(self) -> &'static str {
+    pub(crate) fn rule(self) -> &'static str {
         match self {
             Self::Query => {
                 "a scope with a query (system/Observation.rs?category=…) grants nothing, as a view's rows cannot be held to it: ask for the scope without the query"
@@ -86,7 +86,7 @@ impl Worthless {
 
 impl Scope {
     /// Reads a scope. There is no error: an authorisation server may give scopes that are for others.
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let unknown = Self::Nothing(Worthless::Unknown);
         let Some((context, what)) = text.split_once('/') else {
             return unknown;

@@ -7,7 +7,7 @@ use crate::{Grants, scope::Right};
 
 /// What an operation needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub(crate) enum Need {
     /// Nothing: whoever asks is answered.
     Open,
     /// That the caller has proved who it is.
@@ -80,7 +80,7 @@ const ROUTES: [(&str, Need); 10] = [
 ];
 
 /// What a call of gRPC needs, by its path. `None`: no contract has such a method, and whoever asks is told so.
-pub fn of_call(path: &str) -> Option<Need> {
+pub(crate) fn of_call(path: &str) -> Option<Need> {
     let method = contract::method(path)?;
     let row = CALLS.iter().find(|(service, name, _)| {
         method
@@ -93,7 +93,7 @@ pub fn of_call(path: &str) -> Option<Need> {
 }
 
 /// What a request of HTTP needs, by the path that the router has for it.
-pub fn of_route(path: &str) -> Need {
+pub(crate) fn of_route(path: &str) -> Need {
     let plain = path.replacen("%24", "$", 1);
     let row = ROUTES.iter().find(|(known, _)| *known == path || *known == plain);
     row.map_or(Nobody, |(_, need)| *need)
@@ -101,7 +101,7 @@ pub fn of_route(path: &str) -> Need {
 
 impl Need {
     /// Whether a caller with these grants may go on, or the refusal.
-    pub fn check(self, grants: &Grants) -> Result<(), ServiceError> {
+    pub(crate) fn check(self, grants: &Grants) -> Result<(), ServiceError> {
         let (may, needed) = match self {
             Open | Known => (true, String::new()),
             Read => (

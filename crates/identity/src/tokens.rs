@@ -7,11 +7,11 @@
 
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
+    path::Path,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use daemon::{Principal, Proof, Shutdown, mounted};
+use daemon::{Principal, Proof, mounted};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
@@ -25,14 +25,14 @@ const MAX_NAME: usize = 128;
 
 /// A token, as it is known.
 #[derive(Clone, Debug)]
-pub struct StaticToken {
+pub(crate) struct StaticToken {
     digest: [u8; 32],
     identity: Identity,
 }
 
 /// Why a token cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
+pub(crate) enum TokenError {
     /// Its name.
     #[error("its name must be 1 to 128 letters, digits and any of -_.:/@")]
     Name,
@@ -52,7 +52,7 @@ pub enum TokenError {
 
 /// What is wrong with a file of tokens.
 #[derive(Debug, thiserror::Error)]
-pub enum TokensFileError {
+pub(crate) enum TokensFileError {
     /// It cannot be read.
     #[error("cannot be read: {}", .0.kind())]
     Unreadable(#[from] std::io::Error),
@@ -71,7 +71,7 @@ pub enum TokensFileError {
 
 impl StaticToken {
     /// Checks all of it: a scope that grants nothing is a mistake here, where the operator writes it.
-    pub fn new<'a>(
+    pub(crate) fn new<'a>(
         name: &str,
         digest: &str,
         scopes: impl Iterator<Item = &'a str> + Clone,
@@ -108,7 +108,7 @@ pub(crate) fn granted<'a>(scopes: impl Iterator<Item = &'a str> + Clone) -> Resu
 }
 
 /// A name that can stand in audits and in configurations.
-pub(crate) fn is_name(name: &str) -> bool {
+fn is_name(name: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/@".contains(&byte);
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(word)
 }
@@ -127,32 +127,29 @@ fn hex(text: &str) -> Option<[u8; 32]> {
 
 /// All tokens that are known: those of the configuration, and those of a file that may change. Cheap to clone.
 #[derive(Clone)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     of_config: Vec<StaticToken>,
-    file: Option<PathBuf>,
-    /// What it held when it was first read.
-    read: Option<Vec<u8>>,
     known: Arc<RwLock<Arc<Vec<StaticToken>>>>,
 }
 
 impl Tokens {
-    /// Reads the file, if there is to be one.
-    pub fn new(of_config: Vec<StaticToken>, file: Option<PathBuf>) -> Result<Self, TokensFileError> {
-        let read = file.as_deref().map(mounted::read).transpose()?;
-        let this = Self {
+    /// Those of the configuration alone.
+    pub(crate) fn new(of_config: Vec<StaticToken>) -> Self {
+        Self {
             known: Arc::new(RwLock::new(Arc::new(of_config.clone()))),
             of_config,
-            file,
-            read,
-        };
-        if let Some(bytes) = &this.read {
-            this.take(bytes)?;
         }
-        Ok(this)
+    }
+
+    /// Reads a file, and goes over to what it holds beside what the configuration does; answers that.
+    pub(crate) fn read(&self, file: &Path) -> Result<Vec<u8>, TokensFileError> {
+        let bytes = mounted::read(file)?;
+        self.take(&bytes)?;
+        Ok(bytes)
     }
 
     /// Whose token has this digest. All are compared, each in the same time whatever it is.
-    pub fn holder(&self, digest: &[u8; 32]) -> Option<Identity> {
+    pub(crate) fn holder(&self, digest: &[u8; 32]) -> Option<Identity> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut found = None;
         for token in known.iter() {
@@ -164,7 +161,7 @@ impl Tokens {
     }
 
     /// Goes over to what a file holds, beside what the configuration does.
-    fn take(&self, bytes: &[u8]) -> Result<usize, TokensFileError> {
+    pub(crate) fn take(&self, bytes: &[u8]) -> Result<(), TokensFileError> {
         let text = std::str::from_utf8(bytes).map_err(|_| TokensFileError::NoText)?;
         let mut tokens = self.of_config.clone();
         for (number, line) in text.lines().enumerate() {
@@ -181,37 +178,8 @@ impl Tokens {
                 error,
             })?;
         }
-        let count = tokens.len();
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens);
-        Ok(count)
-    }
-
-    /// Keeps to what the file says, until the stop. While it cannot be used, what it said before holds.
-    pub(crate) async fn follow(self, shutdown: Shutdown) {
-        let Some(path) = &self.file else { return };
-        let (mut seen, mut away) = (self.read.clone(), false);
-        while shutdown.sleep(mounted::LOOK).await {
-            let bytes = match mounted::read_apart(path).await {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    if !std::mem::replace(&mut away, true) {
-                        tracing::warn!(reason = %error.kind(), "auth.static_tokens_file cannot be read: what it held before holds");
-                    }
-                    continue;
-                }
-            };
-            away = false;
-            if seen.as_ref() == Some(&bytes) {
-                continue;
-            }
-            match self.take(&bytes) {
-                Ok(tokens) => tracing::info!(tokens, "auth.static_tokens_file has changed"),
-                Err(error) => {
-                    tracing::warn!(%error, "auth.static_tokens_file cannot be used: what it held before holds");
-                }
-            }
-            seen = Some(bytes);
-        }
+        Ok(())
     }
 }
 
@@ -258,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_token_is_known_by_its_digest() {
-        let tokens = Tokens::new(vec![token("a", "one"), token("b", "two")], None).expect("no file");
+        let tokens = Tokens::new(vec![token("a", "one"), token("b", "two")]);
         let name = |shown: &str| {
             tokens
                 .holder(&digest(shown))
@@ -319,7 +287,8 @@ mod tests {
             )
         };
         std::fs::write(&path, format!("# who\n\n{}", line("a", "one"))).expect("written");
-        let tokens = Tokens::new(vec![token("of-config", "zero")], Some(path)).expect("a good file");
+        let tokens = Tokens::new(vec![token("of-config", "zero")]);
+        tokens.read(&path).expect("a good file");
         let known = |shown: &str| tokens.holder(&digest(shown)).is_some();
         assert!(known("zero") && known("one") && !known("two"));
         tokens.take(line("b", "two").as_bytes()).expect("good");

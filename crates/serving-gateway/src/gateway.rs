@@ -14,6 +14,7 @@ use api::{
 use audit::{Audit, AuditError, Audited};
 use daemon::{
     ConfigError, Context, Shutdown,
+    admin::Latch,
     announce::Announcement,
     config::span,
     grpc::{Line, Outward, Way, line},
@@ -90,11 +91,14 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
     let listener = bind(&config.http, &announcement).await?;
     announcement.publish()?;
     let ready = readiness.latch("the views' database");
-    let about = audit::About {
-        daemon: "serving-gateway",
-        version: env!("CARGO_PKG_VERSION"),
-    };
-    let audit = Audit::start(&config.audit, about, &metrics, clock.clone(), &shutdown).await?;
+    let audit = Audit::start(
+        &config.audit,
+        "serving-gateway",
+        &metrics,
+        clock.clone(),
+        &shutdown,
+    )
+    .await?;
     let http_metrics = HttpMetrics::register(&metrics);
     let read_metrics = ReadMetrics::register(&metrics);
     let guard = Guard::start(&config.auth, clock.clone(), &metrics, &shutdown)?;
@@ -162,16 +166,7 @@ pub async fn run(context: Context<Config>) -> Result<(), GatewayError> {
         grants: Grants::everything(),
     };
     let _set_once = core.set(this.clone());
-    shutdown.spawn(
-        this.catalog
-            .clone()
-            .keep(ready, this.reads.clone(), shutdown.clone()),
-    );
-    shutdown.spawn(
-        this.catalog
-            .clone()
-            .watch(this.batch.clone(), this.health.clone(), shutdown.clone()),
-    );
+    keep_views(&this, ready, &shutdown);
     merge(&this, merge_store, metrics, &shutdown);
     Ok(())
 }
@@ -187,8 +182,7 @@ fn service(serving: Serving) -> ServingServiceServer<Audited<Serving>> {
 
 /// The ways to the batch layer and to the speed layer.
 fn layers(services: &Services, tls: &Tls, shutdown: &Shutdown) -> Result<(Line, Line), ConfigError> {
-    let token = Some(services.token_file.clone()).filter(|file| !file.as_os_str().is_empty());
-    let outward = Outward::with_token_of("services.token_file", token, shutdown)?;
+    let outward = Outward::with_token_of("services.token_file", &services.token_file, shutdown)?;
     let tls = tls.client("services", "services.tls", &services.tls)?;
     let batch = Way {
         key: "services.batch",
@@ -203,6 +197,13 @@ fn layers(services: &Services, tls: &Tls, shutdown: &Shutdown) -> Result<(Line, 
         tls: &tls,
     };
     Ok((line(batch, &outward)?, line(speed, &outward)?))
+}
+
+/// What is known of the views goes with the registry.
+fn keep_views(core: &Core, ready: Latch, shutdown: &Shutdown) {
+    let catalog = || core.catalog.clone();
+    shutdown.spawn(catalog().keep(ready, core.reads.clone(), shutdown.clone()));
+    shutdown.spawn(catalog().watch(core.batch.clone(), core.health.clone(), shutdown.clone()));
 }
 
 /// Live changes into the views, unless the speed layer is switched off.

@@ -10,44 +10,11 @@ pub(crate) async fn around(request: Request, next: Next) -> Response {
     // Of a level at which it is never filtered out: a warning within it is to have its id.
     let span = tracing::error_span!("webhook", request_id = incoming.id(), trace_id = Empty);
     incoming.place(&span);
-    spans::http(&span, request.method(), pattern(request.uri().path()));
+    spans::http(&span, request.method(), request.extensions());
     let answering = next.run(request).instrument(span.clone());
     let mut response = incoming.clone().scope(answering).await;
     spans::http_status(&span, response.status());
     let id = incoming.request_id().clone();
     response.headers_mut().insert(request_id::HEADER, id);
     response
-}
-
-/// The pattern of a path: nothing of the path itself, which names a resource.
-fn pattern(path: &str) -> &'static str {
-    let Some(rest) = path.strip_prefix("/fhir") else {
-        return "other";
-    };
-    match (rest, rest.matches('/').count()) {
-        ("" | "/", _) => "/fhir",
-        (_, 1) if rest.starts_with('/') => "/fhir/{type}",
-        (_, 2) if rest.starts_with('/') => "/fhir/{type}/{id}",
-        _ => "other",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_hold_nothing_of_a_path() {
-        for (path, expected) in [
-            ("/fhir", "/fhir"),
-            ("/fhir/", "/fhir"),
-            ("/fhir/Patient", "/fhir/{type}"),
-            ("/fhir/Patient/secret", "/fhir/{type}/{id}"),
-            ("/fhir/Patient/secret/_history", "other"),
-            ("/fhirsecret", "other"),
-            ("/secret", "other"),
-        ] {
-            assert_eq!(pattern(path), expected);
-        }
-    }
 }

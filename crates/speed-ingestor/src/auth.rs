@@ -5,19 +5,15 @@
 //! line is accepted.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
 };
 
 use axum::http::{HeaderMap, HeaderName, header};
-use daemon::{Secret, Shutdown};
+use daemon::{Secret, Shutdown, mounted};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
-
-/// How often a file of secrets is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What a delivery must show. Cheap to clone.
 #[derive(Clone)]
@@ -107,37 +103,23 @@ impl SharedSecret {
 
     /// Keeps to what a file says, until the stop. While it cannot be used, what it said before holds.
     pub async fn follow(self, file: PathBuf, shutdown: Shutdown) {
-        let (mut said, mut seen) = (None, Vec::new());
-        while shutdown.sleep(LOOK).await {
-            let (state, usable) = match secrets_of(&file) {
-                Ok(secrets) => {
-                    // Seen twice: it is not being written just now.
-                    if secrets == seen {
-                        self.change(&secrets[0], &secrets[1..]);
-                    }
-                    seen = secrets;
-                    (None, true)
-                }
-                Err(error) => (Some(error.to_string()), false),
-            };
-            if state != said {
-                if usable {
-                    tracing::info!("webhook.secret_file can be used again");
-                } else {
-                    tracing::error!(
-                        reason = state,
-                        "webhook.secret_file: the secrets from before hold"
-                    );
-                }
-                said = state;
-            }
-        }
+        let take = |bytes: &[u8]| {
+            let secrets = secrets_in(bytes)?;
+            self.change(&secrets[0], &secrets[1..]);
+            Ok::<_, SecretFileError>(())
+        };
+        // Taken once more if it is what the start has read, which changes nothing.
+        mounted::follow("webhook.secret_file", file, Vec::new(), take, shutdown).await;
     }
 }
 
 /// The secrets of a file, one at least.
-pub fn secrets_of(file: &std::path::Path) -> Result<Vec<Secret>, SecretFileError> {
-    let text = std::fs::read_to_string(file)?;
+pub fn secrets_of(file: &Path) -> Result<Vec<Secret>, SecretFileError> {
+    secrets_in(&mounted::read(file)?)
+}
+
+fn secrets_in(bytes: &[u8]) -> Result<Vec<Secret>, SecretFileError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| SecretFileError::Unusable)?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let secrets: Vec<Secret> = lines.map(Secret::new).collect();
     if !secrets.is_empty() && secrets.iter().all(is_usable) {

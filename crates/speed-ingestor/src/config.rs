@@ -189,14 +189,16 @@ impl SpeedConfig {
 
     /// How the batch layer is reached.
     pub fn batch_line(&self, tls: &Tls, shutdown: &Shutdown) -> Result<Line, ConfigError> {
-        let token = Some(self.batch.token_file.clone()).filter(|file| !file.as_os_str().is_empty());
         let way = Way {
             key: "batch.url",
             url: &self.batch.url,
             server_name: &self.batch.server_name,
             tls: &tls.client("batch", "batch.tls", &self.batch.tls)?,
         };
-        line(way, &Outward::with_token_of("batch.token_file", token, shutdown)?)
+        line(
+            way,
+            &Outward::with_token_of("batch.token_file", &self.batch.token_file, shutdown)?,
+        )
     }
 
     /// The Subscription to keep in HAPI; `bound` is where the webhook listens.

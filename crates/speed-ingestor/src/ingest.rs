@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use api::{Code, ServiceError};
 use audit::Audit;
 use daemon::{
-    Clock, ConfigError, Context, Shutdown,
+    Clock, Context, Shutdown,
     announce::Announcement,
     metrics::Metrics,
     tls::{Protocol, Tls},
@@ -55,8 +55,8 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     let (needed, tail, accepted) = (Needed::default(), TailState::default(), Accepted::default());
     let gate = Gate::closed("redis was not reached yet");
     let store = SpeedStore::open(config.store_settings())?;
-    let guard = Guard::start(&config.auth, clock.clone(), &metrics, &shutdown).map_err(unusable)?;
-    let batch = BatchLayer::over(config.batch_line(&tls, &shutdown).map_err(unusable)?);
+    let guard = Guard::start(&config.auth, clock.clone(), &metrics, &shutdown)?;
+    let batch = BatchLayer::over(config.batch_line(&tls, &shutdown)?);
     let (listening, bound) = bind(&config, &tls, &announcement).await?;
     let secret = secret_of(&config, &shutdown)?;
     let hapi = hapi_of(&config, &tls)?;
@@ -142,12 +142,6 @@ pub async fn run(context: Context<SpeedConfig>) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// What the configuration names cannot be used.
-#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
-fn unusable(error: ConfigError) -> ServiceError {
-    ServiceError::new(Code::Invalid, error.to_string())
-}
-
 /// What is recorded of operations; a daemon that cannot record what it is to record does not start.
 async fn audit_of(
     config: &SpeedConfig,
@@ -155,11 +149,7 @@ async fn audit_of(
     clock: Arc<dyn Clock>,
     shutdown: &Shutdown,
 ) -> Result<Audit, ServiceError> {
-    let about = audit::About {
-        daemon: "speed-ingestor",
-        version: env!("CARGO_PKG_VERSION"),
-    };
-    let audit = Audit::start(&config.audit, about, metrics, clock, shutdown).await;
+    let audit = Audit::start(&config.audit, "speed-ingestor", metrics, clock, shutdown).await;
     audit.map_err(|error| ServiceError::new(Code::Precondition, error.to_string()))
 }
 
@@ -177,9 +167,7 @@ async fn bind(
     announcement: &Announcement,
 ) -> Result<(Listening, SocketAddr), ServiceError> {
     let settings = config.webhook.tls();
-    let tls = tls
-        .listener("http", "webhook.tls", settings, Protocol::Http1)
-        .map_err(unusable)?;
+    let tls = tls.listener("http", "webhook.tls", settings, Protocol::Http1)?;
     let listen = config.webhook.listen_address();
     let cannot_bind = |error| {
         ServiceError::new(

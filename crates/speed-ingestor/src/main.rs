@@ -11,8 +11,6 @@ fn main() -> ExitCode {
     if let Some(code) = audit::command::run("speed-ingestor") {
         return code;
     }
-    // One provider of cryptography for the whole process; a second call would be the only way to fail.
-    let _installed = rustls::crypto::ring::default_provider().install_default();
     let about = daemon::About {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),

@@ -291,7 +291,7 @@ async fn run_that_hangs(watched: &mut Watched, changes: &Changes) -> anyhow::Res
     // The others are changed again before their time is over.
     let once = json!({"resourceType": "Patient", "name": [{"family": CANARY}]}).to_string();
     write(&watched.ground.hapi, "held-for-long", &once, TimeDelta::zero()).await?;
-    watched.told("BatchIsOld", "Patient").await?;
+    watched.told_after(before, "BatchIsOld", "Patient").await?;
     watched.told("ReadingsKeptPastTheirTime", "Patient").await?;
     // What no run publishes comes by the speed layer alone, and that is held up, too.
     let held_up = locked_views(watched, changes).await;
@@ -303,6 +303,7 @@ async fn run_that_hangs(watched: &mut Watched, changes: &Changes) -> anyhow::Res
 /// A person holds a lock on a view's table, again and again: what changes meanwhile cannot be applied, or late.
 async fn locked_views(watched: &mut Watched, changes: &Changes) -> anyhow::Result<()> {
     changes.rest(true);
+    let before = watched.slack.messages().len();
     let (url, hapi) = (
         watched.ground.url_as("refresher", "views"),
         watched.ground.hapi.clone(),
@@ -310,7 +311,7 @@ async fn locked_views(watched: &mut Watched, changes: &Changes) -> anyhow::Resul
     let locking = tokio::spawn(change_under_locks(url, hapi));
     let told = async {
         watched.told("MergeFails", "").await?;
-        watched.told("LiveChangesSlow", "").await
+        watched.told_after(before, "LiveChangesSlow", "").await
     };
     let told = told.await;
     anyhow::ensure!(!locking.is_finished(), "the locks could not be had");

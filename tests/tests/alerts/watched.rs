@@ -188,18 +188,11 @@ impl Watched {
     /// Waits for the message that it is over. (Messages of before are not taken for it.)
     pub(crate) async fn over(&mut self, alert: &str, after: usize) -> anyhow::Result<()> {
         let title = format!("Over: {alert}");
-        let begun = std::time::Instant::now();
-        while !self
-            .slack
-            .messages()
-            .iter()
-            .skip(after)
-            .any(|message| message.title.starts_with(&title))
-        {
-            self.still_there(&format!("that {alert} is over"), begun)?;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
+        self.message(after, &format!("that {alert} is over"), |message| {
+            message.title.starts_with(&title)
+        })
+        .await
+        .map(drop)
     }
 
     async fn message(

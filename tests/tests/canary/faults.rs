@@ -11,7 +11,7 @@ use e2e::{
     deadline,
     fhir::http_client,
     house::{SECRET, view_of},
-    tables::{self, Version},
+    tables,
 };
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
@@ -31,15 +31,7 @@ pub(crate) async fn provoke(world: &mut World) -> anyhow::Result<()> {
 /// Writes a patient into HAPI's tables.
 async fn written(world: &World, id: &str) -> anyhow::Result<()> {
     let stored = json!({"resourceType": "Patient", "name": [{"family": Canary::Family.text()}]}).to_string();
-    let mut connection = world.house.hapi.acquire().await?;
-    let version = Version {
-        resource_type: "Patient",
-        id,
-        version: 1,
-        updated: tables::now(&mut connection).await?,
-        stored: Some(&stored),
-    };
-    tables::write(&mut connection, None, &version).await
+    tables::write_new(&world.house.hapi, "Patient", id, &stored).await
 }
 
 async fn until_logged(world: &World, what: &str) -> anyhow::Result<()> {

@@ -3,12 +3,7 @@
 use std::time::Duration;
 
 use api::proto::batch::RefreshKind;
-use e2e::{
-    ask::rows_where,
-    deadline,
-    house::view_of,
-    tables::{self, Version},
-};
+use e2e::{ask::rows_where, deadline, house::view_of, tables};
 use serde_json::json;
 
 use crate::{planted::Canary, world::World};
@@ -30,15 +25,7 @@ pub(crate) async fn write(world: &World) -> anyhow::Result<()> {
         ("Condition", &id, condition.to_string()),
         ("Patient", &other, broken),
     ] {
-        let mut connection = world.house.hapi.acquire().await?;
-        let version = Version {
-            resource_type,
-            id,
-            version: 1,
-            updated: tables::now(&mut connection).await?,
-            stored: Some(&stored),
-        };
-        tables::write(&mut connection, None, &version).await?;
+        tables::write_new(&world.house.hapi, resource_type, id, &stored).await?;
     }
     shown(world, &id).await?;
     let operator = world.house.operator().await?;

@@ -67,6 +67,14 @@ async fn law_9_nothing_that_was_planted_leaves_the_answers() -> anyhow::Result<(
             .count();
         assert!(count >= least, "only {count} of {what} were searched");
     }
+    // Of all levels, or it was not asked for.
+    for (what, text) in said.iter().filter(|(what, _)| what.starts_with("log of")) {
+        let traced = String::from_utf8_lossy(text).contains("TRACE");
+        assert!(
+            traced || std::env::var_os("CANARY_LOG").is_some(),
+            "{what} has no lines of TRACE"
+        );
+    }
     let hits: Vec<String> = said
         .iter()
         .flat_map(|(what, text)| search(what, text))

@@ -1,14 +1,10 @@
 //! The three services, all running, over HAPI's tables with a little in them.
 
-use std::time::Duration;
-
-use api::proto::speed::{ScanRecentResourcesRequest, speed_service_client::SpeedServiceClient};
 use e2e::{
     ask::channel,
-    deadline,
-    house::{House, versions_of},
+    house::{House, until_held, versions_of},
     process::Daemon,
-    tables::{self, Version},
+    tables,
 };
 use serde_json::Value;
 use tonic::transport::Channel;
@@ -34,46 +30,19 @@ impl Whole {
         let house = House::start(&views(), "").await?;
         let speed = house.speed("").await?;
         let serving = house.serving(&speed).await?;
-        let mut connection = house.hapi.acquire().await?;
-        let updated = tables::now(&mut connection).await?;
-        let version = Version {
-            resource_type: "Patient",
-            id: "a",
-            version: 1,
-            updated,
-            stored: Some(r#"{"resourceType":"Patient","gender":"female"}"#),
-        };
-        tables::write(&mut connection, None, &version).await?;
-        drop(connection);
+        tables::write_new(
+            &house.hapi,
+            "Patient",
+            "a",
+            r#"{"resourceType":"Patient","gender":"female"}"#,
+        )
+        .await?;
         let this = Self {
             house,
             speed,
             serving,
         };
-        let client = SpeedServiceClient::new(this.channel("SpeedService").await?);
-        deadline::until(
-            "the speed layer holds the patient",
-            Duration::from_secs(30),
-            || async {
-                let request = ScanRecentResourcesRequest {
-                    resource_type: "Patient".into(),
-                    ..Default::default()
-                };
-                let mut found = client
-                    .clone()
-                    .scan_recent_resources(request)
-                    .await
-                    .ok()?
-                    .into_inner();
-                let first = found.message().await.ok()??;
-                matches!(
-                    first.part,
-                    Some(api::proto::speed::scan_recent_resources_response::Part::State(_))
-                )
-                .then_some(())
-            },
-        )
-        .await?;
+        until_held(this.channel("SpeedService").await?, "Patient", None).await?;
         Ok(this)
     }
 

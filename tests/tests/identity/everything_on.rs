@@ -1,20 +1,16 @@
 //! Everything at once, as an installation over patients' data has it: mutual TLS of every listener, tokens, and an audit of all three daemons.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path};
 
-use api::proto::speed::{
-    ScanRecentResourcesRequest, scan_recent_resources_response::Part,
-    speed_service_client::SpeedServiceClient,
-};
 use audit::operation::{Row as Audited, TABLE};
 use daemon::tls::TlsClient;
 use e2e::{
     certificates::Authority,
-    deadline,
+    house::until_held,
     issuer::{Issuer, Kind, SigningKey},
-    rpc::{Call, framed},
+    rpc::{Call, Said, framed},
     server::{self, Lifetime},
-    tables::{self, Version},
+    tables,
 };
 use serde_json::Value;
 use tonic::{Code, transport::Channel};
@@ -25,7 +21,7 @@ use crate::{
     installation::{Beside, Files, Installation, OPERATOR, http_client, secured},
     matrix::every_method,
     table::table,
-    whole::{Asking, EVERYTHING, OF_OPERATOR, auth, tokens, views, with_token},
+    whole::{Asking, EVERYTHING, OF_OPERATOR, auth, tokens, views},
 };
 
 /// Of the daemons' variables and of the audits' files.
@@ -65,7 +61,15 @@ async fn every_method_and_path_with_mutual_tls_tokens_and_audit() -> anyhow::Res
         issuer: issuer.name(),
         certified: true,
     };
-    speed_holds_a_patient(&installation, &asking).await?;
+    tables::write_new(
+        &installation.house.hapi,
+        "Patient",
+        "a",
+        r#"{"resourceType":"Patient","gender":"female"}"#,
+    )
+    .await?;
+    let shown = format!("Bearer {OF_OPERATOR}");
+    until_held(asking.channel("SpeedService")?.clone(), "Patient", Some(&shown)).await?;
 
     every_method(&asking).await?;
     let base = format!("https://{}", installation.serving.address("http")?);
@@ -88,9 +92,7 @@ async fn every_method_and_path_with_mutual_tls_tokens_and_audit() -> anyhow::Res
     // And a good certificate of one who is on no list opens no method.
     let unlisted = installation.caller("unlisted", &trusted, Some(&authority.issue(&["unlisted"])?))?;
     for (path, channel) in methods_over(&channels(&installation, &unlisted)?)? {
-        let said = with_best_token(&path, OF_OPERATOR)
-            .send(&channel, framed(&[]))
-            .await?;
+        let said = told(&path, OF_OPERATOR, &channel).await?;
         assert_eq!(
             (said.code(), said.answered),
             (Code::PermissionDenied, false),
@@ -140,55 +142,24 @@ fn methods_over(channels: &[(&'static str, Channel)]) -> anyhow::Result<Vec<(Str
     methods.collect()
 }
 
-/// A call with a token as a header.
-fn with_best_token<'a>(path: &'a str, token: &'a str) -> Call<'a> {
-    // It lives as long as the test's program.
-    let value: &'static str = format!("Bearer {token}").leak();
-    Call {
-        headers: vec![("authorization", value)].leak(),
+/// What is said to a call that shows a token.
+async fn told(path: &str, token: &str, channel: &Channel) -> anyhow::Result<Said> {
+    let bearer = format!("Bearer {token}");
+    let call = Call {
+        headers: &[("authorization", bearer.as_str())],
         first_only: true,
         ..Call::to(path)
-    }
+    };
+    call.send(channel, framed(&[])).await
 }
 
 /// No handshake comes to its end, so there is nobody to call.
 async fn nobody_answers(channels: &[(&'static str, Channel)], token: &str) -> anyhow::Result<()> {
     for (path, channel) in methods_over(channels)? {
-        let said = with_best_token(&path, token).send(&channel, framed(&[])).await;
+        let said = told(&path, token, &channel).await;
         assert!(said.is_err(), "{path}: {said:?}");
     }
     Ok(())
-}
-
-async fn speed_holds_a_patient(installation: &Installation, asking: &Asking<'_>) -> anyhow::Result<()> {
-    let mut connection = installation.house.hapi.acquire().await?;
-    let version = Version {
-        resource_type: "Patient",
-        id: "a",
-        version: 1,
-        updated: tables::now(&mut connection).await?,
-        stored: Some(r#"{"resourceType":"Patient","gender":"female"}"#),
-    };
-    tables::write(&mut connection, None, &version).await?;
-    drop(connection);
-    let client = SpeedServiceClient::new(asking.channel("SpeedService")?.clone());
-    deadline::until(
-        "the speed layer holds the patient",
-        Duration::from_secs(30),
-        || async {
-            let request = ScanRecentResourcesRequest {
-                resource_type: "Patient".into(),
-                ..Default::default()
-            };
-            let asked = client
-                .clone()
-                .scan_recent_resources(with_token(request, OF_OPERATOR))
-                .await;
-            let first = asked.ok()?.into_inner().message().await.ok()??;
-            matches!(first.part, Some(Part::State(_))).then_some(())
-        },
-    )
-    .await
 }
 
 /// Each operation that is recorded was recorded as it was refused and as it was done, by the name that was proved; and no file was written into by another hand.
@@ -203,7 +174,8 @@ fn is_recorded(folder: &Path) -> anyhow::Result<()> {
             match record["outcome"].as_str() {
                 Some("unauthenticated") => refused.insert(operation),
                 Some("permission_denied") => true,
-                _ => {
+                None => anyhow::bail!("an end without an outcome: {record}"),
+                Some(_) => {
                     // By what the call itself showed, not by the certificate of the connection.
                     assert!(["jwt", "token"].map(Value::from).contains(proof), "{record}");
                     done.insert(operation)

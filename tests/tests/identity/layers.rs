@@ -9,6 +9,7 @@ use e2e::{
     house::view_of,
     issuer::{Kind, SigningKey},
     process::write_private,
+    tables,
 };
 use tonic::{Code, Status, transport::Channel};
 
@@ -73,9 +74,13 @@ async fn live_rows_go_through_all_layers_and_a_token_can_be_changed() -> anyhow:
         || async { (run().await? == 200).then_some(()) },
     )
     .await?;
-    whole
-        .write("b", 1, r#"{"resourceType":"Patient","gender":"male"}"#)
-        .await?;
+    tables::write_new(
+        &whole.house.hapi,
+        "Patient",
+        "b",
+        r#"{"resourceType":"Patient","gender":"male"}"#,
+    )
+    .await?;
     until("the next patient is shown", PATIENCE, || async {
         (rows(&client, patient("b"), &token).await.ok()? == 1).then_some(())
     })

@@ -1,22 +1,14 @@
 //! The three daemons, closed to strangers: each believes one issuer, and knows one static token.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use api::proto::speed::{
-    ScanRecentResourcesRequest, scan_recent_resources_response::Part,
-    speed_service_client::SpeedServiceClient,
-};
 use e2e::{
     ask::channel,
-    deadline,
-    house::{House, versions_of},
+    house::{House, until_held, versions_of},
     issuer::{Issuer, Kind, SigningKey, claims},
     process::{Daemon, write_private},
-    tables::{self, Version},
+    tables,
 };
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -144,46 +136,16 @@ impl Whole {
             layers_token,
             _folder: folder,
         };
-        this.write("a", 1, r#"{"resourceType":"Patient","gender":"female"}"#)
-            .await?;
-        this.speed_holds_the_patient().await?;
-        Ok(this)
-    }
-
-    /// Writes a patient into HAPI's tables.
-    pub(crate) async fn write(&self, id: &str, version: i64, body: &str) -> anyhow::Result<()> {
-        let mut connection = self.house.hapi.acquire().await?;
-        let updated = tables::now(&mut connection).await?;
-        let version = Version {
-            resource_type: "Patient",
-            id,
-            version,
-            updated,
-            stored: Some(body),
-        };
-        tables::write(&mut connection, None, &version).await?;
-        Ok(())
-    }
-
-    async fn speed_holds_the_patient(&self) -> anyhow::Result<()> {
-        let client = SpeedServiceClient::new(self.channel("SpeedService").await?);
-        deadline::until(
-            "the speed layer holds the patient",
-            Duration::from_secs(30),
-            || async {
-                let request = ScanRecentResourcesRequest {
-                    resource_type: "Patient".into(),
-                    ..Default::default()
-                };
-                let asking = client
-                    .clone()
-                    .scan_recent_resources(with_token(request, OF_OPERATOR))
-                    .await;
-                let first = asking.ok()?.into_inner().message().await.ok()??;
-                matches!(first.part, Some(Part::State(_))).then_some(())
-            },
+        tables::write_new(
+            &this.house.hapi,
+            "Patient",
+            "a",
+            r#"{"resourceType":"Patient","gender":"female"}"#,
         )
-        .await
+        .await?;
+        let shown = format!("Bearer {OF_OPERATOR}");
+        until_held(this.channel("SpeedService").await?, "Patient", Some(&shown)).await?;
+        Ok(this)
     }
 
     /// To the daemon that serves a service, or a path of it.

@@ -19,7 +19,7 @@ use e2e::{
     house::{House, SECRET, versions_of},
     process::{Daemon, Plan},
     server::{self, Lifetime},
-    tables::{self, Version},
+    tables,
 };
 use reqwest::{Certificate, Identity};
 use serde_json::Value;
@@ -191,16 +191,8 @@ impl Installation {
 
     /// Writes a patient as HAPI does, and waits until the gateway answers with it: live, for nothing is refreshed.
     pub(crate) async fn sees_live(&self, id: &str) -> anyhow::Result<()> {
-        let mut connection = self.house.hapi.acquire().await?;
-        let version = Version {
-            resource_type: "Patient",
-            id,
-            version: 1,
-            updated: tables::now(&mut connection).await?,
-            stored: Some(r#"{"resourceType":"Patient","active":true}"#),
-        };
-        tables::write(&mut connection, None, &version).await?;
-        drop(connection);
+        let stored = r#"{"resourceType":"Patient","active":true}"#;
+        tables::write_new(&self.house.hapi, "Patient", id, stored).await?;
         let asker = self.asker()?;
         until("the live row", LIMIT, || async {
             let query = rows_where("patient_versions", "id", id);

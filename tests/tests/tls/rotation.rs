@@ -67,15 +67,9 @@ impl Load {
     }
 }
 
-/// One question. Where the connection that it was to go over has just been taken leave of, it never left this program: clients of gRPC send such a call again by
-/// themselves, and this library's calls it cancelled, which no service does.
+/// One question; a call that was never sent is made again, as clients of gRPC do (docs/grpc.md).
 async fn asked(asker: &Asker) -> anyhow::Result<()> {
-    let answer = match asker.ask(all_of("patient_versions")).await {
-        Err(status) if status.code() == tonic::Code::Cancelled => {
-            asker.ask(all_of("patient_versions")).await?
-        }
-        answer => answer?,
-    };
+    let answer = daemon::grpc::sent(|| asker.ask(all_of("patient_versions"))).await?;
     anyhow::ensure!(!answer.rows.is_empty(), "a row is missing");
     Ok(())
 }

@@ -8,7 +8,7 @@ use e2e::{
     fhir::http_client,
     house::{House, SECRET, versions_of, view_of},
     process::Daemon,
-    tables::{self, Version},
+    tables,
 };
 use serde_json::json;
 use tonic::{Request, Status, transport::Channel};
@@ -54,17 +54,13 @@ impl World {
             versions_of("Condition", &[]),
         ];
         let house = House::start(&views, "").await?;
-        let mut connection = house.hapi.acquire().await?;
-        let updated = tables::now(&mut connection).await?;
-        let patient = Version {
-            resource_type: "Patient",
-            id: "a",
-            version: 1,
-            updated,
-            stored: Some(r#"{"resourceType":"Patient","gender":"female"}"#),
-        };
-        tables::write(&mut connection, None, &patient).await?;
-        drop(connection);
+        tables::write_new(
+            &house.hapi,
+            "Patient",
+            "a",
+            r#"{"resourceType":"Patient","gender":"female"}"#,
+        )
+        .await?;
         let speed = house.speed("").await?;
         let serving = house.serving(&speed).await?;
         let mut this = Self {

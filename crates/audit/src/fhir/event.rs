@@ -225,13 +225,9 @@ fn told(record: &Record) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{About, Given};
+    use crate::record::Given;
 
     fn record(action: Action, patients: &[&str]) -> Record {
-        let about = About {
-            daemon: "serving-gateway",
-            version: "1",
-        };
         let now = "2026-11-29T10:00:00.123456Z".parse().expect("a time");
         Record {
             operation: Some("researchflow.serving.v1.ServingService/Query".into()),
@@ -254,7 +250,7 @@ mod tests {
                 ..Given::default()
             }),
             seconds: Some(0.1),
-            ..Record::new(Kind::Ended, "00ff".into(), now, about, "k1")
+            ..Record::new(Kind::Ended, "00ff".into(), now, "serving-gateway", "k1")
         }
     }
 

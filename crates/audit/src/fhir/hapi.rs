@@ -83,7 +83,8 @@ impl Hapi {
         let _said = response.bytes().await;
         match status.as_u16() {
             200..300 => Ok(()),
-            400 | 404 | 405 | 413 | 415 | 422 => Err(HapiError::Refused(status)),
+            // Of the records in it. What says that there is nothing to send to (404, 405) waits: a HAPI that is being deployed, a wrong URL.
+            400 | 413 | 422 => Err(HapiError::Refused(status)),
             _ => Err(HapiError::Later(status)),
         }
     }

@@ -121,7 +121,7 @@ impl Sender {
     }
 
     fn tell_waiting(&self) {
-        let waiting = self.spool.waiting().unwrap_or(0);
+        let waiting = self.spool.waiting();
         self.metrics
             .pending
             .get_or_create(&LABEL)

@@ -17,8 +17,7 @@ use tokio::sync::Notify;
 
 use super::Settings;
 use crate::{
-    log::{Fsync, LogError},
-    record::Kind,
+    log::{Fsync, LogError, failed},
     writer::Sink,
 };
 
@@ -28,13 +27,6 @@ const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 const READ_BYTES: u64 = 1024 * 1024;
 const SENT: &str = "sent";
 
-fn io(what: &'static str) -> impl Fn(io::Error) -> LogError {
-    move |error| LogError::Io {
-        what,
-        reason: error.kind(),
-    }
-}
-
 /// What writer and sender share.
 #[derive(Debug, Default)]
 struct Both {
@@ -42,6 +34,8 @@ struct Both {
     current: AtomicU64,
     /// Of all files.
     bytes: AtomicU64,
+    /// That are not sent.
+    lines: AtomicU64,
 }
 
 /// The writer's side.
@@ -96,17 +90,20 @@ impl SpoolSink {
         told: Arc<Notify>,
     ) -> Result<(Self, Spool), LogError> {
         let folder = settings.spool.clone();
-        let found = segments(&folder).map_err(io("cannot be read"))?;
+        let found = segments(&folder).map_err(failed("cannot be read"))?;
         let last = found.last().map_or(0, |(number, _)| *number);
         let both = Arc::new(Both {
             current: AtomicU64::new(last),
             bytes: AtomicU64::new(found.iter().map(|(_, bytes)| bytes).sum()),
+            lines: AtomicU64::default(),
         });
         let spool = Spool {
             place: Place::read(&folder),
             folder: folder.clone(),
             both: both.clone(),
         };
+        let lines = spool.count().map_err(failed("cannot be read"))?;
+        both.lines.store(lines as u64, Ordering::Release);
         let mut sink = Self {
             folder,
             fsync,
@@ -130,7 +127,7 @@ impl SpoolSink {
             .create_new(true)
             .mode(0o600)
             .open(path);
-        self.file = Some((made.map_err(io("a file in it cannot be made"))?, 0));
+        self.file = Some((made.map_err(failed("a file in it cannot be made"))?, 0));
         // The sender takes what lies before this for finished.
         self.both.current.store(number, Ordering::Release);
         Ok(())
@@ -142,25 +139,25 @@ impl Sink for SpoolSink {
         "spool"
     }
 
-    fn wants(&self, _: Kind) -> bool {
-        true
-    }
-
     fn append(&mut self, lines: &[Arc<str>], _: DateTime<Utc>) -> Result<(), LogError> {
-        if self
-            .file
-            .as_ref()
-            .is_none_or(|(_, bytes)| *bytes >= SEGMENT_BYTES)
-        {
-            self.begin()?;
-        }
         let mut text = Vec::new();
         for line in lines {
             text.extend_from_slice(line.as_bytes());
             text.push(b'\n');
         }
         let more = text.len() as u64;
-        if self.both.bytes.load(Ordering::Acquire) + more > self.most {
+        let held = self.both.bytes.load(Ordering::Acquire);
+        // What is more than all that may be held goes in where nothing else is.
+        let is_full = held > 0 && held + more > self.most;
+        // When it is full another file begins, so that the sender can take this one away.
+        if self
+            .file
+            .as_ref()
+            .is_none_or(|(_, bytes)| *bytes >= SEGMENT_BYTES || (is_full && *bytes > 0))
+        {
+            self.begin()?;
+        }
+        if is_full {
             let what = "it is full: HAPI takes less than there is (audit.fhir.max_spool_bytes)";
             return Err(LogError::Io {
                 what,
@@ -175,13 +172,18 @@ impl Sink for SpoolSink {
             written = file.sync_data();
         }
         if let Err(error) = written {
-            // What got in is at the end of a file, and comes again in the next one: under the same id.
-            self.file = None;
-            return Err(io("cannot be written")(error));
+            // What got in is at the end of a file, and comes again in the next one: under the same id. (Where nothing did, that file goes on.)
+            let length = file.metadata().map_or(*bytes + more, |meta| meta.len());
+            if length > *bytes {
+                self.both.bytes.fetch_add(length - *bytes, Ordering::AcqRel);
+                self.file = None;
+            }
+            return Err(failed("cannot be written")(error));
         }
         self.unsynced = self.fsync == Fsync::Second;
         *bytes += more;
         self.both.bytes.fetch_add(more, Ordering::AcqRel);
+        self.both.lines.fetch_add(lines.len() as u64, Ordering::AcqRel);
         self.told.notify_one();
         Ok(())
     }
@@ -192,7 +194,7 @@ impl Sink for SpoolSink {
 
     fn sync(&mut self) -> Result<(), LogError> {
         if let Some((file, _)) = self.file.as_ref().filter(|_| self.unsynced) {
-            file.sync_data().map_err(io("cannot be told to the disk"))?;
+            file.sync_data().map_err(failed("cannot be told to the disk"))?;
         }
         self.unsynced = false;
         Ok(())
@@ -227,7 +229,12 @@ pub(crate) struct Next {
 
 impl Spool {
     /// How many lines wait.
-    pub(crate) fn waiting(&self) -> io::Result<usize> {
+    pub(crate) fn waiting(&self) -> u64 {
+        self.both.lines.load(Ordering::Acquire)
+    }
+
+    /// As the files say.
+    fn count(&self) -> io::Result<usize> {
         let mut lines = 0;
         for (number, _) in segments(&self.folder)? {
             if number >= self.place.segment {
@@ -312,6 +319,12 @@ impl Spool {
     pub(crate) fn sent(&mut self, next: &Next, count: usize) -> io::Result<()> {
         if let Some(place) = count.checked_sub(1).and_then(|last| next.places.get(last)) {
             self.place = *place;
+            let _waiting = self
+                .both
+                .lines
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |lines| {
+                    Some(lines.saturating_sub(count as u64))
+                });
             self.place.write(&self.folder)?;
         }
         Ok(())
@@ -356,7 +369,7 @@ mod tests {
 
         let (mut sink, mut spool) = open(folder.path(), 1 << 20);
         put(&mut sink, "d").expect("room");
-        assert_eq!(spool.waiting().expect("counted"), 3);
+        assert_eq!(spool.waiting(), 3);
         let next = spool.next(10).expect("read");
         assert_eq!(next.lines, ["b", "c"]);
         spool.sent(&next, 2).expect("noted");
@@ -365,7 +378,7 @@ mod tests {
         assert!(!path_of(folder.path(), 1).exists(), "what is sent is taken away");
         spool.sent(&next, 1).expect("noted");
         assert!(spool.next(10).expect("read").lines.is_empty());
-        assert_eq!(spool.waiting().expect("counted"), 0);
+        assert_eq!(spool.waiting(), 0);
     }
 
     #[test]
@@ -377,7 +390,6 @@ mod tests {
         assert!(put(&mut sink, &line).is_err());
         let next = spool.next(10).expect("read");
         spool.sent(&next, 1).expect("noted");
-        sink.begin().expect("another file");
         assert!(spool.next(10).expect("read").lines.is_empty());
         put(&mut sink, &line).expect("room again");
         assert_eq!(spool.next(10).expect("read").lines, [line]);

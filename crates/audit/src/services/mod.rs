@@ -7,7 +7,6 @@ mod speed;
 
 use std::pin::Pin;
 
-use api::ServiceError;
 use futures::{Stream, StreamExt as _};
 use tonic::{Response, Status};
 
@@ -71,7 +70,7 @@ fn count(of: usize) -> u64 {
 
 /// Times of requests that cannot be read are refused by the service.
 fn since(at: Option<&prost_types::Timestamp>) -> Option<chrono::DateTime<chrono::Utc>> {
-    at.and_then(|at| api::time::datetime("since", at).map_err(ServiceError::from).ok())
+    at.and_then(|at| api::time::datetime("since", at).ok())
 }
 
 /// 0 stands for none.

@@ -24,12 +24,9 @@ use super::{
 };
 use crate::{
     Shutdown,
-    connections::LEAVE_TAKING,
+    connections::{LEAVE_TAKING, PAUSE_AFTER_FAILURE, without_delay},
     tls::{Acceptor, Answering, Stream},
 };
-
-/// After a failure to accept (no file descriptors left): soon enough, and no loop that takes a core.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
 type Connection = http2::Connection<TokioIo<Prefaced<Stream>>, Answering, TokioExecutor>;
 
@@ -80,17 +77,13 @@ pub(super) async fn serve(
             continue;
         };
         full = false;
-        // Else each part of a stream would wait 40 ms for the other side's acknowledgement.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "answers of a connection may be delayed");
-        }
         number += 1;
         let age =
             unless_zero(manners.max_connection_age_seconds).map(|age| jittered(age, jitter.hash_one(number)));
         let opening = opening.clone();
         shutdown.spawn(async move {
             let _place = place;
-            opening.serve(stream, from, age).await;
+            opening.serve(without_delay(stream), from, age).await;
         });
     }
     drop(listener);
@@ -115,7 +108,8 @@ impl Opening {
     async fn serve(self, stream: TcpStream, from: SocketAddr, age: Option<Duration>) {
         let deadline = Instant::now() + self.limit;
         let accepting = self.tls.accept(stream, deadline);
-        let (stream, peer) = match self.shutdown.unless_stopped(accepting).await {
+        // Also of one that came while the stop still takes them.
+        let (stream, peer) = match self.shutdown.unless_stopped_for(LEAVE_TAKING, accepting).await {
             Some(Ok(accepted)) => accepted,
             Some(Err(error)) => {
                 tracing::debug!(%error, "a handshake with a caller of gRPC failed");

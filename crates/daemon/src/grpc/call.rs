@@ -31,15 +31,8 @@ use crate::{
 const OTHER: &str = "other";
 
 /// `request_time`: how long a request may take to come.
-pub(super) async fn around(
-    State(request_time): State<Duration>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn around(State(request_time): State<Duration>, request: Request, next: Next) -> Response {
     let incoming = Incoming::of(request.headers());
-    // Whatever works on the call finds the id there, one that was made too.
-    let id = incoming.request_id().clone();
-    request.headers_mut().insert(request_id::HEADER, id);
     let method = contract::method(request.uri().path());
     let rpc = method.map_or(OTHER, |method| method.name.as_str());
     // Of a level at which it is never filtered out: a warning within it is to have its id.

@@ -31,8 +31,8 @@ pub use self::{
     deadline::{NoTimeout, timeout},
     manners::GrpcManners,
     outgoing::Outgoing,
-    outward::{Line, Outward, TokenFileError, line},
-    unsent::{never_sent, sent},
+    outward::{Line, Outward, line},
+    unsent::sent,
 };
 use crate::{
     ConfigError, Shutdown,

@@ -1,7 +1,7 @@
 //! Calls to other layers: the way to one, and what every call over it carries.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -25,7 +25,7 @@ pub struct Outward {
 
 /// A file of a token that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TokenFileError {
+enum TokenFileError {
     /// It cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(std::io::ErrorKind),
@@ -35,21 +35,27 @@ pub enum TokenFileError {
 }
 
 impl Outward {
-    /// With the token of a file, which is followed until the stop; with none for no file. `key` is that of the configuration. Needs a tokio runtime.
-    pub fn with_token_of(
-        key: &'static str,
-        file: Option<PathBuf>,
-        shutdown: &Shutdown,
-    ) -> Result<Self, ConfigError> {
+    /// With the token of a file, which is followed until the stop; with none where the file is `""`. `key` is that of the configuration. Needs a tokio runtime.
+    pub fn with_token_of(key: &'static str, file: &Path, shutdown: &Shutdown) -> Result<Self, ConfigError> {
         let this = Self::default();
-        let Some(file) = file else { return Ok(this) };
-        let read = mounted::read(&file).map_err(|error| TokenFileError::Unreadable(error.kind()));
+        if file.as_os_str().is_empty() {
+            return Ok(this);
+        }
+        let read = mounted::read(file).map_err(|error| TokenFileError::Unreadable(error.kind()));
         let taken = read.and_then(|bytes| {
             this.take(&bytes)?;
             Ok(bytes)
         });
-        let seen = taken.map_err(|error| ConfigError::Invalid(vec![format!("{key}: {error}")]))?;
-        shutdown.spawn(this.clone().follow(key, file, seen, shutdown.clone()));
+        let taken = taken.map_err(|error| ConfigError::Invalid(vec![format!("{key}: {error}")]))?;
+        let kept = this.clone();
+        let take = move |bytes: &[u8]| kept.take(bytes);
+        shutdown.spawn(mounted::follow(
+            key,
+            file.to_owned(),
+            taken,
+            take,
+            shutdown.clone(),
+        ));
         Ok(this)
     }
 
@@ -65,26 +71,6 @@ impl Outward {
         value.set_sensitive(true);
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = Some(value);
         Ok(())
-    }
-
-    /// While the file cannot be used, what it held before is shown.
-    async fn follow(self, key: &'static str, file: PathBuf, mut seen: Vec<u8>, shutdown: Shutdown) {
-        while shutdown.sleep(mounted::LOOK).await {
-            // Away for a moment, while it is replaced, or for longer: the calls themselves will tell.
-            let Ok(bytes) = mounted::read_apart(&file).await else {
-                continue;
-            };
-            if bytes == seen {
-                continue;
-            }
-            match self.take(&bytes) {
-                Ok(()) => tracing::info!(key, "the token for other layers has changed"),
-                Err(error) => {
-                    tracing::warn!(key, %error, "the token for other layers cannot be used: the one before is shown");
-                }
-            }
-            seen = bytes;
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use tonic::Status;
 const TRIES: usize = 3;
 
 /// Whether a call failed before anything of it was sent, or before the other side took it: it says so as it goes (GOAWAY without an error: RFC 9113, 6.8).
-pub fn never_sent(status: &Status) -> bool {
+fn never_sent(status: &Status) -> bool {
     let mut source = status.source();
     while let Some(error) = source {
         if error

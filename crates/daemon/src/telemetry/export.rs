@@ -188,12 +188,28 @@ impl Exporter {
     async fn run(mut self, mut ended: mpsc::Receiver<SpanData>, stop: CancellationToken) {
         let mut batch = Vec::new();
         loop {
-            let _stopped = stop.run_until_cancelled(tokio::time::sleep(GATHER)).await;
-            while !ended.is_empty() {
+            // Nothing to do while nothing ends; and a full batch goes at once, or the queue would be full before its time.
+            let gathering = async {
                 ended.recv_many(&mut batch, BATCH).await;
-                self.send(std::mem::take(&mut batch)).await;
+                let rest = async {
+                    while batch.len() < BATCH {
+                        let left = BATCH - batch.len();
+                        ended.recv_many(&mut batch, left).await;
+                    }
+                };
+                let _in_time = timeout(GATHER, rest).await;
+            };
+            let stopped = stop.run_until_cancelled(gathering).await.is_none();
+            loop {
+                if !batch.is_empty() {
+                    self.send(std::mem::take(&mut batch)).await;
+                }
+                if !stopped || ended.is_empty() {
+                    break;
+                }
+                ended.recv_many(&mut batch, BATCH).await;
             }
-            if stop.is_cancelled() {
+            if stopped {
                 return;
             }
         }
@@ -249,8 +265,6 @@ impl Way {
                 Ok(Self::Grpc(TraceServiceClient::new(channel)))
             }
             Protocol::Http => {
-                // Installed already, where the daemon has a client of HTTP of its own.
-                let _installed = rustls::crypto::ring::default_provider().install_default();
                 let client = reqwest::Client::builder()
                     .redirect(reqwest::redirect::Policy::none())
                     .no_proxy()

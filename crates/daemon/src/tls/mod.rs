@@ -15,7 +15,6 @@ mod measures;
 mod peer;
 mod server;
 mod settings;
-mod stream;
 #[cfg(test)]
 mod tests;
 mod watched;
@@ -29,9 +28,8 @@ pub use self::{
     client::TlsClient,
     material::{Fault, TlsError},
     peer::{Answering, Peer, refuse_strangers},
-    server::{Acceptor, HandshakeError, Protocol},
+    server::{Acceptor, HandshakeError, Protocol, Stream},
     settings::{ClientCertificates, ClientPem, ClientTls, ListenerTls, RELOAD_SECONDS, is_server_name},
-    stream::Stream,
     watched::Watched,
 };
 use self::{measures::TlsMeasures, watched::Endpoint};

@@ -12,7 +12,8 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::either::Either;
 
 use super::{
     leaf::Leaf,
@@ -21,7 +22,6 @@ use super::{
     peer::Peer,
     provider,
     settings::{ClientCertificates, ListenerTls},
-    stream::Stream,
     watched::{Endpoint, Made, Watched},
 };
 
@@ -44,6 +44,9 @@ pub enum HandshakeError {
     #[error("{0}")]
     Failed(#[from] io::Error),
 }
+
+/// The bytes of a connection, with TLS or without.
+pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// Takes a listener's connections. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -93,7 +96,7 @@ impl Acceptor {
         deadline: Instant,
     ) -> Result<(Stream, Peer), HandshakeError> {
         let Some(secured) = &self.0 else {
-            return Ok((Stream::Plain(stream), Peer::Unknown));
+            return Ok((Either::Left(stream), Peer::Unknown));
         };
         let acceptor = TlsAcceptor::from(secured.config.current());
         let result = match timeout_at(deadline, acceptor.accept(stream)).await {
@@ -102,7 +105,7 @@ impl Acceptor {
             Ok(Ok(stream)) => {
                 let certificates = stream.get_ref().1.peer_certificates();
                 let peer = secured.peer(certificates.and_then(<[_]>::first));
-                Ok((Stream::Tls(Box::new(stream)), peer))
+                Ok((Either::Right(Box::new(stream)), peer))
             }
         };
         let outcome = match &result {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::ServerName;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::{
     client,
@@ -28,7 +28,7 @@ pub struct ListenerTls {
     /// Whether clients must show one.
     pub client_certificates: ClientCertificates,
     /// Names of those that are let in; empty: all whose certificate such an authority has signed.
-    #[serde(deserialize_with = "words")]
+    #[serde(deserialize_with = "crate::config::words")]
     pub allowed_clients: Vec<String>,
 }
 
@@ -193,20 +193,6 @@ fn set(files: &[(&'static str, &PathBuf)]) -> Vec<File> {
         path: (*path).clone(),
     })
     .collect()
-}
-
-/// A list, or one text with blanks between its words, as a variable of the environment has it.
-fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Words {
-        Text(String),
-        List(Vec<String>),
-    }
-    Ok(match Words::deserialize(deserializer)? {
-        Words::List(list) => list,
-        Words::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
-    })
 }
 
 #[cfg(test)]

@@ -41,9 +41,10 @@ fn jwt(lines: &str) -> String {
 #[test]
 fn the_samples_name_nobody_and_any_of_four_ways_does() {
     assert!(!with("").expect("the sample").is_on());
+    let empty = tempfile::NamedTempFile::new().expect("a file");
     for lines in [
         format!("[[auth.static_tokens]]\nname = \"a\"\nsha256 = \"{DIGEST}\"\nscopes = [\"system/*.rs\"]\n"),
-        "[auth]\nstatic_tokens_file = \"/not/there/yet\"\n".to_owned(),
+        format!("[auth]\nstatic_tokens_file = \"{}\"\n", empty.path().display()),
         "[auth.certificates]\n\"Gateway.internal.test\" = [\"system/*.rs\"]\n".to_owned(),
         jwt("jwks_url = \"https://issuer.test/jwks\"\n"),
     ] {

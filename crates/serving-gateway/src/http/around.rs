@@ -14,16 +14,13 @@ use tracing::{Instrument as _, field::Empty};
 
 use super::Http;
 
-pub(super) async fn around(State(http): State<Arc<Http>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn around(State(http): State<Arc<Http>>, request: Request, next: Next) -> Response {
     let route = route(request.uri().path());
     let incoming = Incoming::of(request.headers());
-    // Whatever works on the request finds the id there, one that was made too.
-    let id = incoming.request_id().clone();
-    request.headers_mut().insert(request_id::HEADER, id);
     // Of a level at which it is never filtered out: a warning within it is to have its id.
     let span = tracing::error_span!("http", route, request_id = incoming.id(), trace_id = Empty);
     incoming.place(&span);
-    spans::http(&span, request.method(), pattern(route));
+    spans::http(&span, request.method(), request.extensions());
     // In HTTP/1.0 an answer ends where the connection does: one that breaks off would look whole.
     let mut response = if request.version() < Version::HTTP_11 {
         let why = "HTTP/1.1 is needed, in which an answer that breaks off does not look whole (nginx: proxy_http_version 1.1)";
@@ -68,19 +65,6 @@ fn route(path: &str) -> &'static str {
         "metadata"
     } else {
         "other"
-    }
-}
-
-/// The pattern of a route's paths.
-fn pattern(route: &str) -> &'static str {
-    match route {
-        "sql-run" => "/$sql-run",
-        "viewdefinition-run" => "/ViewDefinition/{id}/$viewdefinition-run",
-        "view-search" => "/ViewDefinition",
-        "view-read" => "/ViewDefinition/{id}",
-        "operation-read" => "/OperationDefinition/{id}",
-        "metadata" => "/metadata",
-        _ => "other",
     }
 }
 

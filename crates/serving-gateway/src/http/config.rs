@@ -5,7 +5,6 @@ use std::{net::SocketAddr, time::Duration};
 use daemon::{
     config::{Demands, is_http_url, seconds},
     connections::ConnectionLimits,
-    guard,
     tls::ListenerTls,
 };
 use serde::Deserialize;
@@ -61,13 +60,12 @@ impl HttpConfig {
             "http.max_connections: must be from 1 to 1000000",
         );
         self.tls.check("http.tls", demands);
-        guard::demand_closed(
+        demands.closed(
             ("http.listen", "http"),
             self.listen,
             auth_is_on || self.tls.requires_certificates(),
             self.allow_unauthenticated,
             "set [auth], or http.tls with client_certificates = \"required\"",
-            demands,
         );
         for (key, span) in [
             ("body_timeout_seconds", self.body_timeout_seconds),

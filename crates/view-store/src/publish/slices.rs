@@ -151,7 +151,7 @@ impl Run {
             let insert = |into: &str| {
                 format!("INSERT INTO {into} ({columns}) SELECT {columns} FROM {staged} WHERE _rid = ANY ($1)")
             };
-            let mut batch_rows = 0;
+            let (mut batch_rows, mut changed) = (0, false);
             for (sql, ids, sign) in [
                 (delete(&base), &ids, -1),
                 (delete(&shadowed), &ids, -1),
@@ -166,17 +166,20 @@ impl Run {
                         .await
                         .map_err(doing)?;
                     batch_rows += sign * done.rows_affected().cast_signed();
+                    changed |= sign != 0 && done.rows_affected() > 0;
                 }
             }
-            // Also where the number stays: it gives the rows another `batch_state`.
-            sqlx::query(
-                "UPDATE sqlonfhir_meta.view SET row_count = coalesce(row_count, 0) + $2 WHERE name = $1",
-            )
-            .bind(&target.name)
-            .bind(batch_rows)
-            .execute(&mut self.connection)
-            .await
-            .map_err(doing)?;
+            // Also where the number stays, if rows changed: it gives them another `batch_state`.
+            if changed {
+                sqlx::query(
+                    "UPDATE sqlonfhir_meta.view SET row_count = coalesce(row_count, 0) + $2 WHERE name = $1",
+                )
+                .bind(&target.name)
+                .bind(batch_rows)
+                .execute(&mut self.connection)
+                .await
+                .map_err(doing)?;
+            }
         }
         let entries: Vec<(&str, Entry)> = shown
             .iter()

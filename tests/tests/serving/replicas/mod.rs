@@ -151,7 +151,6 @@ fn staleness(answer: &Answer) -> TimeDelta {
     api::time::span("staleness", &span).expect("a span")
 }
 
-/// One live change of the primary, and the mark behind it.
 /// Over three conditions, which both replicas have shown, however far they fall behind.
 async fn over_both(primary: &Postgres, both: [&Standby; 2]) -> anyhow::Result<Fixture> {
     let fixture = over(primary, &both, &three(), |config| {
@@ -165,6 +164,7 @@ async fn over_both(primary: &Postgres, both: [&Standby; 2]) -> anyhow::Result<Fi
     Ok(fixture)
 }
 
+/// One live change of the primary, and the mark behind it.
 fn change(fixture: &Fixture, id: &str, n: i64) {
     fixture.speed.round(
         CONDITION,

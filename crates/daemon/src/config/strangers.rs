@@ -2,25 +2,27 @@
 
 use std::net::SocketAddr;
 
-use crate::config::Demands;
+use super::Demands;
 
-/// Demands that a listener which other machines reach knows who calls. `key`: that of its address; `section`: where `allow_unauthenticated` stands; `ways`: by which
-/// settings callers are made to prove who they are.
-pub fn demand_closed(
-    (key, section): (&str, &str),
-    address: SocketAddr,
-    authenticated: bool,
-    allowed: bool,
-    ways: &str,
-    demands: &mut Demands,
-) {
-    demands.demand(
-        is_closed(address, authenticated, allowed),
-        format!(
-            "{key}: other machines reach this address, and whoever calls there need not prove who they are: {ways}, or listen at a loopback address such as \
-             127.0.0.1, or set {section}.allow_unauthenticated = true where something else keeps strangers out"
-        ),
-    );
+impl Demands {
+    /// Demands that a listener which other machines reach knows who calls. `key`: that of its address; `section`: where `allow_unauthenticated` stands; `ways`: by which
+    /// settings callers are made to prove who they are.
+    pub fn closed(
+        &mut self,
+        (key, section): (&str, &str),
+        address: SocketAddr,
+        authenticated: bool,
+        allowed: bool,
+        ways: &str,
+    ) {
+        self.demand(
+            is_closed(address, authenticated, allowed),
+            format!(
+                "{key}: other machines reach this address, and whoever calls there need not prove who they are: {ways}, or listen at a loopback address such as \
+                 127.0.0.1, or set {section}.allow_unauthenticated = true where something else keeps strangers out"
+            ),
+        );
+    }
 }
 
 /// Whether no stranger gets in, or that is meant.
@@ -54,7 +56,7 @@ mod tests {
         let mut demands = Demands::default();
         let address = "0.0.0.0:7423".parse().expect("an address");
         let keys = ("http.listen", "http");
-        demand_closed(keys, address, false, false, "set http.tls", &mut demands);
+        demands.closed(keys, address, false, false, "set http.tls");
         let said = demands.result().expect_err("it is open").join("\n");
         for part in [
             "http.listen: ",
