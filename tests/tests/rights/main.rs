@@ -154,7 +154,7 @@ async fn hapis_tables_are_read_and_nothing_else_is_done_there() -> anyhow::Resul
     assert!(!batch.log().contains("hapi-reader.sql"), "{}", batch.log());
 
     // What is granted beyond is told and counted; the script takes it away.
-    sqlx::raw_sql("GRANT UPDATE (res_updated), INSERT ON hfj_resource TO refresher; GRANT SELECT ON hfj_search TO refresher; GRANT USAGE ON seq_resource_id TO refresher")
+    sqlx::raw_sql("GRANT UPDATE (res_updated), INSERT ON hfj_resource TO refresher; GRANT SELECT ON hfj_search TO refresher; GRANT SELECT (sp_id) ON hfj_spidx_string TO refresher; GRANT USAGE ON seq_resource_id TO refresher")
         .execute(&ground.hapi)
         .await?;
     batch.restart().await?;
@@ -167,8 +167,8 @@ async fn hapis_tables_are_read_and_nothing_else_is_done_there() -> anyhow::Resul
         told.contains("writing to hfj_resource, writing to seq_resource_id"),
         "{told}"
     );
-    assert!(log.contains("reading hfj_search"), "{log}");
-    assert_eq!(excess(&batch).await?, [Some(2), Some(1)]);
+    assert!(log.contains("reading hfj_search, reading hfj_spidx_string"), "{log}");
+    assert_eq!(excess(&batch).await?, [Some(2), Some(2)]);
     ground
         .postgres
         .execute(

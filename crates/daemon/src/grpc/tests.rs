@@ -160,6 +160,15 @@ async fn a_client_that_is_gone_is_noticed_and_one_that_is_there_is_kept() {
 }
 
 #[tokio::test]
+async fn what_was_on_its_way_when_a_stop_came_is_answered() {
+    let served = Served::start(GrpcManners::default(), false).await;
+    assert!(served.health("").await.is_ok());
+    served.shutdown.stop();
+    // Over a connection of its own, which comes after the stop.
+    assert!(served.health("").await.is_ok());
+}
+
+#[tokio::test]
 async fn an_old_connection_is_told_to_go_and_closed_once_nothing_is_open_on_it() {
     let served = Served::start(
         GrpcManners {
