@@ -12,7 +12,7 @@ use crate::{
     servers::Servers,
 };
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const SQL: &str =
     "SELECT id, gender, birth_date, active, deceased, deceased_at FROM sqlonfhir.patient_simple";
 

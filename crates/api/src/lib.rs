@@ -27,7 +27,7 @@ pub mod values_json;
 pub use error::{Code, ServiceError};
 pub use field::{InvalidField, required, without_nul};
 pub use outcome::Outcome;
-pub use row_batch::RowBatch;
+pub use row_batch::{RowBatch, RowWriter};
 pub use trace_context::TraceContext;
 
 /// The generated code of one package: messages, clients, servers.

@@ -11,13 +11,16 @@
 use std::{borrow::Borrow, fmt};
 
 use bytes::{Buf, BufMut, Bytes};
-use fhir_core::row::Cell;
+use fhir_core::row::{Cell, CellSink};
 use prost::{
     DecodeError, Message,
     encoding::{self, DecodeContext, WireType},
 };
 
-use crate::{proto::serving::Row, time};
+use crate::{
+    proto::serving::{Row, Value, value::Kind},
+    time,
+};
 
 /// Keys of fields: `number << 3 | wire type`.
 mod key {
@@ -39,25 +42,53 @@ pub struct RowBatch {
     /// Its fields, one behind the other: each a row.
     encoded: Vec<u8>,
     rows: usize,
-    /// The row that was written last: room for the next one.
-    row: Vec<u8>,
 }
 
 impl RowBatch {
+    /// With room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            encoded: Vec::with_capacity(bytes),
+            rows: 0,
+        }
+    }
+
     /// Puts a row at the end, a cell for each column. If a cell fails, the row is left out. Returns the bytes of the row.
     pub fn push<'a, E>(
         &mut self,
         cells: impl IntoIterator<Item = Result<impl Borrow<Cell<'a>>, E>>,
     ) -> Result<usize, E> {
-        self.row.clear();
-        for cell in cells {
-            self.row.push(key::ROW_VALUE);
-            put_value(cell?.borrow(), &mut self.row);
+        self.push_with(|row| {
+            cells.into_iter().try_for_each(|cell| {
+                row.cell(cell?.borrow());
+                Ok(())
+            })
+        })
+    }
+
+    /// The same of cells that are handed over.
+    pub fn push_with<E>(
+        &mut self,
+        cells: impl FnOnce(&mut RowWriter<'_>) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let before = self.encoded.len();
+        // Most rows are short: their length takes a byte.
+        self.encoded.extend([key::BATCH_ROW, 0]);
+        let from = self.encoded.len();
+        if let Err(error) = cells(&mut RowWriter(&mut self.encoded)) {
+            self.encoded.truncate(before);
+            return Err(error);
         }
-        self.encoded.push(key::BATCH_ROW);
-        put_sized(&self.row, &mut self.encoded);
+        let length = self.encoded.len() - from;
+        if let Ok(short @ ..0x80) = u8::try_from(length) {
+            self.encoded[from - 1] = short;
+        } else {
+            let mut long = Vec::new();
+            put_length(length, &mut long);
+            self.encoded.splice(from - 1..from, long);
+        }
         self.rows += 1;
-        Ok(self.row.len())
+        Ok(length)
     }
 
     /// How many rows.
@@ -77,11 +108,16 @@ impl RowBatch {
 
     /// The rows with their values. Fails if a peer sent something else.
     pub fn rows(&self) -> Result<Vec<Row>, DecodeError> {
-        let mut rows = Vec::with_capacity(self.rows);
+        let mut rows: Vec<Row> = Vec::with_capacity(self.rows);
         let mut rest = self.encoded.as_slice();
         while rest.has_remaining() {
             rest.advance(1);
-            rows.push(Row::decode_length_delimited(&mut rest)?);
+            let length = encoding::decode_varint(&mut rest)?;
+            let row;
+            (row, rest) = rest.split_at(usize::try_from(length).unwrap_or(usize::MAX).min(rest.len()));
+            // As wide as the one before: values that do not move while a row is read.
+            let width = rows.last().map_or(0, |row| row.values.len());
+            rows.push(read_row(row, width)?);
         }
         Ok(rows)
     }
@@ -129,6 +165,36 @@ impl Message for RowBatch {
 
     fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+/// Writes the values of a row.
+#[derive(Debug)]
+pub struct RowWriter<'b>(&'b mut Vec<u8>);
+
+impl CellSink for RowWriter<'_> {
+    fn cell(&mut self, cell: &Cell<'_>) {
+        self.0.push(key::ROW_VALUE);
+        put_value(cell, self.0);
+    }
+
+    fn null(&mut self) {
+        self.0.extend([key::ROW_VALUE, 0]);
+    }
+
+    fn boolean(&mut self, value: bool) {
+        self.0.extend([key::ROW_VALUE, 2, key::BOOLEAN, u8::from(value)]);
+    }
+
+    fn text(&mut self, text: &str) {
+        // The length of the value, two bytes more, takes a byte too.
+        if let Ok(length @ ..0x7E) = u8::try_from(text.len()) {
+            self.0.extend([key::ROW_VALUE, length + 2, key::TEXT, length]);
+            self.0.extend_from_slice(text.as_bytes());
+        } else {
+            self.0.push(key::ROW_VALUE);
+            put_text(key::TEXT, text, self.0);
+        }
     }
 }
 
@@ -198,6 +264,38 @@ fn put_length(length: usize, out: &mut Vec<u8>) {
     }
 }
 
+/// A message `Row`, of about so many values.
+fn read_row(mut bytes: &[u8], width: usize) -> Result<Row, DecodeError> {
+    let mut row = Row {
+        values: Vec::with_capacity(width),
+    };
+    // Short values, as most are, without the general way of reading a message.
+    while let [key::ROW_VALUE, length @ ..0x80, rest @ ..] = bytes
+        && let Some((value, rest)) = rest.split_at_checked(usize::from(*length))
+    {
+        row.values.push(read_value(value)?);
+        bytes = rest;
+    }
+    row.merge(bytes)?;
+    Ok(row)
+}
+
+/// A message `Value`, the commonest kinds at once.
+fn read_value(bytes: &[u8]) -> Result<Value, DecodeError> {
+    let kind = match bytes {
+        [] => None,
+        [key::BOOLEAN, flag @ ..=1] => Some(Kind::Boolean(*flag == 1)),
+        [key::TEXT, length @ ..0x80, text @ ..] if usize::from(*length) == text.len() => {
+            let Ok(text) = str::from_utf8(text) else {
+                return Value::decode(bytes);
+            };
+            Some(Kind::Text(text.to_owned()))
+        }
+        _ => return Value::decode(bytes),
+    };
+    Ok(Value { kind })
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -206,7 +304,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::proto::serving::{Value, ValueList, value::Kind};
+    use crate::proto::serving::ValueList;
 
     fn pushed(rows: &[Vec<Cell<'_>>]) -> RowBatch {
         let mut batch = RowBatch::default();
@@ -282,6 +380,23 @@ mod tests {
     }
 
     #[test]
+    fn cells_that_are_handed_over_are_the_same_on_the_wire() {
+        for length in [0, 1, 125, 126, 127, 128, 200, 20_000] {
+            let text = "x".repeat(length);
+            let cells = [Cell::Null, Cell::Boolean(true), Cell::Text(text.as_str().into())];
+            let mut batch = RowBatch::with_capacity(8);
+            let Ok(bytes) = batch.push_with(|row| {
+                row.null();
+                row.boolean(true);
+                row.text(&text);
+                Ok::<_, Infallible>(())
+            });
+            assert_eq!(batch, pushed(&[cells.to_vec()]));
+            assert!(bytes > length && batch.rows().expect("rows").len() == 1);
+        }
+    }
+
+    #[test]
     fn what_is_no_batch_is_an_error_and_no_panic() {
         let sent = pushed(&[vec![Cell::Text("abc".into())], vec![Cell::Integer(7)]]).encode_to_vec();
         for end in 0..sent.len() {
@@ -295,6 +410,20 @@ mod tests {
         let wrong = RowBatch::decode(&[0x0A, 0x02, 0x0A, 0x7F][..]).expect("a message");
         assert!(wrong.rows().is_err());
         assert!(RowBatch::decode(&[0x08, 0x01][..]).is_err());
+        // Values as prost reads them: what is short, what is cut, what is no text, and what says something twice.
+        for row in [
+            &[0x0A, 0x00][..],
+            &[0x0A, 0x02, 0x08, 0x01],
+            &[0x0A, 0x02, 0x08, 0x02],
+            &[0x0A, 0x04, 0x22, 0x02, b'a', b'b', 0x0A, 0x00],
+            &[0x0A, 0x04, 0x22, 0x01, b'a', b'b'],
+            &[0x0A, 0x03, 0x22, 0x01, 0xFF],
+            &[0x0A, 0x05, 0x22, 0x01, b'a', 0x08, 0x01],
+            &[0x0A, 0x7F, 0x22],
+            &[0x12, 0x01, 0x00, 0x0A, 0x00],
+        ] {
+            assert_eq!(read_row(row, 0).ok(), Row::decode(row).ok(), "{row:?}");
+        }
     }
 
     #[test]

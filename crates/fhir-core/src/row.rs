@@ -41,6 +41,27 @@ pub trait RowSink {
     fn row(&mut self, cells: &[Cell<'_>]);
 }
 
+/// Takes the cells of one row, in order. What most cells are comes without a [`Cell`] made of it.
+pub trait CellSink {
+    /// Any cell.
+    fn cell(&mut self, cell: &Cell<'_>);
+
+    /// [`Cell::Null`]
+    fn null(&mut self) {
+        self.cell(&Cell::Null);
+    }
+
+    /// [`Cell::Boolean`]
+    fn boolean(&mut self, value: bool) {
+        self.cell(&Cell::Boolean(value));
+    }
+
+    /// [`Cell::Text`]
+    fn text(&mut self, text: &str) {
+        self.cell(&Cell::Text(Cow::Borrowed(text)));
+    }
+}
+
 /// Collects rows as they are: for tests and small answers.
 #[derive(Debug, Default, PartialEq)]
 pub struct Rows(pub Vec<Vec<Cell<'static>>>);

@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 
 use api::RowBatch;
 use fhir_core::row::Cell;
+use view_store::{Answer, StoreError};
 
 /// Rows a message at most.
 const BATCH_ROWS: usize = 1_000;
@@ -23,10 +24,16 @@ impl Rows {
         self.0.push(cells)
     }
 
-    /// The message, once it is full.
+    /// Takes a row of a view in.
+    pub(crate) fn push_answer(&mut self, answer: &Answer) -> Result<usize, StoreError> {
+        self.0.push_with(|row| answer.put_cells(row))
+    }
+
+    /// The message, once it is full. The next one will be about as long.
     pub(crate) fn full(&mut self) -> Option<RowBatch> {
-        let is_full = self.0.len() >= BATCH_ROWS || self.0.bytes() >= BATCH_BYTES;
-        is_full.then(|| std::mem::take(&mut self.0))
+        let bytes = self.0.bytes();
+        let is_full = self.0.len() >= BATCH_ROWS || bytes >= BATCH_BYTES;
+        is_full.then(|| std::mem::replace(&mut self.0, RowBatch::with_capacity(bytes)))
     }
 
     /// What is left of them at the end.

@@ -1,4 +1,4 @@
-//! Binary COPY: the frame around tuples, and sending them.
+//! Binary COPY: the frame around tuples, sending them, and having them sent.
 
 use sqlx::PgConnection;
 
@@ -6,9 +6,9 @@ use crate::StoreError;
 use crate::error::during;
 
 /// Signature, flags, length of the header's extension.
-const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+pub(crate) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// A tuple of -1 fields ends the data.
-const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
+pub(crate) const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 
 /// Puts binary tuples into `target`, a qualified quoted table name with the columns in the order of the tuples: `"t" (a, b)`. Returns how many.
 pub(crate) async fn copy_in(
@@ -35,6 +35,11 @@ pub(crate) async fn copy_in(
     buffer.extend_from_slice(TRAILER);
     copy.send(buffer.as_slice()).await.map_err(doing)?;
     copy.finish().await.map_err(doing)
+}
+
+/// The statement that has the rows of a query without parameters sent. Each comes in a message; the frame stands around the first and the last.
+pub(crate) fn out(query: &str) -> String {
+    format!("COPY ({query}) TO STDOUT (FORMAT binary)")
 }
 
 /// Bytes sent at once: enough that a message costs little, few enough that memory does not.

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use fhir_core::column::{Column, ColumnKind};
-use fhir_core::row::Cell;
+use fhir_core::row::{Cell, CellSink};
 
 use crate::encode::epoch;
 use crate::{StoreError, numeric};
 
 /// The cell of a column from PostgreSQL's binary form; `None` is null.
+#[inline]
 pub(crate) fn cell<'a>(column: &Column, bytes: Option<&'a [u8]>) -> Result<Cell<'a>, StoreError> {
     let Some(bytes) = bytes else { return Ok(Cell::Null) };
     let cell = if column.collection {
@@ -17,12 +18,29 @@ pub(crate) fn cell<'a>(column: &Column, bytes: Option<&'a [u8]>) -> Result<Cell<
     } else {
         value(column.kind, bytes)
     };
-    cell.ok_or_else(|| {
-        StoreError::Inconsistent(format!(
-            "column {} of a table is not of its definition's type",
-            column.name
-        ))
-    })
+    cell.ok_or_else(|| of_another_type(column))
+}
+
+/// The same cell, handed over.
+#[inline]
+pub(crate) fn put(column: &Column, bytes: Option<&[u8]>, sink: &mut impl CellSink) -> Result<(), StoreError> {
+    match (bytes, column.kind) {
+        (None, _) => sink.null(),
+        (Some(bytes), ColumnKind::Text) if !column.collection => {
+            sink.text(str::from_utf8(bytes).map_err(|_| of_another_type(column))?);
+        }
+        (Some(&[value]), ColumnKind::Boolean) if !column.collection => sink.boolean(value != 0),
+        (bytes, _) => sink.cell(&cell(column, bytes)?),
+    }
+    Ok(())
+}
+
+#[cold]
+fn of_another_type(column: &Column) -> StoreError {
+    StoreError::Inconsistent(format!(
+        "column {} of a table is not of its definition's type",
+        column.name
+    ))
 }
 
 /// A value's text as PostgreSQL reads it; `None` is null (and a list, which is no value).
@@ -67,6 +85,7 @@ fn list(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'_>> {
     Some(Cell::List(members))
 }
 
+#[inline]
 pub(crate) fn value(kind: ColumnKind, bytes: &[u8]) -> Option<Cell<'_>> {
     let text = |bytes| str::from_utf8(bytes).ok().map(Cow::Borrowed);
     let integer = || bytes.try_into().ok().map(i32::from_be_bytes);
@@ -100,6 +119,7 @@ pub(crate) fn finite_time(micros: i64) -> Option<DateTime<Utc>> {
     Some(at.and_utc())
 }
 
+#[inline]
 pub(crate) fn take_i32(rest: &mut &[u8]) -> Option<i32> {
     let (head, after) = rest.split_first_chunk()?;
     *rest = after;

@@ -298,7 +298,7 @@ pub(crate) async fn execute(
 }
 
 /// A string literal: `E''` whatever `standard_conforming_strings` says.
-fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     format!(
         "E'{}'",
         text.replace('\\', "\\\\").replace('\'', "''").replace('\0', "")

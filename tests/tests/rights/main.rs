@@ -167,7 +167,10 @@ async fn hapis_tables_are_read_and_nothing_else_is_done_there() -> anyhow::Resul
         told.contains("writing to hfj_resource, writing to seq_resource_id"),
         "{told}"
     );
-    assert!(log.contains("reading hfj_search, reading hfj_spidx_string"), "{log}");
+    assert!(
+        log.contains("reading hfj_search, reading hfj_spidx_string"),
+        "{log}"
+    );
     assert_eq!(excess(&batch).await?, [Some(2), Some(2)]);
     ground
         .postgres

@@ -191,7 +191,7 @@ fn selected(
         let (mut batch, mut count) = (Rows::default(), 0);
         while let Some(together) = rows.next().await {
             for row in together.map_err(store_error)? {
-                batch.push(row.cells()).map_err(store_error)?;
+                batch.push_answer(&row).map_err(store_error)?;
                 count += 1;
                 if let Some(batch) = batch.full() {
                     yield batch;

@@ -40,7 +40,7 @@ pub(crate) fn answer(core: Core, mut query: Query, deadline: Instant) -> Parts {
                     counted.more = true;
                     continue;
                 }
-                batch.push(row.cells()).map_err(store_error)?;
+                batch.push_answer(&row).map_err(store_error)?;
                 counted.row(row).map_err(store_error)?;
                 if let Some(batch) = batch.full() {
                     yield part(Part::Rows(batch));
@@ -62,6 +62,8 @@ pub(crate) fn answer(core: Core, mut query: Query, deadline: Instant) -> Parts {
 struct Counted<'a> {
     query: &'a Query,
     served: Served,
+    /// Rows that a page has at most.
+    page: Option<i64>,
     footer: proto::QueryFooter,
     /// Resources whose rows went by, where their number is limited.
     resources: HashSet<String>,
@@ -76,6 +78,7 @@ impl<'a> Counted<'a> {
         Self {
             query,
             served,
+            page: rows_wanted(query).filter(|_| query.page.is_some()),
             footer: proto::QueryFooter {
                 truncated: cut,
                 ..Default::default()
@@ -88,8 +91,7 @@ impl<'a> Counted<'a> {
 
     /// The page has its rows.
     fn is_full(&self) -> bool {
-        rows_wanted(self.query)
-            .is_some_and(|wanted| self.query.page.is_some() && self.footer.row_count >= wanted)
+        self.page.is_some_and(|most| self.footer.row_count >= most)
     }
 
     fn row(&mut self, row: Answer) -> Result<(), StoreError> {

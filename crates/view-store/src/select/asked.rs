@@ -4,23 +4,28 @@
 //! PostgreSQL locks the tables of a statement before it takes the snapshot that it runs in, so a table that is replaced or dropped meanwhile is
 //! seen as it is then, or not at all.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use async_stream::stream;
 use fhir_core::column::Column;
-use futures::{Stream, StreamExt as _, stream};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _, future, stream};
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{AssertSqlSafe, Postgres};
+use sqlx::postgres::PgArguments;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres};
+use tracing::Dispatch;
+use tracing::dispatcher::with_default;
 
 use super::count::{Count, InState};
-use super::row::{self, Known, Layout, answers};
+use super::row::{Known, Layout};
 use super::statement::{Source, Statement};
+use super::together::Together;
 use super::{AnswerRows, ROWS_TOGETHER, Select};
 use crate::driver::{is_connection_lost, sqlstate};
 use crate::error::during;
-use crate::{RegisteredView, StoreError, TypeFreshness, ViewStore};
+use crate::{RegisteredView, StoreError, TypeFreshness, ViewStore, copy};
 
 /// A pool's connections may all have been lost with the server: so often another one is tried.
 const TRIES: usize = 4;
@@ -40,13 +45,13 @@ pub struct Asked {
     pub rows: AnswerRows<'static>,
 }
 
-/// Rows as they come together; an error is the last one.
-type Rows = Pin<Box<dyn Stream<Item = Vec<Result<PgRow, sqlx::Error>>> + Send>>;
+/// Rows as they come together.
+type Rows = Pin<Box<dyn Stream<Item = Together> + Send>>;
 
 /// An answer whose first rows have come.
 struct Begun {
     known: Known,
-    first: Vec<Result<PgRow, sqlx::Error>>,
+    first: Together,
     rows: Rows,
     layout: Arc<Layout>,
 }
@@ -89,7 +94,7 @@ impl ViewStore {
             .await?;
         let answered = stream::iter([begun.first]).chain(begun.rows);
         let layout = begun.layout.clone();
-        let rows = answered.map(move |rows| answers(&layout, rows));
+        let rows = answered.map(move |rows| rows.answers(&layout));
         Ok(Asked {
             columns: begun.layout.columns.clone(),
             freshness: begun.known.freshness,
@@ -147,10 +152,10 @@ impl ViewStore {
             .pulse
             .unless_silent(async { Ok::<_, StoreError>(rows.collect::<Vec<_>>().await) })
             .await?;
-        let counted = answers(
-            &layout,
-            first.into_iter().chain(rest.into_iter().flatten()).collect(),
-        )?;
+        let mut counted = first.answers(&layout)?;
+        for rows in rest {
+            counted.extend(rows.answers(&layout)?);
+        }
         let rows = match counted.first() {
             Some(counted) => counted.batch_rows()?,
             None => None,
@@ -184,26 +189,26 @@ impl ViewStore {
         loop {
             let begun = async {
                 let mut rows = self.run(&statement, sql.clone(), statement.arguments()?).await?;
-                let first = rows.next().await.unwrap_or_default();
+                let first = rows.next().await;
                 Ok::<_, StoreError>((first, rows))
             };
             let (first, rows) = self.pulse.unless_silent(begun).await?;
-            match first.first() {
-                Some(Ok(row)) => {
+            let first = first.ok_or_else(changed)?;
+            match first.error() {
+                None => {
                     return Ok(Begun {
-                        known: row::known(row)?.ok_or_else(changed)?,
+                        known: first.known()?.ok_or_else(changed)?,
                         first,
                         rows,
                         layout: Arc::new(statement.layout),
                     });
                 }
-                None => return Err(changed()),
-                Some(Err(error)) if is_connection_lost(error) && tries < TRIES => tries += 1,
-                Some(Err(error)) if sqlstate(error).is_some_and(|code| CHANGED.contains(&code.as_str())) => {
+                Some(error) if is_connection_lost(error) && tries < TRIES => tries += 1,
+                Some(error) if sqlstate(error).is_some_and(|code| CHANGED.contains(&code.as_str())) => {
                     return Err(changed());
                 }
-                Some(Err(_)) => {
-                    let error = first.into_iter().find_map(Result::err);
+                Some(_) => {
+                    let error = first.into_error();
                     return Err(error.map_or_else(changed, during("reading rows")));
                 }
             }
@@ -225,14 +230,23 @@ impl ViewStore {
         for check in &statement.checks {
             check.run(&mut lent.connection).await?;
         }
+        let is_copied = statement.is_copied;
         Ok(Box::pin(stream! {
             let mut lent = lent;
-            let mut rows = sqlx::query_with(AssertSqlSafe(sql), arguments)
-                .persistent(true)
-                .fetch(&mut *lent.connection)
-                .ready_chunks(ROWS_TOGETHER);
+            let begun = if is_copied {
+                without_span(copied(&mut lent.connection, &sql)).await
+            } else {
+                without_span(async { Ok(fetched(&mut lent.connection, sql, arguments)) }).await
+            };
+            let mut rows = match begun {
+                Ok(rows) => rows,
+                Err(error) => {
+                    yield Together::from(error);
+                    return;
+                }
+            };
             while let Some(together) = rows.next().await {
-                let failed = together.last().is_some_and(Result::is_err);
+                let failed = together.failed();
                 yield together;
                 if failed {
                     return;
@@ -242,4 +256,29 @@ impl ViewStore {
             lent.ended = true;
         }))
     }
+}
+
+/// Begins a stream of the driver's, which remembers the span that is current then, and would enter it for each row (where it is current anyway).
+async fn without_span<T>(begin: impl Future<Output = T>) -> T {
+    let mut begin = pin!(begin);
+    poll_fn(|context| with_default(&Dispatch::none(), || begin.as_mut().poll(context))).await
+}
+
+fn fetched(connection: &mut PgConnection, sql: String, arguments: PgArguments) -> BoxStream<'_, Together> {
+    sqlx::query_with(AssertSqlSafe(sql), arguments)
+        .persistent(true)
+        .fetch(connection)
+        .ready_chunks(ROWS_TOGETHER)
+        .map(Together::Fetched)
+        .boxed()
+}
+
+/// A whole view costs what each of its rows does: so without what the driver makes for a row and for each of its values.
+async fn copied<'c>(
+    connection: &'c mut PgConnection,
+    sql: &str,
+) -> Result<BoxStream<'c, Together>, sqlx::Error> {
+    let messages = connection.copy_out_raw(&copy::out(sql)).await?;
+    let rows = messages.ready_chunks(ROWS_TOGETHER).map(Together::copied);
+    Ok(rows.filter(|rows| future::ready(!rows.is_empty())).boxed())
 }

@@ -13,7 +13,7 @@ use fhir_core::column::{Column, ColumnKind};
 use lru::LruCache;
 
 use super::conditions::Builder;
-use super::row::Layout;
+use super::row::{BATCH, Layout};
 use super::statement::Statement;
 use super::values::Argument;
 use super::{Relation, Select};
@@ -155,7 +155,7 @@ impl<'a> Count<'a> {
         };
         // OFFSET keeps each part from being counted wherever it is named.
         let sql = format!(
-            "SELECT {count} AS count, false AS _live, {batch} AS _batch FROM (SELECT {} OFFSET 0) parts",
+            "SELECT {count} AS count, {BATCH} AS _live, {batch} AS _batch FROM (SELECT {} OFFSET 0) parts",
             parts.join(", ")
         );
         let layout = Layout {

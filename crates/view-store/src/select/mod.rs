@@ -11,6 +11,8 @@ pub(crate) mod count;
 mod row;
 mod snapshot;
 mod statement;
+mod together;
+mod tuple;
 pub(crate) mod values;
 
 use chrono::{DateTime, Utc};
@@ -155,4 +157,4 @@ pub struct RowKey {
 pub type AnswerRows<'a> = BoxStream<'a, Result<Vec<Answer>, StoreError>>;
 
 /// Rows handed on together at most.
-pub(crate) const ROWS_TOGETHER: usize = 64;
+pub(crate) const ROWS_TOGETHER: usize = 128;

@@ -4,16 +4,24 @@ use std::fmt;
 use std::sync::Arc;
 
 use fhir_core::column::Column;
-use fhir_core::row::Cell;
+use fhir_core::row::{Cell, CellSink};
 use sqlx::postgres::PgRow;
 use sqlx::{Row as _, ValueRef as _};
 
 use super::RowKey;
 use super::count::BatchState;
+use super::tuple::{Fields, Tuple};
 use crate::error::during;
 use crate::{StoreError, TypeFreshness, decode};
 
-/// The columns wanted, the layer (null: there is no row), the resource's id, the place in the order, what is known of the view.
+/// The layer of a row of the batch, as SQL: most rows are, and PostgreSQL takes the least time over null.
+pub(super) const BATCH: &str = "NULL::boolean";
+/// The layer of a live row.
+pub(super) const LIVE: &str = "true";
+/// Where the layer stands in what is no row of the view.
+const NO_ROW: &str = "false";
+
+/// The columns wanted, the layer, the resource's id, the place in the order, what is known of the view.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     pub(super) columns: Vec<Column>,
@@ -44,13 +52,21 @@ impl Layout {
         self.columns.len() + 1 + usize::from(self.with_resource)
     }
 
+    /// The fields of what is no row of the view, as SQL.
+    pub(super) fn no_row(&self) -> String {
+        let fields = (0..self.width()).map(|at| if at == self.columns.len() { NO_ROW } else { "NULL" });
+        fields.collect::<Vec<_>>().join(", ")
+    }
+
     /// `None`: there is no row, only what is known of the view.
-    pub(super) fn read(self: &Arc<Self>, row: PgRow) -> Result<Option<Answer>, StoreError> {
-        let Some(live) = bytes(&row, self.columns.len())? else {
-            return Ok(None);
+    pub(super) fn read(self: &Arc<Self>, row: Row) -> Result<Option<Answer>, StoreError> {
+        let live = match row.field(self.columns.len())? {
+            None => false,
+            Some([1]) => true,
+            Some(_) => return Ok(None),
         };
         Ok(Some(Answer {
-            live: live == [1],
+            live,
             row,
             layout: self.clone(),
         }))
@@ -58,17 +74,76 @@ impl Layout {
 }
 
 /// A row, as PostgreSQL sent it.
+pub(super) enum Row {
+    /// Of a prepared statement.
+    Fetched(PgRow),
+    /// Of COPY: without what the driver makes for each row and value.
+    Copied(Tuple),
+}
+
+impl Row {
+    fn field(&self, index: usize) -> Result<Option<&[u8]>, StoreError> {
+        match self {
+            Self::Fetched(row) => fetched(row, index),
+            Self::Copied(tuple) => tuple.fields().nth(index).unwrap_or_else(|| Err(unknown_form())),
+        }
+    }
+
+    fn text(&self, index: usize) -> Result<Option<&str>, StoreError> {
+        let text = self.field(index)?.map(str::from_utf8);
+        text.transpose().map_err(|_| unknown_form())
+    }
+}
+
+/// The fields of a row, one after the other.
+enum InOrder<'r> {
+    Fetched(&'r PgRow, usize),
+    Copied(Fields<'r>),
+}
+
+impl<'r> InOrder<'r> {
+    fn of(row: &'r Row) -> Self {
+        match row {
+            Row::Fetched(row) => Self::Fetched(row, 0),
+            Row::Copied(tuple) => Self::Copied(tuple.fields()),
+        }
+    }
+
+    #[inline]
+    fn take(&mut self) -> Result<Option<&'r [u8]>, StoreError> {
+        match self {
+            Self::Fetched(row, index) => {
+                *index += 1;
+                fetched(row, *index - 1)
+            }
+            Self::Copied(fields) => fields.next().unwrap_or_else(|| Err(unknown_form())),
+        }
+    }
+}
+
+/// A row of an answer.
 pub struct Answer {
-    row: PgRow,
+    row: Row,
     layout: Arc<Layout>,
     live: bool,
 }
 
 impl Answer {
     /// Its cells in the order of the columns wanted, each read when it is come to.
+    #[inline]
     pub fn cells(&self) -> impl Iterator<Item = Result<Cell<'_>, StoreError>> {
-        let columns = self.layout.columns.iter().enumerate();
-        columns.map(|(index, column)| decode::cell(column, bytes(&self.row, index)?))
+        let mut fields = InOrder::of(&self.row);
+        let columns = self.layout.columns.iter();
+        columns.map(move |column| decode::cell(column, fields.take()?))
+    }
+
+    /// Hands the same cells over.
+    pub fn put_cells(&self, sink: &mut impl CellSink) -> Result<(), StoreError> {
+        let mut fields = InOrder::of(&self.row);
+        for column in &self.layout.columns {
+            decode::put(column, fields.take()?, sink)?;
+        }
+        Ok(())
     }
 
     /// Whether it is from the live table.
@@ -79,7 +154,7 @@ impl Answer {
     /// The resource's id, where the select limits resources.
     pub fn resource(&self) -> Result<Option<&str>, StoreError> {
         if self.layout.with_resource {
-            text(&self.row, self.layout.columns.len() + 1)
+            self.row.text(self.layout.columns.len() + 1)
         } else {
             Ok(None)
         }
@@ -90,7 +165,7 @@ impl Answer {
         if !self.layout.with_batch_rows {
             return Ok(None);
         }
-        let rows = bytes(&self.row, self.layout.place())?;
+        let rows = self.row.field(self.layout.place())?;
         let rows = rows.and_then(|bytes| Some(i64::from_be_bytes(bytes.try_into().ok()?)));
         rows.map(Some).ok_or_else(unknown_form)
     }
@@ -101,10 +176,12 @@ impl Answer {
             return Ok(None);
         };
         let place = self.layout.place();
-        let owned = |index| Ok(text(&self.row, index)?.map(str::to_owned));
+        let owned = |index| Ok(self.row.text(index)?.map(str::to_owned));
         Ok(Some(RowKey {
             id: owned(place)?.unwrap_or_default(),
-            row: bytes(&self.row, place + 1)?
+            row: self
+                .row
+                .field(place + 1)?
                 .and_then(|bytes| Some(i32::from_be_bytes(bytes.try_into().ok()?)))
                 .ok_or_else(unknown_form)?,
             order: (place + 2..place + 2 + columns)
@@ -121,17 +198,6 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// Rows that came together.
-pub(super) fn answers(
-    layout: &Arc<Layout>,
-    rows: Vec<Result<PgRow, sqlx::Error>>,
-) -> Result<Vec<Answer>, StoreError> {
-    let rows = rows
-        .into_iter()
-        .map(|row| layout.read(row.map_err(during("reading rows"))?));
-    rows.filter_map(Result::transpose).collect()
-}
-
 /// What is known of a view in the snapshot of its rows.
 pub(super) struct Known {
     pub(super) freshness: TypeFreshness,
@@ -140,18 +206,15 @@ pub(super) struct Known {
     pub(super) batch_state: BatchState,
 }
 
-/// Of a statement that was made [`with_freshness`](super::statement::Statement::with_freshness). `None`: it is a row of the view.
-pub(super) fn known(row: &PgRow) -> Result<Option<Known>, StoreError> {
-    let Some(known) = bytes(row, row.len().saturating_sub(1))? else {
-        return Ok(None);
-    };
-    let (numbers, []) = known.as_chunks::<8>() else {
+/// From the last field of a statement that was made [`with_freshness`](super::statement::Statement::with_freshness).
+pub(super) fn known(field: &[u8]) -> Result<Known, StoreError> {
+    let (numbers, []) = field.as_chunks::<8>() else {
         return Err(unknown_form());
     };
     let &[batch, speed, errors, high, low] = numbers else {
         return Err(unknown_form());
     };
-    Ok(Some(Known {
+    Ok(Known {
         freshness: TypeFreshness {
             batch_as_of: decode::finite_time(i64::from_be_bytes(batch)),
             speed_as_of: decode::finite_time(i64::from_be_bytes(speed)),
@@ -159,10 +222,10 @@ pub(super) fn known(row: &PgRow) -> Result<Option<Known>, StoreError> {
         errors: i64::from_be_bytes(errors),
         batch_state: BatchState::from(u64::from_be_bytes(high)) << 64
             | BatchState::from(u64::from_be_bytes(low)),
-    }))
+    })
 }
 
-fn bytes(row: &PgRow, index: usize) -> Result<Option<&[u8]>, StoreError> {
+pub(super) fn fetched(row: &PgRow, index: usize) -> Result<Option<&[u8]>, StoreError> {
     let value = row.try_get_raw(index).map_err(during("reading a row"))?;
     if value.is_null() {
         return Ok(None);
@@ -170,11 +233,6 @@ fn bytes(row: &PgRow, index: usize) -> Result<Option<&[u8]>, StoreError> {
     value.as_bytes().map(Some).map_err(|_| unknown_form())
 }
 
-fn text(row: &PgRow, index: usize) -> Result<Option<&str>, StoreError> {
-    let text = bytes(row, index)?.map(str::from_utf8);
-    text.transpose().map_err(|_| unknown_form())
-}
-
-fn unknown_form() -> StoreError {
+pub(super) fn unknown_form() -> StoreError {
     StoreError::Inconsistent("a row came in an unknown form".into())
 }

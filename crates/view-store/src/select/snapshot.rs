@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use async_stream::try_stream;
 use fhir_core::column::Column;
-use futures::StreamExt as _;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgArguments;
 use sqlx::{AssertSqlSafe, Connection as _, Postgres, SqlSafeStr as _};
 
-use super::row::{Layout, answers};
+use super::row::Layout;
 use super::statement::{Source, Statement};
+use super::together::Together;
 use super::values::ValueCheck;
 use super::{AnswerRows, ROWS_TOGETHER, Relation, Select};
 use crate::driver::sqlstate;
@@ -152,7 +152,8 @@ impl Snapshot {
         let rows = sqlx::query_with(AssertSqlSafe(sql), arguments)
             .persistent(persistent)
             .fetch(&mut *self.connection)
-            .ready_chunks(ROWS_TOGETHER);
+            .ready_chunks(ROWS_TOGETHER)
+            .map(Together::Fetched);
         let layout = Arc::new(layout);
         let rows = stream::unfold(
             (rows, streaming, layout),
@@ -161,7 +162,7 @@ impl Snapshot {
                     *streaming = false;
                     return None;
                 };
-                Some((answers(&layout, together), (rows, streaming, layout)))
+                Some((together.answers(&layout), (rows, streaming, layout)))
             },
         );
         rows.boxed()

@@ -7,7 +7,7 @@ use sqlx::postgres::PgArguments;
 
 use super::conditions::Builder;
 use super::count;
-use super::row::Layout;
+use super::row::{self, Layout};
 use super::values::{Argument, ValueCheck, bound};
 use super::{Relation, Select};
 use crate::StoreError;
@@ -54,6 +54,8 @@ pub(super) struct Statement {
     pub(super) checks: Vec<ValueCheck>,
     /// What stands where in its rows.
     pub(super) layout: Layout,
+    /// It asks for as many rows as there are, and has no parameters: COPY can run it.
+    pub(super) is_copied: bool,
 }
 
 impl Statement {
@@ -86,16 +88,15 @@ impl Statement {
         } else {
             format!(" WHERE {}", conditions.join(" AND "))
         };
-        let mut with = format!(
-            "WITH picked AS NOT MATERIALIZED (SELECT * FROM ({}) source{condition})",
-            builder.rows
-        );
-        let mut from = "picked".to_owned();
+        let mut with = String::new();
+        let picked = format!("(SELECT * FROM ({}) source{condition})", builder.rows);
+        let mut from = format!("{picked} picked");
         if let Some(max) = select.max_resources {
             let limit = builder.argument(Argument::Number(max.max(0)));
-            let _ = write!(
-                with,
-                ", latest AS (SELECT _rid AS _latest FROM picked GROUP BY _rid ORDER BY max(_updated) DESC, _rid LIMIT {limit})"
+            // Only where it is named twice: PostgreSQL makes one scan of its parts where nothing stands between.
+            with = format!(
+                "WITH picked AS NOT MATERIALIZED {picked}, \
+                 latest AS (SELECT _rid AS _latest FROM picked GROUP BY _rid ORDER BY max(_updated) DESC, _rid LIMIT {limit}) "
             );
             from = "picked JOIN latest ON _latest = _rid".into();
         }
@@ -104,8 +105,10 @@ impl Statement {
             None => String::new(),
         };
         if select.count_only {
-            let sql =
-                format!("{with} SELECT count(*), false AS _live FROM (SELECT FROM {from}{limit}) counted");
+            let sql = format!(
+                "{with}SELECT count(*), {} AS _live FROM (SELECT FROM {from}{limit}) counted",
+                row::BATCH
+            );
             return Ok(Self::of(builder, sql, Layout::of_columns(vec![count::column()])));
         }
         let order = builder.order(select)?;
@@ -129,8 +132,11 @@ impl Statement {
                 let _ = write!(places, ", {}::text AS _key{number}", tables::quoted(&by.column));
             }
         }
-        let sql = format!("{with} SELECT {list}_live{places} FROM {from}{order}{limit}");
-        Ok(Self::of(builder, sql, layout))
+        let sql = format!("{with}SELECT {list}_live{places} FROM {from}{order}{limit}");
+        Ok(Self {
+            is_copied: builder.arguments.is_empty(),
+            ..Self::of(builder, sql, layout)
+        })
     }
 
     pub(super) fn of(builder: Builder<'_>, sql: String, layout: Layout) -> Self {
@@ -139,6 +145,7 @@ impl Statement {
             arguments: builder.arguments,
             checks: builder.checks,
             layout,
+            is_copied: false,
         }
     }
 
@@ -148,17 +155,22 @@ impl Statement {
     /// That it is the first row is PostgreSQL's way of running `UNION ALL` (a plain Append, since the connections of the store have no parallel workers);
     /// whoever reads the rows looks whether it is so.
     pub(super) fn with_freshness(&mut self, name: &str, hash: &str) {
-        self.arguments.push(Argument::Text(name.to_owned()));
-        self.arguments.push(Argument::Text(hash.to_owned()));
-        let (name, hash) = (self.arguments.len() - 1, self.arguments.len());
+        let (name, hash) = if self.is_copied {
+            (tables::literal(name), tables::literal(hash))
+        } else {
+            self.arguments.push(Argument::Text(name.to_owned()));
+            self.arguments.push(Argument::Text(hash.to_owned()));
+            let count = self.arguments.len();
+            (format!("${}", count - 1), format!("${count}"))
+        };
         self.sql = format!(
-            "SELECT {} timestamptz_send(coalesce(t.published_as_of, '-infinity')) || \
+            "SELECT {}, timestamptz_send(coalesce(t.published_as_of, '-infinity')) || \
              timestamptz_send(coalesce(t.speed_as_of, '-infinity')) || \
-             int8send((SELECT count(*) FROM sqlonfhir_meta.error WHERE view = ${name})) || uuid_send(v.batch_state) AS _known \
+             int8send((SELECT count(*) FROM sqlonfhir_meta.error WHERE view = {name})) || uuid_send(v.batch_state) AS _known \
              FROM sqlonfhir_meta.view v LEFT JOIN sqlonfhir_meta.resource_type t ON t.type = v.resource_type \
-             WHERE v.name = ${name} AND v.hash = ${hash} AND v.state IN ('active', 'stale') \
+             WHERE v.name = {name} AND v.hash = {hash} AND v.state IN ('active', 'stale') \
              UNION ALL SELECT r.*, NULL FROM ({}) r",
-            "NULL, ".repeat(self.layout.width()),
+            self.layout.no_row(),
             self.sql
         );
     }
@@ -175,7 +187,10 @@ fn rows_of(source: &Source, columns: &[Column]) -> String {
     let parts: Vec<String> = source
         .parts
         .iter()
-        .map(|(table, live)| format!("SELECT {list}, {live} AS _live FROM {table}"))
+        .map(|(table, live)| {
+            let layer = if *live { row::LIVE } else { row::BATCH };
+            format!("SELECT {list}, {layer} AS _live FROM {table}")
+        })
         .collect();
     parts.join(" UNION ALL ")
 }
