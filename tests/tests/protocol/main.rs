@@ -5,7 +5,7 @@
 //! database and a real Redis, through the code of the three daemons, step by step, and compares tables, ledger, cursor, watermark, readings, previews and
 //! mark with the model after every step.
 //!
-//! `PROTOCOL_RUNS` (800 by default, some four minutes) and `PROTOCOL_FIRST` (0) say which schedules.
+//! `PROTOCOL_RUNS` (500 by default, some three minutes) and `PROTOCOL_FIRST` (0) say which schedules.
 
 mod hapi;
 mod model;
@@ -30,7 +30,7 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn laws_1_3_4_6_8_tables_ledger_and_marks_are_the_models_after_every_step() -> anyhow::Result<()> {
-    let (runs, first) = (setting("PROTOCOL_RUNS", 800), setting("PROTOCOL_FIRST", 0));
+    let (runs, first) = (setting("PROTOCOL_RUNS", 500), setting("PROTOCOL_FIRST", 0));
     let begun = Instant::now();
     let share = runs.div_ceil(WORKERS);
     let workers: Vec<_> = (0..WORKERS)

@@ -19,10 +19,10 @@ use crate::fakes::PATIENCE;
 use crate::fixture::{Fixture, all, three};
 
 const QUERY: &str = "/researchflow.serving.v1.ServingService/Query";
-/// A question is under way in the database. (It begins with the hash of the view's definition; the look at the registry, which waits for the lock too, does not.)
-const WAITING: &str = "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '/* %' AND wait_event_type = 'Lock'";
+/// A question over a whole view is under way in the database: it waits for its tables. (The look at the registry waits for the lock too.)
+const WAITING: &str = "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LOCK TABLE % IN ACCESS SHARE MODE' AND wait_event_type = 'Lock'";
 /// None is.
-const QUIET: &str = "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '/* %' AND wait_event_type = 'Lock'";
+const QUIET: &str = "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LOCK TABLE % IN ACCESS SHARE MODE' AND wait_event_type = 'Lock'";
 
 async fn asked(
     channel: &Channel,

@@ -9,7 +9,7 @@ use fhir_core::row::Cell;
 use futures::{StreamExt as _, TryStreamExt as _};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use view_store::{Answer, OrderBy, Relation, RowKey, Select, StoreError};
+use view_store::{Answer, Condition, OrderBy, Relation, RowKey, Select, StoreError};
 
 use super::fixture::{Fixture, at, cells_of, deleted, everything, observation};
 
@@ -211,6 +211,42 @@ async fn a_question_over_a_definition_of_before_is_told_so_and_one_without_rows_
         labs.store.ask(&view, &columns, &everything()).await.err(),
         Some(StoreError::ViewsChanged { .. })
     ));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_that_is_rewritten_while_a_question_waits_for_it_is_seen_as_it_is_then() -> anyhow::Result<()>
+{
+    let labs = Fixture::with_labs(&[observation("a", 1, "1"), observation("b", 1, "2")]).await?;
+    let some = Select {
+        condition: Some(Condition::ResourceId(vec!["a".into(), "b".into()])),
+        ..everything()
+    };
+    // Which waits for the lock too.
+    let view = labs.store.views().await?.remove(0);
+    let columns = labs.views().await?.views[0].columns().to_vec();
+    let mut watcher = labs.connect().await?;
+    let waiting = format!("SELECT count(*) {BACKENDS} AND wait_event_type = 'Lock'");
+    for select in [everything(), some] {
+        let mut other = labs.connect().await?;
+        // A snapshot of before would see an empty table, and the registry as it is.
+        sqlx::raw_sql(
+            "BEGIN; LOCK TABLE sqlonfhir_base.labs IN ACCESS EXCLUSIVE MODE; CREATE TEMP TABLE kept AS SELECT * FROM sqlonfhir_base.labs; \
+             TRUNCATE sqlonfhir_base.labs; INSERT INTO sqlonfhir_base.labs SELECT * FROM kept",
+        )
+        .execute(&mut other)
+        .await?;
+        let ((), asked) = tokio::try_join!(
+            async {
+                for_count(&mut watcher, &waiting, 1).await?;
+                sqlx::raw_sql("COMMIT").execute(&mut other).await?;
+                anyhow::Ok(())
+            },
+            async { anyhow::Ok(labs.store.ask(&view, &columns, &select).await?) }
+        )?;
+        let rows: Vec<Vec<Answer>> = asked.rows.try_collect().await?;
+        assert_eq!(rows.iter().map(Vec::len).sum::<usize>(), 2);
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! round trip.
 //!
 //! PostgreSQL locks the tables of a statement before it takes the snapshot that it runs in, so a table that is replaced or dropped meanwhile is
-//! seen as it is then, or not at all.
+//! seen as it is then, or not at all. COPY takes its snapshot first (`PortalRunUtility`): so its tables are locked by a statement before it.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -14,7 +14,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _, future, stream};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgArguments;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr as _};
 use tracing::Dispatch;
 use tracing::dispatcher::with_default;
 
@@ -25,7 +25,7 @@ use super::together::Together;
 use super::{AnswerRows, ROWS_TOGETHER, Select};
 use crate::driver::{is_connection_lost, sqlstate};
 use crate::error::during;
-use crate::{RegisteredView, StoreError, TypeFreshness, ViewStore, copy};
+use crate::{RegisteredView, StoreError, TypeFreshness, ViewStore, copy, transaction};
 
 /// A pool's connections may all have been lost with the server: so often another one is tried.
 const TRIES: usize = 4;
@@ -183,8 +183,11 @@ impl ViewStore {
         let changed = || StoreError::ViewsChanged {
             resource_type: view.resource_type.clone(),
         };
-        // A prepared statement must not outlive its columns' types: it carries the definition's hash.
-        let sql = format!("/* {} */ {}", view.hash, statement.sql);
+        let sql = match statement.copied_from {
+            Some(_) => copy::out(&statement.sql),
+            // A prepared statement must not outlive its columns' types: it carries the definition's hash.
+            None => format!("/* {} */ {}", view.hash, statement.sql),
+        };
         let mut tries = 1;
         loop {
             let begun = async {
@@ -230,20 +233,14 @@ impl ViewStore {
         for check in &statement.checks {
             check.run(&mut lent.connection).await?;
         }
-        let is_copied = statement.is_copied;
+        let tables = statement.copied_from.clone();
         Ok(Box::pin(stream! {
             let mut lent = lent;
-            let begun = if is_copied {
-                without_span(copied(&mut lent.connection, &sql)).await
-            } else {
-                without_span(async { Ok(fetched(&mut lent.connection, sql, arguments)) }).await
-            };
-            let mut rows = match begun {
-                Ok(rows) => rows,
-                Err(error) => {
-                    yield Together::from(error);
-                    return;
-                }
+            let mut rows = match &tables {
+                Some(tables) => copied(&mut lent.connection, tables, &sql)
+                    .await
+                    .unwrap_or_else(|error| stream::iter([Together::from(error)]).boxed()),
+                None => fetched(&mut lent.connection, sql, arguments).await,
             };
             while let Some(together) = rows.next().await {
                 let failed = together.failed();
@@ -253,32 +250,47 @@ impl ViewStore {
                 }
             }
             drop(rows);
-            lent.ended = true;
+            lent.ended = tables.is_none() || transaction::commit(&mut lent.connection).await.is_ok();
         }))
     }
 }
 
-/// Begins a stream of the driver's, which remembers the span that is current then, and would enter it for each row (where it is current anyway).
+async fn fetched(
+    connection: &mut PgConnection,
+    sql: String,
+    arguments: PgArguments,
+) -> BoxStream<'_, Together> {
+    let begin = async {
+        sqlx::query_with(AssertSqlSafe(sql), arguments)
+            .persistent(true)
+            .fetch(connection)
+    };
+    let rows = without_span(begin).await.ready_chunks(ROWS_TOGETHER);
+    rows.map(Together::Fetched).boxed()
+}
+
+/// A whole view costs what each of its rows does: so without what the driver makes for a row and for each of its values. Within a transaction, which has its end
+/// behind the last row.
+async fn copied<'c>(
+    connection: &'c mut PgConnection,
+    tables: &str,
+    sql: &str,
+) -> Result<BoxStream<'c, Together>, sqlx::Error> {
+    transaction::begin(connection, Some(READ.into_sql_str())).await?;
+    sqlx::raw_sql(AssertSqlSafe(format!("LOCK TABLE {tables} IN ACCESS SHARE MODE")))
+        .execute(&mut *connection)
+        .await?;
+    let messages = without_span(connection.copy_out_raw(sql)).await?;
+    let rows = messages.ready_chunks(ROWS_TOGETHER).map(Together::copied);
+    Ok(rows.filter(|rows| future::ready(!rows.is_empty())).boxed())
+}
+
+/// Each statement has a snapshot of its own: the one behind the lock sees what was committed before it was had.
+const READ: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
+
+/// Begins a stream of the driver's, which remembers the span that is current then, and would enter it for each row (where it is current anyway). What the driver has to
+/// say before the first row is not logged.
 async fn without_span<T>(begin: impl Future<Output = T>) -> T {
     let mut begin = pin!(begin);
     poll_fn(|context| with_default(&Dispatch::none(), || begin.as_mut().poll(context))).await
-}
-
-fn fetched(connection: &mut PgConnection, sql: String, arguments: PgArguments) -> BoxStream<'_, Together> {
-    sqlx::query_with(AssertSqlSafe(sql), arguments)
-        .persistent(true)
-        .fetch(connection)
-        .ready_chunks(ROWS_TOGETHER)
-        .map(Together::Fetched)
-        .boxed()
-}
-
-/// A whole view costs what each of its rows does: so without what the driver makes for a row and for each of its values.
-async fn copied<'c>(
-    connection: &'c mut PgConnection,
-    sql: &str,
-) -> Result<BoxStream<'c, Together>, sqlx::Error> {
-    let messages = connection.copy_out_raw(&copy::out(sql)).await?;
-    let rows = messages.ready_chunks(ROWS_TOGETHER).map(Together::copied);
-    Ok(rows.filter(|rows| future::ready(!rows.is_empty())).boxed())
 }

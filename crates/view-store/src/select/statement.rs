@@ -1,4 +1,4 @@
-//! The SQL of a select: made of quoted names, fixed words and numbered parameters; values only ever travel as parameters.
+//! The SQL of a select: made of quoted names, fixed words and numbered parameters; what a caller gives only ever travels as a parameter.
 
 use std::fmt::Write as _;
 
@@ -44,6 +44,11 @@ impl Source {
             what: format!("view {name}"),
         })
     }
+
+    fn tables(&self) -> String {
+        let names: Vec<&str> = self.parts.iter().map(|(table, _)| table.as_str()).collect();
+        names.join(", ")
+    }
 }
 
 /// A select as SQL.
@@ -54,8 +59,8 @@ pub(super) struct Statement {
     pub(super) checks: Vec<ValueCheck>,
     /// What stands where in its rows.
     pub(super) layout: Layout,
-    /// It asks for as many rows as there are, and has no parameters: COPY can run it.
-    pub(super) is_copied: bool,
+    /// The tables, separated by commas, if COPY is to run it: it asks for as many rows as there are, and has no parameters.
+    pub(super) copied_from: Option<String>,
 }
 
 impl Statement {
@@ -134,7 +139,7 @@ impl Statement {
         }
         let sql = format!("{with}SELECT {list}_live{places} FROM {from}{order}{limit}");
         Ok(Self {
-            is_copied: builder.arguments.is_empty(),
+            copied_from: builder.arguments.is_empty().then(|| source.tables()),
             ..Self::of(builder, sql, layout)
         })
     }
@@ -145,7 +150,7 @@ impl Statement {
             arguments: builder.arguments,
             checks: builder.checks,
             layout,
-            is_copied: false,
+            copied_from: None,
         }
     }
 
@@ -155,7 +160,7 @@ impl Statement {
     /// That it is the first row is PostgreSQL's way of running `UNION ALL` (a plain Append, since the connections of the store have no parallel workers);
     /// whoever reads the rows looks whether it is so.
     pub(super) fn with_freshness(&mut self, name: &str, hash: &str) {
-        let (name, hash) = if self.is_copied {
+        let (name, hash) = if self.copied_from.is_some() {
             (tables::literal(name), tables::literal(hash))
         } else {
             self.arguments.push(Argument::Text(name.to_owned()));

@@ -11,7 +11,7 @@ use super::tuple::Tuple;
 use crate::StoreError;
 use crate::error::during;
 
-/// At least one row, or an error, which is the last.
+/// At least one row, or an error, which is the last. (Messages of COPY that are its frame alone are none: [`Together::is_empty`].)
 pub(super) enum Together {
     /// By a prepared statement.
     Fetched(Vec<Result<PgRow, sqlx::Error>>),
