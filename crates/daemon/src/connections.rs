@@ -13,9 +13,8 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
     http::{HeaderValue, header},
-    middleware::{self, Next},
+    middleware,
     response::Response,
 };
 use http_body_util::BodyExt as _;
@@ -30,6 +29,7 @@ use tokio::{
 };
 
 use tokio_util::task::AbortOnDropHandle;
+use tower::util::MapResponseLayer;
 use tracing::Instrument as _;
 
 use crate::{
@@ -79,7 +79,10 @@ pub async fn serve(
     } else {
         router
     };
-    let router = router.layer(middleware::from_fn_with_state(shutdown.clone(), say_that_it_ends));
+    let stopping = shutdown.clone();
+    let router = router.layer(MapResponseLayer::new(move |response| {
+        say_that_it_ends(&stopping, response)
+    }));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(limits.head_time);
@@ -154,8 +157,7 @@ pub async fn discard(mut body: Body) {
 }
 
 /// An answer that is given while the daemon stops is the last one of its connection: whoever asks again opens another, to another replica.
-async fn say_that_it_ends(State(shutdown): State<Shutdown>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+fn say_that_it_ends(shutdown: &Shutdown, mut response: Response) -> Response {
     if shutdown.is_stopping() {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);

@@ -98,6 +98,9 @@ pub(crate) fn grpc_status(span: &Span, end: End, headers: &HeaderMap) {
 
 /// A request of HTTP, of which the extensions say by what pattern its path was routed: never the path itself.
 pub fn http(span: &Span, method: &http::Method, extensions: &http::Extensions) {
+    if of(span).is_none() {
+        return;
+    }
     let method = method_name(method);
     let matched = extensions.get::<MatchedPath>();
     let route = matched.map_or_else(

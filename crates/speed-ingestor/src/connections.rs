@@ -12,6 +12,10 @@ use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::measures::{ConnectionLabel, Measures};
 
+/// Of so many sockets on which something has come a group of previews gathers: Redis works on it while the next ones are read. Of all that are ready at once, each would
+/// wait for the others.
+const EVENTS_AT_ONCE: usize = 16;
+
 /// Where deliveries come to.
 #[derive(Debug)]
 pub struct Listening {
@@ -33,6 +37,7 @@ pub async fn serve_apart(
     let internal = |error: io::Error| ServiceError::internal(&error);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_io_events_per_tick(EVENTS_AT_ONCE)
         .build()
         .map_err(internal)?;
     let (told, ended) = oneshot::channel();

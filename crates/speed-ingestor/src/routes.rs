@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    middleware,
+    Router, middleware,
     routing::{get, put},
 };
+use tower::ServiceBuilder;
 use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::{
@@ -19,6 +18,10 @@ use crate::{
 /// never held whole.
 pub fn router(state: Webhook) -> Router {
     let base = get(webhook::probe).post(webhook::post);
+    // As one layer: each has its price for every request.
+    let around = ServiceBuilder::new()
+        .layer(middleware::from_fn(around::around))
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true));
     Router::new()
         .route("/fhir", base.clone())
         .route("/fhir/", base)
@@ -29,8 +32,6 @@ pub fn router(state: Webhook) -> Router {
         )
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
-        .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn(around::around))
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(around)
         .with_state(Arc::new(state))
 }
