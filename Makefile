@@ -1,4 +1,4 @@
-# The commands of this project; those that build, test or check install what they need first. What they do lies in scripts/ and in tests/.
+# The commands of this project; they install what they need first (but an engine for `image`, and nightly Rust for `fuzz`). What they do lies in scripts/ and in tests/.
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test alerts faults consistency lint fmt bench-core bench-batch bench-speed bench-serving conformance oracle fuzz types image deploy-check deploy-manifests
 
@@ -31,7 +31,7 @@ down: ## ends what `make up` or `make demo KEEP=1` left running
 	@$(DEV) down
 
 # Most tests wait for servers most of the time: four at once, whatever the number of cores.
-test: build ## all tests
+test: build ## all tests, and deploy-check
 	@$(MAKE) --no-print-directory deploy-check
 	RUST_TEST_THREADS="$${RUST_TEST_THREADS:-4}" cargo test --locked --workspace -- --show-output
 
@@ -50,7 +50,7 @@ lint: ## all checks: format, clippy, licences, contracts
 	@scripts/setup.sh lint
 	@scripts/lint.sh
 
-bench-core: ## the evaluator beside JSON parsers, as ratios: DATA=<folder of .ndjson.gz>, VIEWS=<folder of .vd.json>
+bench-core: ## the evaluator beside JSON parsers, as ratios; both needed: DATA=<folder of .ndjson.gz>, VIEWS=<folder of .vd.json>
 	@scripts/setup.sh build
 	cargo bench --locked --package bench --bench core -- $(if $(DATA),"$(abspath $(DATA))") $(if $(VIEWS),"$(abspath $(VIEWS))")
 
@@ -72,11 +72,11 @@ bench-serving: ## the gateway beside bare connections: PATIENTS=, OBSERVATIONS=,
 	cargo bench --locked --package bench --bench serving -- $(if $(PATIENTS),--patients $(PATIENTS)) $(if $(OBSERVATIONS),--observations $(OBSERVATIONS)) \
 		$(if $(LIVE),--live $(LIVE)) $(if $(LOAD_SECONDS),--seconds $(LOAD_SECONDS)) $(if $(ONLY),--only $(ONLY))
 
-conformance: ## a SQL on FHIR suite, as in github.com/FHIR/sql-on-fhir.js: SUITE=<folder>
+conformance: ## a SQL on FHIR suite, as in github.com/FHIR/sql-on-fhir.js; needed: SUITE=<folder>
 	@scripts/setup.sh build
 	@cargo run --locked --quiet --package fhir-core --example conformance -- "$(SUITE)"
 
-oracle: ## FHIRPath compared with fhirpath.js (Node 20), and what explains the differences
+oracle: ## FHIRPath compared with fhirpath.js (Node 20 by hand), and what explains the differences
 	@scripts/setup.sh oracle
 	@scripts/oracle.sh
 

@@ -60,8 +60,8 @@ def target_problems(place, name, body):
 
 def health(place):
     source = place.deploy / "healthcheck/main.rs"
-    if not shutil.which("rustc"):
-        print("   not tried: no rustc is here")
+    if not shutil.which("rustc") or not shutil.which("rustfmt"):
+        print("   not tried: no rustc or no rustfmt is here")
         return []
     failures = []
     formatted = subprocess.run(["rustfmt", "--edition", "2024", "--check", source], capture_output=True, text=True)

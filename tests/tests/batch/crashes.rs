@@ -11,7 +11,7 @@ use batch_refresher::{
     run::{Ranges, RefreshRun, RunSettings, Step},
 };
 use chrono::TimeDelta;
-use e2e::deadline;
+use e2e::{deadline, server::signal_process};
 use rand::RngExt as _;
 use tokio::process::Command;
 use view_store::{RunKind, SlicePlan, StoreSettings, ViewStore};
@@ -70,7 +70,7 @@ async fn process() -> anyhow::Result<()> {
     for done in 1.. {
         let step = run.step().await?;
         if done == dies_after {
-            kill(std::process::id()).await?;
+            signal_process(std::process::id(), "KILL");
             std::future::pending::<()>().await;
         }
         if step != Step::More {
@@ -79,15 +79,6 @@ async fn process() -> anyhow::Result<()> {
         }
     }
     Ok(run.end().await?)
-}
-
-async fn kill(process: u32) -> anyhow::Result<()> {
-    let killed = Command::new("kill")
-        .args(["-9", &process.to_string()])
-        .status()
-        .await?;
-    ensure!(killed.success(), "kill says no");
-    Ok(())
 }
 
 fn spawn(played: &Played, kind: RunKind, dies_after: usize) -> anyhow::Result<tokio::process::Child> {
