@@ -36,30 +36,6 @@ use crate::{
 /// The webhook's secret.
 pub const SECRET: &str = "s3cret";
 
-/// Waits until the speed layer holds a resource of a type. `authorization`: what it is shown, where it asks.
-pub async fn until_held(
-    speed: Channel,
-    resource_type: &str,
-    authorization: Option<&str>,
-) -> anyhow::Result<()> {
-    let client = SpeedServiceClient::new(speed);
-    deadline::until("the speed layer to hold it", Duration::from_secs(30), || async {
-        let mut request = Request::new(ScanRecentResourcesRequest {
-            resource_type: resource_type.into(),
-            ..Default::default()
-        });
-        if let Some(shown) = authorization {
-            request
-                .metadata_mut()
-                .insert("authorization", shown.parse().ok()?);
-        }
-        let found = client.clone().scan_recent_resources(request).await;
-        let first = found.ok()?.into_inner().message().await.ok()??;
-        matches!(first.part, Some(Part::State(_))).then_some(())
-    })
-    .await
-}
-
 /// PostgreSQL with HAPI's tables and the views' database, Redis, and batch-refresher, which refreshes on demand.
 #[derive(Debug)]
 pub struct House {
@@ -100,6 +76,27 @@ pub fn view_of(resource_type: &str) -> String {
 const DAEMON: &str = "[daemon]\ngrpc_listen = \"{grpc}\"\nadmin_listen = \"{admin}\"\n";
 
 impl House {
+    /// Writes a patient, and waits until the speed layer holds it. `authorization`: what that layer is shown, where it asks.
+    pub async fn hold_patient(&self, speed: Channel, authorization: Option<&str>) -> anyhow::Result<()> {
+        tables::write_patient(&self.hapi, "a", "female").await?;
+        let client = SpeedServiceClient::new(speed);
+        deadline::until("the speed layer to hold it", Duration::from_secs(30), || async {
+            let mut request = Request::new(ScanRecentResourcesRequest {
+                resource_type: "Patient".into(),
+                ..Default::default()
+            });
+            if let Some(shown) = authorization {
+                request
+                    .metadata_mut()
+                    .insert("authorization", shown.parse().ok()?);
+            }
+            let found = client.clone().scan_recent_resources(request).await;
+            let first = found.ok()?.into_inner().message().await.ok()??;
+            matches!(first.part, Some(Part::State(_))).then_some(())
+        })
+        .await
+    }
+
     /// With these views, materialised over an empty HAPI. `hapi_settings`: statements that make the clock of HAPI's database a played one, say.
     pub async fn start(views: &[Value], hapi_settings: &str) -> anyhow::Result<Self> {
         let (postgres, redis) = tokio::try_join!(Postgres::start(), Redis::start())?;

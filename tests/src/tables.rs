@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::NaiveDateTime;
+use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 
 use crate::postgres::Postgres;
@@ -60,6 +61,12 @@ pub async fn write_new(hapi: &PgPool, resource_type: &str, id: &str, stored: &st
         stored: Some(stored),
     };
     write(&mut connection, None, &version).await
+}
+
+/// Writes a patient of whom nothing is told but the gender.
+pub async fn write_patient(hapi: &PgPool, id: &str, gender: &str) -> anyhow::Result<()> {
+    let stored = json!({"resourceType": "Patient", "gender": gender}).to_string();
+    write_new(hapi, "Patient", id, &stored).await
 }
 
 /// The clock of HAPI's JVM.

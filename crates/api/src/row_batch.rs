@@ -83,9 +83,11 @@ impl RowBatch {
         if let Ok(short @ ..0x80) = u8::try_from(length) {
             self.encoded[from - 1] = short;
         } else {
-            let mut long = Vec::new();
-            put_length(length, &mut long);
-            self.encoded.splice(from - 1..from, long);
+            let mut head = [0; 10];
+            let mut free = head.as_mut_slice();
+            encoding::encode_varint(length as u64, &mut free);
+            let used = 10 - free.len();
+            self.encoded.splice(from - 1..from, head.into_iter().take(used));
         }
         self.rows += 1;
         Ok(length)
@@ -114,6 +116,8 @@ impl RowBatch {
             rest.advance(1);
             let length = encoding::decode_varint(&mut rest)?;
             let row;
+            // As long as it says: it was looked at when it came.
+            debug_assert!(length <= rest.len() as u64, "a row is cut");
             (row, rest) = rest.split_at(usize::try_from(length).unwrap_or(usize::MAX).min(rest.len()));
             // As wide as the one before: values that do not move while a row is read.
             let width = rows.last().map_or(0, |row| row.values.len());
@@ -187,14 +191,8 @@ impl CellSink for RowWriter<'_> {
     }
 
     fn text(&mut self, text: &str) {
-        // The length of the value, two bytes more, takes a byte too.
-        if let Ok(length @ ..0x7E) = u8::try_from(text.len()) {
-            self.0.extend([key::ROW_VALUE, length + 2, key::TEXT, length]);
-            self.0.extend_from_slice(text.as_bytes());
-        } else {
-            self.0.push(key::ROW_VALUE);
-            put_text(key::TEXT, text, self.0);
-        }
+        self.0.push(key::ROW_VALUE);
+        put_text(key::TEXT, text, self.0);
     }
 }
 
@@ -240,8 +238,14 @@ fn put_integer(value: i64, out: &mut Vec<u8>) {
     encoding::encode_varint(value, out);
 }
 
+#[inline]
 fn put_text(key: u8, text: &str, out: &mut Vec<u8>) {
-    put_head(key, text.len(), out);
+    // The length of the value, two bytes more, takes a byte too.
+    if let Ok(length @ ..0x7E) = u8::try_from(text.len()) {
+        out.extend([length + 2, key, length]);
+    } else {
+        put_head(key, text.len(), out);
+    }
     out.extend_from_slice(text.as_bytes());
 }
 

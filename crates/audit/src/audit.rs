@@ -83,7 +83,8 @@ impl Audit {
         if !config.is_on() {
             return Ok(Self::default());
         }
-        let keys = Keys::read(&config.key_file)?;
+        let read = mounted::read(&config.key_file).map_err(|error| KeyError::Unreadable(error.kind()))?;
+        let keys = Keys::parse(&read)?;
         let metrics = AuditMetrics::register(metrics);
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         if let Some(file) = config.file() {
@@ -122,7 +123,7 @@ impl Audit {
         shutdown.spawn(mounted::follow(
             "audit.key_file",
             config.key_file.clone(),
-            Vec::new(),
+            read,
             take,
             shutdown.clone(),
         ));

@@ -126,8 +126,8 @@ impl Writer {
                 (false, false) => Duration::from_hours(1),
             };
             let more = tokio::time::timeout(patience, from.recv_many(&mut items, TOGETHER)).await;
-            self.take(&mut items);
             let over = more == Ok(0);
+            self.take(&mut items, over);
             if over || synced.elapsed() >= SYNC {
                 self.sync();
                 synced = Instant::now();
@@ -139,30 +139,32 @@ impl Writer {
         }
     }
 
-    /// Writes what came, and what waits since before.
-    fn take(&mut self, items: &mut Vec<Item>) {
+    /// Writes what came, and what waits since before; a record is safe once it is written everywhere. `is_last`: there will be no other try.
+    fn take(&mut self, items: &mut Vec<Item>, is_last: bool) {
         let mut waiting = Vec::new();
         for Item { record, safe } in items.drain(..) {
             let Ok(line) = serde_json::to_string(&record) else {
                 continue; // Of texts and numbers alone: it can be written.
             };
             let line: Arc<str> = line.into();
+            let mut has_room = true;
             for kept in &mut self.kept {
                 if kept.waiting.len() >= self.most {
                     self.metrics.lost.get_or_create(&label(kept)).inc();
+                    has_room = false;
                 } else {
                     kept.waiting.push_back(line.clone());
                 }
             }
-            waiting.extend(safe);
+            waiting.extend(safe.map(|safe| (safe, has_room)));
         }
         let now = self.clock.now();
         let mut all = true;
         for kept in &mut self.kept {
-            all &= kept.write(now, &self.metrics);
+            all &= kept.write(now, &self.metrics, is_last);
         }
-        for safe in waiting {
-            let _gone = safe.send(all);
+        for (safe, has_room) in waiting {
+            let _gone = safe.send(all && has_room);
         }
     }
 
@@ -198,9 +200,9 @@ fn label(kept: &Kept) -> SinkLabel {
 
 impl Kept {
     /// True if nothing waits any more.
-    fn write(&mut self, now: DateTime<Utc>, metrics: &AuditMetrics) -> bool {
+    fn write(&mut self, now: DateTime<Utc>, metrics: &AuditMetrics, is_last: bool) -> bool {
         // One that fails is not asked again with each record.
-        let is_due = !self.failing || self.tried.elapsed() >= TRY_AGAIN;
+        let is_due = is_last || !self.failing || self.tried.elapsed() >= TRY_AGAIN;
         if is_due && !self.waiting.is_empty() {
             self.tried = Instant::now();
             let lines = self.waiting.make_contiguous();
@@ -227,5 +229,80 @@ impl Kept {
         if !std::mem::replace(&mut self.failing, true) {
             tracing::error!(sink = self.sink.name(), %error, "the audit cannot be written");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use daemon::{SystemClock, metrics::Metrics};
+
+    use super::*;
+    use crate::record::Kind;
+
+    /// Takes lines while it is allowed to.
+    struct Switched {
+        takes: Arc<AtomicBool>,
+        lines: Arc<std::sync::Mutex<Vec<Arc<str>>>>,
+    }
+
+    impl Sink for Switched {
+        fn name(&self) -> &'static str {
+            "file"
+        }
+
+        fn append(&mut self, lines: &[Arc<str>], _: DateTime<Utc>) -> Result<(), LogError> {
+            if !self.takes.load(Ordering::Relaxed) {
+                return Err(LogError::Io {
+                    what: "cannot be written",
+                    reason: std::io::ErrorKind::StorageFull,
+                });
+            }
+            self.lines.lock().expect("no panic").extend_from_slice(lines);
+            Ok(())
+        }
+
+        fn is_unsynced(&self) -> bool {
+            false
+        }
+
+        fn sync(&mut self) -> Result<(), LogError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_found_no_room_is_not_called_safe_when_what_was_before_it_is_written() {
+        let (takes, lines) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let sink = Switched {
+            takes: takes.clone(),
+            lines: Arc::clone(&lines),
+        };
+        let clock = Arc::new(SystemClock);
+        let metrics = AuditMetrics::register(&Metrics::default());
+        let mut writer = Writer::new(vec![Box::new(sink)], 2, metrics, clock.clone());
+        let mut take = |ids: &[&str], is_last: bool| -> Vec<bool> {
+            let (mut items, mut told) = (Vec::new(), Vec::new());
+            for id in ids {
+                let (safe, of) = oneshot::channel();
+                let record = Record::new(Kind::Begun, (*id).to_owned(), clock.now(), "test", "k");
+                items.push(Item {
+                    record,
+                    safe: Some(safe),
+                });
+                told.push(of);
+            }
+            writer.take(&mut items, is_last);
+            told.into_iter()
+                .map(|mut of| of.try_recv().expect("it is told"))
+                .collect()
+        };
+        assert_eq!(take(&["a", "b"], false), [false, false]);
+        takes.store(true, Ordering::Relaxed);
+        // The last try comes at once; for the third there was no room.
+        assert_eq!(take(&["c"], true), [false]);
+        assert_eq!(lines.lock().expect("no panic").len(), 2);
+        assert_eq!(take(&["d"], false), [true]);
     }
 }

@@ -98,7 +98,7 @@ pub(crate) fn grpc_status(span: &Span, end: End, headers: &HeaderMap) {
 
 /// A request of HTTP, of which the extensions say by what pattern its path was routed: never the path itself.
 pub fn http(span: &Span, method: &http::Method, extensions: &http::Extensions) {
-    if of(span).is_none() {
+    if recorded(span).is_none() {
         return;
     }
     let method = method_name(method);
@@ -107,9 +107,9 @@ pub fn http(span: &Span, method: &http::Method, extensions: &http::Extensions) {
         || "other".to_owned(),
         |path| path.as_str().replacen("%24", "$", 1),
     );
-    span.set_attribute("http.request.method", method);
-    span.set_attribute("http.route", route.clone());
     rename(span, format!("{method} {route}"));
+    span.set_attribute("http.request.method", method);
+    span.set_attribute("http.route", route);
 }
 
 /// The status of its answer.

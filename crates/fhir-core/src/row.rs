@@ -41,25 +41,16 @@ pub trait RowSink {
     fn row(&mut self, cells: &[Cell<'_>]);
 }
 
-/// Takes the cells of one row, in order. What most cells are comes without a [`Cell`] made of it.
+/// Takes the cells of one row, in order. What most cells are comes without a [`Cell`] made of it, which is half of what a row of a whole view costs (`docs/serving.md`).
 pub trait CellSink {
     /// Any cell.
     fn cell(&mut self, cell: &Cell<'_>);
-
     /// [`Cell::Null`]
-    fn null(&mut self) {
-        self.cell(&Cell::Null);
-    }
-
+    fn null(&mut self);
     /// [`Cell::Boolean`]
-    fn boolean(&mut self, value: bool) {
-        self.cell(&Cell::Boolean(value));
-    }
-
+    fn boolean(&mut self, value: bool);
     /// [`Cell::Text`]
-    fn text(&mut self, text: &str) {
-        self.cell(&Cell::Text(Cow::Borrowed(text)));
-    }
+    fn text(&mut self, text: &str);
 }
 
 /// Collects rows as they are: for tests and small answers.

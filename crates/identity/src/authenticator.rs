@@ -46,8 +46,6 @@ impl Authenticator {
         shutdown: &Shutdown,
     ) -> Result<Self, ConfigError> {
         let unusable = |wrong: String| ConfigError::Invalid(vec![wrong]);
-        // Keys come over TLS; the daemons that have no other use for it have installed none.
-        let _already = rustls::crypto::ring::default_provider().install_default();
         let measures = Measures::register(metrics);
         let tokens = Tokens::new(config.tokens().map_err(unusable)?);
         if let Some(file) = config.tokens_file() {

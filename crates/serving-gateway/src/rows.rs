@@ -33,7 +33,7 @@ impl Rows {
     pub(crate) fn full(&mut self) -> Option<RowBatch> {
         let bytes = self.0.bytes();
         let is_full = self.0.len() >= BATCH_ROWS || bytes >= BATCH_BYTES;
-        is_full.then(|| std::mem::replace(&mut self.0, RowBatch::with_capacity(bytes.min(BATCH_BYTES))))
+        is_full.then(|| std::mem::replace(&mut self.0, RowBatch::with_capacity(bytes.min(2 * BATCH_BYTES))))
     }
 
     /// What is left of them at the end.

@@ -108,8 +108,12 @@ impl SharedSecret {
             self.change(&secrets[0], &secrets[1..]);
             Ok::<_, SecretFileError>(())
         };
-        // Taken once more if it is what the start has read, which changes nothing.
-        mounted::follow("webhook.secret_file", file, Vec::new(), take, shutdown).await;
+        // It may have changed since the start has read it.
+        let taken = match mounted::read_apart(&file).await {
+            Ok(bytes) if take(&bytes).is_ok() => bytes,
+            _ => Vec::new(),
+        };
+        mounted::follow("webhook.secret_file", file, taken, take, shutdown).await;
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) async fn copy_in(
     copy.finish().await.map_err(doing)
 }
 
-/// The statement that has the rows of a query without parameters sent. Each comes in a message; the frame stands around the first and the last.
+/// The statement that has the rows of a query without parameters sent. Each comes in a message of its own; the header stands before the first, the trailer comes alone.
 pub(crate) fn out(query: &str) -> String {
     format!("COPY ({query}) TO STDOUT (FORMAT binary)")
 }

@@ -17,6 +17,7 @@ use e2e::{
     ground::Ground,
     house::{SECRET, speed_client},
     operate::Operator,
+    postgres::until_true,
     tables::{self, Version},
 };
 use serde_json::json;
@@ -122,7 +123,8 @@ impl Changes {
     }
 }
 
-async fn write(hapi: &PgPool, id: &str, stored: &str, ago: TimeDelta) -> anyhow::Result<()> {
+/// Returns the version.
+async fn write(hapi: &PgPool, id: &str, stored: &str, ago: TimeDelta) -> anyhow::Result<i64> {
     let mut transaction = hapi.begin().await?;
     let found = tables::find(&mut transaction, id).await?;
     let version = Version {
@@ -134,7 +136,7 @@ async fn write(hapi: &PgPool, id: &str, stored: &str, ago: TimeDelta) -> anyhow:
     };
     tables::write(&mut transaction, found.map(|(res_id, _)| res_id), &version).await?;
     transaction.commit().await?;
-    Ok(())
+    Ok(version.version)
 }
 
 /// Resources that no view can be made of, clocks that differ, rows that were changed by hand, a comparison that does not come.
@@ -326,11 +328,14 @@ async fn change_under_locks(url: String, hapi: PgPool) -> anyhow::Result<()> {
     let stored = json!({"resourceType": "Patient", "name": [{"family": CANARY}]}).to_string();
     loop {
         sqlx::raw_sql(lock).execute(&mut person).await?;
-        write(&hapi, "under-a-lock", &stored, TimeDelta::zero()).await?;
+        let version = write(&hapi, "under-a-lock", &stored, TimeDelta::zero()).await?;
         sqlx::raw_sql("SELECT pg_sleep(3); COMMIT")
             .execute(&mut person)
             .await?;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        let shown = format!(
+            "SELECT count(*) > 0 FROM sqlonfhir_live.patient_versions WHERE _rid = 'under-a-lock' AND _version = {version}"
+        );
+        until_true(&url, &shown, SOON).await?;
     }
 }
 

@@ -2,9 +2,8 @@
 
 use e2e::{
     ask::channel,
-    house::{House, until_held, versions_of},
+    house::{House, versions_of},
     process::Daemon,
-    tables,
 };
 use serde_json::Value;
 use tonic::transport::Channel;
@@ -30,19 +29,13 @@ impl Whole {
         let house = House::start(&views(), "").await?;
         let speed = house.speed("").await?;
         let serving = house.serving(&speed).await?;
-        tables::write_new(
-            &house.hapi,
-            "Patient",
-            "a",
-            r#"{"resourceType":"Patient","gender":"female"}"#,
-        )
-        .await?;
         let this = Self {
             house,
             speed,
             serving,
         };
-        until_held(this.channel("SpeedService").await?, "Patient", None).await?;
+        let speed = this.channel("SpeedService").await?;
+        this.house.hold_patient(speed, None).await?;
         Ok(this)
     }
 

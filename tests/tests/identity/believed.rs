@@ -35,6 +35,8 @@ pub(crate) struct Believing {
 
 impl Believing {
     pub(crate) fn start(config: &AuthConfig) -> Self {
+        // As a daemon does at its start: keys come over TLS.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
         let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
         let now = DateTime::from_timestamp(issuer::now(), 0).expect("a time of these years");
         let clock = ManualClock::new(now);

@@ -6,11 +6,9 @@ use audit::operation::{Row as Audited, TABLE};
 use daemon::tls::TlsClient;
 use e2e::{
     certificates::Authority,
-    house::until_held,
     issuer::{Issuer, Kind, SigningKey},
     rpc::{Call, Said, framed},
     server::{self, Lifetime},
-    tables,
 };
 use serde_json::Value;
 use tonic::{Code, transport::Channel};
@@ -61,15 +59,9 @@ async fn every_method_and_path_with_mutual_tls_tokens_and_audit() -> anyhow::Res
         issuer: issuer.name(),
         certified: true,
     };
-    tables::write_new(
-        &installation.house.hapi,
-        "Patient",
-        "a",
-        r#"{"resourceType":"Patient","gender":"female"}"#,
-    )
-    .await?;
     let shown = format!("Bearer {OF_OPERATOR}");
-    until_held(asking.channel("SpeedService")?.clone(), "Patient", Some(&shown)).await?;
+    let speed = asking.channel("SpeedService")?.clone();
+    installation.house.hold_patient(speed, Some(&shown)).await?;
 
     every_method(&asking).await?;
     let base = format!("https://{}", installation.serving.address("http")?);

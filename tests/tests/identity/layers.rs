@@ -74,13 +74,7 @@ async fn live_rows_go_through_all_layers_and_a_token_can_be_changed() -> anyhow:
         || async { (run().await? == 200).then_some(()) },
     )
     .await?;
-    tables::write_new(
-        &whole.house.hapi,
-        "Patient",
-        "b",
-        r#"{"resourceType":"Patient","gender":"male"}"#,
-    )
-    .await?;
+    tables::write_patient(&whole.house.hapi, "b", "male").await?;
     until("the next patient is shown", PATIENCE, || async {
         (rows(&client, patient("b"), &token).await.ok()? == 1).then_some(())
     })

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use e2e::{
     ask::channel,
-    house::{House, until_held, versions_of},
+    house::{House, versions_of},
     issuer::{Issuer, Kind, SigningKey, claims},
     process::{Daemon, write_private},
-    tables,
 };
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -136,15 +135,9 @@ impl Whole {
             layers_token,
             _folder: folder,
         };
-        tables::write_new(
-            &this.house.hapi,
-            "Patient",
-            "a",
-            r#"{"resourceType":"Patient","gender":"female"}"#,
-        )
-        .await?;
         let shown = format!("Bearer {OF_OPERATOR}");
-        until_held(this.channel("SpeedService").await?, "Patient", Some(&shown)).await?;
+        let speed = this.channel("SpeedService").await?;
+        this.house.hold_patient(speed, Some(&shown)).await?;
         Ok(this)
     }
 

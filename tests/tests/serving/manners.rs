@@ -20,9 +20,9 @@ use crate::fixture::{Fixture, all, three};
 
 const QUERY: &str = "/researchflow.serving.v1.ServingService/Query";
 /// A question over a whole view is under way in the database: it waits for its tables. (The look at the registry waits for the lock too.)
-const WAITING: &str = "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LOCK TABLE % IN ACCESS SHARE MODE' AND wait_event_type = 'Lock'";
+const WAITING: &str = "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'BEGIN %; LOCK TABLE % IN ACCESS SHARE MODE' AND wait_event_type = 'Lock'";
 /// None is.
-const QUIET: &str = "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LOCK TABLE % IN ACCESS SHARE MODE' AND wait_event_type = 'Lock'";
+const QUIET: &str = "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'BEGIN %; LOCK TABLE % IN ACCESS SHARE MODE' AND wait_event_type = 'Lock'";
 
 async fn asked(
     channel: &Channel,

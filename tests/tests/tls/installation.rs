@@ -191,8 +191,7 @@ impl Installation {
 
     /// Writes a patient as HAPI does, and waits until the gateway answers with it: live, for nothing is refreshed.
     pub(crate) async fn sees_live(&self, id: &str) -> anyhow::Result<()> {
-        let stored = r#"{"resourceType":"Patient","active":true}"#;
-        tables::write_new(&self.house.hapi, "Patient", id, stored).await?;
+        tables::write_patient(&self.house.hapi, id, "female").await?;
         let asker = self.asker()?;
         until("the live row", LIMIT, || async {
             let query = rows_where("patient_versions", "id", id);

@@ -54,13 +54,7 @@ impl World {
             versions_of("Condition", &[]),
         ];
         let house = House::start(&views, "").await?;
-        tables::write_new(
-            &house.hapi,
-            "Patient",
-            "a",
-            r#"{"resourceType":"Patient","gender":"female"}"#,
-        )
-        .await?;
+        tables::write_patient(&house.hapi, "a", "female").await?;
         let speed = house.speed("").await?;
         let serving = house.serving(&speed).await?;
         let mut this = Self {

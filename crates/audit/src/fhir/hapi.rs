@@ -44,8 +44,6 @@ pub(crate) struct Hapi {
 
 impl Hapi {
     pub(crate) fn new(settings: &Settings) -> Result<Self, HapiError> {
-        // One provider of cryptography for the whole process; whoever was first has installed it.
-        let _installed = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder()
             .redirect(Policy::none())
             .no_proxy()

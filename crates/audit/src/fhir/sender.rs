@@ -121,11 +121,10 @@ impl Sender {
     }
 
     fn tell_waiting(&self) {
-        let waiting = self.spool.waiting();
         self.metrics
             .pending
             .get_or_create(&LABEL)
-            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
+            .set(self.spool.waiting());
     }
 }
 

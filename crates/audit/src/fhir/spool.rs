@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -34,8 +34,8 @@ struct Both {
     current: AtomicU64,
     /// Of all files.
     bytes: AtomicU64,
-    /// That are not sent.
-    lines: AtomicU64,
+    /// That are not sent. (Below zero for a moment where the sender is quicker than the writer counts.)
+    lines: AtomicI64,
 }
 
 /// The writer's side.
@@ -95,7 +95,7 @@ impl SpoolSink {
         let both = Arc::new(Both {
             current: AtomicU64::new(last),
             bytes: AtomicU64::new(found.iter().map(|(_, bytes)| bytes).sum()),
-            lines: AtomicU64::default(),
+            lines: AtomicI64::default(),
         });
         let spool = Spool {
             place: Place::read(&folder),
@@ -103,7 +103,7 @@ impl SpoolSink {
             both: both.clone(),
         };
         let lines = spool.count().map_err(failed("cannot be read"))?;
-        both.lines.store(lines as u64, Ordering::Release);
+        both.lines.store(lines, Ordering::Release);
         let mut sink = Self {
             folder,
             fsync,
@@ -175,7 +175,10 @@ impl Sink for SpoolSink {
             // What got in is at the end of a file, and comes again in the next one: under the same id. (Where nothing did, that file goes on.)
             let length = file.metadata().map_or(*bytes + more, |meta| meta.len());
             if length > *bytes {
+                let got_in = usize::try_from(length - *bytes).unwrap_or(usize::MAX);
+                let whole = lines_in(&text[..got_in.min(text.len())]);
                 self.both.bytes.fetch_add(length - *bytes, Ordering::AcqRel);
+                self.both.lines.fetch_add(whole, Ordering::AcqRel);
                 self.file = None;
             }
             return Err(failed("cannot be written")(error));
@@ -183,7 +186,7 @@ impl Sink for SpoolSink {
         self.unsynced = self.fsync == Fsync::Second;
         *bytes += more;
         self.both.bytes.fetch_add(more, Ordering::AcqRel);
-        self.both.lines.fetch_add(lines.len() as u64, Ordering::AcqRel);
+        self.both.lines.fetch_add(lines_in(&text), Ordering::AcqRel);
         self.told.notify_one();
         Ok(())
     }
@@ -229,12 +232,12 @@ pub(crate) struct Next {
 
 impl Spool {
     /// How many lines wait.
-    pub(crate) fn waiting(&self) -> u64 {
-        self.both.lines.load(Ordering::Acquire)
+    pub(crate) fn waiting(&self) -> i64 {
+        self.both.lines.load(Ordering::Acquire).max(0)
     }
 
     /// As the files say.
-    fn count(&self) -> io::Result<usize> {
+    fn count(&self) -> io::Result<i64> {
         let mut lines = 0;
         for (number, _) in segments(&self.folder)? {
             if number >= self.place.segment {
@@ -247,10 +250,7 @@ impl Spool {
                 let rest = bytes
                     .get(usize::try_from(from).unwrap_or(usize::MAX)..)
                     .unwrap_or_default();
-                lines += rest
-                    .split_inclusive(|b| *b == b'\n')
-                    .filter(|line| line.ends_with(b"\n"))
-                    .count();
+                lines += lines_in(rest);
             }
         }
         Ok(lines)
@@ -319,16 +319,18 @@ impl Spool {
     pub(crate) fn sent(&mut self, next: &Next, count: usize) -> io::Result<()> {
         if let Some(place) = count.checked_sub(1).and_then(|last| next.places.get(last)) {
             self.place = *place;
-            let _waiting = self
-                .both
-                .lines
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |lines| {
-                    Some(lines.saturating_sub(count as u64))
-                });
+            let sent = i64::try_from(count).unwrap_or(i64::MAX);
+            self.both.lines.fetch_sub(sent, Ordering::AcqRel);
             self.place.write(&self.folder)?;
         }
         Ok(())
     }
+}
+
+/// How many whole lines there are.
+fn lines_in(text: &[u8]) -> i64 {
+    let ends = text.iter().filter(|byte| **byte == b'\n').count();
+    i64::try_from(ends).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

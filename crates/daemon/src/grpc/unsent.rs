@@ -1,5 +1,5 @@
 //! Calls that were never sent: the library under our clients had chosen a connection that was ending (the other side restarts, or the connection has come of age), and gives the call back
-//! as cancelled. Nobody has seen anything of it, so it is made again, whatever it does; libraries of other languages do that by themselves.
+//! as cancelled; or the other side said as it went (GOAWAY) that it had not taken the call. Nobody has done anything for it, so it is made again, whatever it does; libraries of other languages do that by themselves.
 
 use std::error::Error as _;
 

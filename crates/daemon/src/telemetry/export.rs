@@ -190,16 +190,20 @@ impl Exporter {
         loop {
             // Nothing to do while nothing ends; and a full batch goes at once, or the queue would be full before its time.
             let gathering = async {
-                ended.recv_many(&mut batch, BATCH).await;
+                let has_ended = ended.recv_many(&mut batch, BATCH).await == 0;
                 let rest = async {
                     while batch.len() < BATCH {
                         let left = BATCH - batch.len();
-                        ended.recv_many(&mut batch, left).await;
+                        if ended.recv_many(&mut batch, left).await == 0 {
+                            break;
+                        }
                     }
                 };
                 let _in_time = timeout(GATHER, rest).await;
+                has_ended
             };
-            let stopped = stop.run_until_cancelled(gathering).await.is_none();
+            // Nobody is left who could end a span: as good as a stop.
+            let stopped = stop.run_until_cancelled(gathering).await.unwrap_or(true);
             loop {
                 if !batch.is_empty() {
                     self.send(std::mem::take(&mut batch)).await;

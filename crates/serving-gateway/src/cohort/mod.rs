@@ -16,7 +16,6 @@ use std::{pin::Pin, pin::pin};
 
 use api::{Code, ServiceError, cohort::Cohort, proto::serving as proto, query::Layers};
 use async_stream::try_stream;
-use daemon::spans;
 use futures::{Stream, StreamExt as _};
 use proto::cohort_response::Part;
 use tokio::time::Instant;
@@ -73,15 +72,7 @@ pub(crate) fn answer(core: Core, cohort: Cohort, deadline: Instant) -> Parts {
                     continue;
                 }
             };
-            let asked = debug_span!("SELECT", otel.kind = "client", db.system.name = "postgresql", db.operation.name = "SELECT");
-            let answered = at
-                .while_it_answers(snapshot.find(&select))
-                .instrument(asked.clone())
-                .await;
-            if !matches!(answered, Ok(Ok(_))) {
-                spans::fail(&asked);
-            }
-            match answered {
+            match at.selected(snapshot.find(&select)).await {
                 Ok(Ok(found)) => break (at, freshness, found),
                 Ok(Err(error)) => route.missed(cohort_error(&core, &at, error))?,
                 Err(lost) => route.missed(lost)?,

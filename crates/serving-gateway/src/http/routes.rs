@@ -5,13 +5,14 @@ use std::sync::Arc;
 use api::{Outcome, sql_run::Operation};
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Path, Request, State},
+    extract::{Path, Request, State},
     http::request::Parts,
     middleware,
     response::Response,
     routing::{MethodRouter, get},
 };
 use daemon::fhir_answer::outcome;
+use tower::ServiceBuilder;
 use tower_http::{CompressionLevel, compression::CompressionLayer, decompression::RequestDecompressionLayer};
 
 use super::{Http, around, capability, definitions, run};
@@ -20,17 +21,19 @@ type Shared = State<Arc<Http>>;
 
 /// The routes. Bodies in gzip or deflate are opened on the way in; their size is bounded as they are read.
 pub(super) fn router(http: Arc<Http>) -> Router {
+    // As one layer: each has its price for every request.
+    let around = ServiceBuilder::new()
+        // Rows shrink to a tenth at the lowest level already, and the client waits for each.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(middleware::from_fn_with_state(http.clone(), around::around))
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true));
     let routes = Paths::all()
         .router
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method);
     http.audit
         .around_http(routes, |routes| http.guard.http(routes))
-        .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(http.clone(), around::around))
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
-        // Rows shrink to a tenth at the lowest level already, and the client waits for each.
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(around)
         .with_state(http)
 }
 

@@ -3,12 +3,14 @@
 use std::{future::Future, task::Poll, time::Duration};
 
 use api::ServiceError;
+use daemon::spans;
 use futures::{
     StreamExt as _,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
 use tokio::sync::watch;
+use tracing::{Instrument as _, debug_span};
 use view_store::StoreError;
 
 use super::server::{Server, Standing};
@@ -36,6 +38,24 @@ impl Server {
                 () = until(&mut standing, true) => Err(store_error(silent())),
             }
         })
+    }
+
+    /// The same of a statement, as a span of its own. Of what a caller asks nothing is told in it but that it is one.
+    pub(crate) async fn selected<T: Send, E: Send>(
+        &self,
+        asking: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<Result<T, E>, ServiceError> {
+        let span = debug_span!(
+            "SELECT",
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.operation.name = "SELECT"
+        );
+        let answered = self.while_it_answers(asking).instrument(span.clone()).await;
+        if !matches!(answered, Ok(Ok(_))) {
+            spans::fail(&span);
+        }
+        answered
     }
 
     /// Rows that end with an error where the server is lost for long.

@@ -19,7 +19,6 @@ use std::{convert::Infallible, pin::Pin};
 
 use api::{Code, ServiceError, proto::serving as proto, query::Layers, sql::SqlQuestion};
 use async_stream::try_stream;
-use daemon::spans;
 use futures::{Stream, StreamExt as _};
 use proto::sql_response::Part;
 use tokio::time::Instant;
@@ -81,13 +80,7 @@ pub(crate) fn answer(core: Core, question: SqlQuestion, deadline: Instant) -> Sq
         let asking = Asking { core: &core, sql: &sql, question: &question, statement: &statement, layer, views: &views, asked };
         let Begun { columns, freshness, mut rows, plan } = loop {
             let server = route.server();
-            // Of a caller's statement nothing is told but that it is one.
-            let statement_span = debug_span!("SELECT", otel.kind = "client", db.system.name = "postgresql", db.operation.name = "SELECT");
-            let answered = server.while_it_answers(asking.at(&route)).instrument(statement_span.clone()).await;
-            if !matches!(answered, Ok(Ok(_))) {
-                spans::fail(&statement_span);
-            }
-            match answered {
+            match server.selected(asking.at(&route)).await {
                 Ok(Ok(begun)) => break begun,
                 Ok(Err(NotBegun::Failed(error))) => route.missed(error)?,
                 Ok(Err(NotBegun::Refused(error))) => route.doubted(error)?,

@@ -1,31 +1,27 @@
 //! A question over a view's tables as one statement: its rows and their freshness are of one snapshot without a transaction around them, and come in one
-//! round trip.
+//! round trip (but for whole views).
 //!
 //! PostgreSQL locks the tables of a statement before it takes the snapshot that it runs in, so a table that is replaced or dropped meanwhile is
-//! seen as it is then, or not at all. COPY takes its snapshot first (`PortalRunUtility`): so its tables are locked by a statement before it.
+//! seen as it is then, or not at all. (COPY does not: see [`driven`](super::driven).)
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_stream::stream;
 use fhir_core::column::Column;
-use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _, future, stream};
+use futures::{Stream, StreamExt as _, stream};
+use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgArguments;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlSafeStr as _};
-use tracing::Dispatch;
-use tracing::dispatcher::with_default;
 
 use super::count::{Count, InState};
-use super::row::{Known, Layout};
+use super::driven::{Together, copied, fetched};
+use super::row::{self, Known, Layout, answers};
 use super::statement::{Source, Statement};
-use super::together::Together;
-use super::{AnswerRows, ROWS_TOGETHER, Select};
+use super::{AnswerRows, Select};
 use crate::driver::{is_connection_lost, sqlstate};
 use crate::error::during;
-use crate::{RegisteredView, StoreError, TypeFreshness, ViewStore, copy, transaction};
+use crate::{RegisteredView, StoreError, TypeFreshness, ViewStore, transaction};
 
 /// A pool's connections may all have been lost with the server: so often another one is tried.
 const TRIES: usize = 4;
@@ -45,7 +41,7 @@ pub struct Asked {
     pub rows: AnswerRows<'static>,
 }
 
-/// Rows as they come together.
+/// Rows as they come.
 type Rows = Pin<Box<dyn Stream<Item = Together> + Send>>;
 
 /// An answer whose first rows have come.
@@ -94,7 +90,7 @@ impl ViewStore {
             .await?;
         let answered = stream::iter([begun.first]).chain(begun.rows);
         let layout = begun.layout.clone();
-        let rows = answered.map(move |rows| rows.answers(&layout));
+        let rows = answered.map(move |rows| answers(&layout, rows));
         Ok(Asked {
             columns: begun.layout.columns.clone(),
             freshness: begun.known.freshness,
@@ -152,10 +148,10 @@ impl ViewStore {
             .pulse
             .unless_silent(async { Ok::<_, StoreError>(rows.collect::<Vec<_>>().await) })
             .await?;
-        let mut counted = first.answers(&layout)?;
-        for rows in rest {
-            counted.extend(rows.answers(&layout)?);
-        }
+        let counted = answers(
+            &layout,
+            first.into_iter().chain(rest.into_iter().flatten()).collect(),
+        )?;
         let rows = match counted.first() {
             Some(counted) => counted.batch_rows()?,
             None => None,
@@ -183,37 +179,34 @@ impl ViewStore {
         let changed = || StoreError::ViewsChanged {
             resource_type: view.resource_type.clone(),
         };
-        let sql = match statement.copied_from {
-            Some(_) => copy::out(&statement.sql),
+        let mut sql = statement.sql.clone();
+        if statement.copied_from.is_none() {
             // A prepared statement must not outlive its columns' types: it carries the definition's hash.
-            None => format!("/* {} */ {}", view.hash, statement.sql),
-        };
+            sql.insert_str(0, &format!("/* {} */ ", view.hash));
+        }
         let mut tries = 1;
         loop {
             let begun = async {
                 let mut rows = self.run(&statement, sql.clone(), statement.arguments()?).await?;
-                let first = rows.next().await;
-                Ok::<_, StoreError>((first, rows))
+                let first = rows.next().await.unwrap_or_default();
+                Ok::<_, StoreError>((first.into_iter(), rows))
             };
-            let (first, rows) = self.pulse.unless_silent(begun).await?;
-            let first = first.ok_or_else(changed)?;
-            match first.error() {
-                None => {
+            let (mut first, rows) = self.pulse.unless_silent(begun).await?;
+            match first.next() {
+                Some(Ok(row)) => {
                     return Ok(Begun {
-                        known: first.known()?.ok_or_else(changed)?,
-                        first,
+                        known: row::known(&row)?.ok_or_else(changed)?,
+                        first: first.collect(),
                         rows,
                         layout: Arc::new(statement.layout),
                     });
                 }
-                Some(error) if is_connection_lost(error) && tries < TRIES => tries += 1,
-                Some(error) if sqlstate(error).is_some_and(|code| CHANGED.contains(&code.as_str())) => {
+                None => return Err(changed()),
+                Some(Err(error)) if is_connection_lost(&error) && tries < TRIES => tries += 1,
+                Some(Err(error)) if sqlstate(&error).is_some_and(|code| CHANGED.contains(&code.as_str())) => {
                     return Err(changed());
                 }
-                Some(_) => {
-                    let error = first.into_error();
-                    return Err(error.map_or_else(changed, during("reading rows")));
-                }
+                Some(Err(error)) => return Err(during("reading rows")(error)),
             }
         }
     }
@@ -239,58 +232,21 @@ impl ViewStore {
             let mut rows = match &tables {
                 Some(tables) => copied(&mut lent.connection, tables, &sql)
                     .await
-                    .unwrap_or_else(|error| stream::iter([Together::from(error)]).boxed()),
-                None => fetched(&mut lent.connection, sql, arguments).await,
+                    .unwrap_or_else(|error| stream::iter([vec![Err(error)]]).boxed()),
+                None => fetched(&mut lent.connection, sql, arguments, true),
             };
             while let Some(together) = rows.next().await {
-                let failed = together.failed();
+                let failed = together.last().is_some_and(Result::is_err);
                 yield together;
                 if failed {
                     return;
                 }
             }
             drop(rows);
-            lent.ended = tables.is_none() || transaction::commit(&mut lent.connection).await.is_ok();
+            if tables.is_some() {
+                transaction::start_rollback(&mut lent.connection);
+            }
+            lent.ended = true;
         }))
     }
-}
-
-async fn fetched(
-    connection: &mut PgConnection,
-    sql: String,
-    arguments: PgArguments,
-) -> BoxStream<'_, Together> {
-    let begin = async {
-        sqlx::query_with(AssertSqlSafe(sql), arguments)
-            .persistent(true)
-            .fetch(connection)
-    };
-    let rows = without_span(begin).await.ready_chunks(ROWS_TOGETHER);
-    rows.map(Together::Fetched).boxed()
-}
-
-/// A whole view costs what each of its rows does: so without what the driver makes for a row and for each of its values. Within a transaction, which has its end
-/// behind the last row.
-async fn copied<'c>(
-    connection: &'c mut PgConnection,
-    tables: &str,
-    sql: &str,
-) -> Result<BoxStream<'c, Together>, sqlx::Error> {
-    transaction::begin(connection, Some(READ.into_sql_str())).await?;
-    sqlx::raw_sql(AssertSqlSafe(format!("LOCK TABLE {tables} IN ACCESS SHARE MODE")))
-        .execute(&mut *connection)
-        .await?;
-    let messages = without_span(connection.copy_out_raw(sql)).await?;
-    let rows = messages.ready_chunks(ROWS_TOGETHER).map(Together::copied);
-    Ok(rows.filter(|rows| future::ready(!rows.is_empty())).boxed())
-}
-
-/// Each statement has a snapshot of its own: the one behind the lock sees what was committed before it was had.
-const READ: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
-
-/// Begins a stream of the driver's, which remembers the span that is current then, and would enter it for each row (where it is current anyway). What the driver has to
-/// say before the first row is not logged.
-async fn without_span<T>(begin: impl Future<Output = T>) -> T {
-    let mut begin = pin!(begin);
-    poll_fn(|context| with_default(&Dispatch::none(), || begin.as_mut().poll(context))).await
 }

@@ -8,11 +8,11 @@
 mod asked;
 pub(crate) mod conditions;
 pub(crate) mod count;
+mod driven;
+mod raw;
 mod row;
 mod snapshot;
 mod statement;
-mod together;
-mod tuple;
 pub(crate) mod values;
 
 use chrono::{DateTime, Utc};

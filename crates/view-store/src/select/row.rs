@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use fhir_core::column::Column;
 use fhir_core::row::{Cell, CellSink};
-use sqlx::postgres::PgRow;
-use sqlx::{Row as _, ValueRef as _};
 
 use super::RowKey;
 use super::count::BatchState;
-use super::tuple::{Fields, Tuple};
+use super::raw::{Row, unknown_form};
 use crate::error::during;
 use crate::{StoreError, TypeFreshness, decode};
 
@@ -18,8 +16,6 @@ use crate::{StoreError, TypeFreshness, decode};
 pub(super) const BATCH: &str = "NULL::boolean";
 /// The layer of a live row.
 pub(super) const LIVE: &str = "true";
-/// Where the layer stands in what is no row of the view.
-const NO_ROW: &str = "false";
 
 /// The columns wanted, the layer, the resource's id, the place in the order, what is known of the view.
 #[derive(Debug, Clone)]
@@ -51,74 +47,6 @@ impl Layout {
     fn place(&self) -> usize {
         self.columns.len() + 1 + usize::from(self.with_resource)
     }
-
-    /// The fields of what is no row of the view, as SQL.
-    pub(super) fn no_row(&self) -> String {
-        let fields = (0..self.width()).map(|at| if at == self.columns.len() { NO_ROW } else { "NULL" });
-        fields.collect::<Vec<_>>().join(", ")
-    }
-
-    /// `None`: there is no row, only what is known of the view.
-    pub(super) fn read(self: &Arc<Self>, row: Row) -> Result<Option<Answer>, StoreError> {
-        let live = match row.field(self.columns.len())? {
-            None => false,
-            Some([1]) => true,
-            Some(_) => return Ok(None),
-        };
-        Ok(Some(Answer {
-            live,
-            row,
-            layout: self.clone(),
-        }))
-    }
-}
-
-/// A row, as PostgreSQL sent it.
-pub(super) enum Row {
-    /// Of a prepared statement.
-    Fetched(PgRow),
-    /// Of COPY: without what the driver makes for each row and value.
-    Copied(Tuple),
-}
-
-impl Row {
-    fn field(&self, index: usize) -> Result<Option<&[u8]>, StoreError> {
-        match self {
-            Self::Fetched(row) => fetched(row, index),
-            Self::Copied(tuple) => tuple.fields().nth(index).unwrap_or_else(|| Err(unknown_form())),
-        }
-    }
-
-    fn text(&self, index: usize) -> Result<Option<&str>, StoreError> {
-        let text = self.field(index)?.map(str::from_utf8);
-        text.transpose().map_err(|_| unknown_form())
-    }
-}
-
-/// The fields of a row, one after the other.
-enum InOrder<'r> {
-    Fetched(&'r PgRow, usize),
-    Copied(Fields<'r>),
-}
-
-impl<'r> InOrder<'r> {
-    fn of(row: &'r Row) -> Self {
-        match row {
-            Row::Fetched(row) => Self::Fetched(row, 0),
-            Row::Copied(tuple) => Self::Copied(tuple.fields()),
-        }
-    }
-
-    #[inline]
-    fn take(&mut self) -> Result<Option<&'r [u8]>, StoreError> {
-        match self {
-            Self::Fetched(row, index) => {
-                *index += 1;
-                fetched(row, *index - 1)
-            }
-            Self::Copied(fields) => fields.next().unwrap_or_else(|| Err(unknown_form())),
-        }
-    }
 }
 
 /// A row of an answer.
@@ -132,16 +60,16 @@ impl Answer {
     /// Its cells in the order of the columns wanted, each read when it is come to.
     #[inline]
     pub fn cells(&self) -> impl Iterator<Item = Result<Cell<'_>, StoreError>> {
-        let mut fields = InOrder::of(&self.row);
         let columns = self.layout.columns.iter();
-        columns.map(move |column| decode::cell(column, fields.take()?))
+        columns
+            .zip(self.row.fields())
+            .map(|(column, field)| decode::cell(column, field?))
     }
 
     /// Hands the same cells over.
     pub fn put_cells(&self, sink: &mut impl CellSink) -> Result<(), StoreError> {
-        let mut fields = InOrder::of(&self.row);
-        for column in &self.layout.columns {
-            decode::put(column, fields.take()?, sink)?;
+        for (column, field) in self.layout.columns.iter().zip(self.row.fields()) {
+            decode::put(column, field?, sink)?;
         }
         Ok(())
     }
@@ -198,6 +126,24 @@ impl fmt::Debug for Answer {
     }
 }
 
+/// Rows that came together.
+pub(super) fn answers(
+    layout: &Arc<Layout>,
+    rows: Vec<Result<Row, sqlx::Error>>,
+) -> Result<Vec<Answer>, StoreError> {
+    let answer = |row: Result<Row, sqlx::Error>| {
+        let row = row.map_err(during("reading rows"))?;
+        // It is a whole row: there is a layer behind the columns.
+        let live = row.field(layout.columns.len())? == Some(&[1]);
+        Ok(Answer {
+            live,
+            row,
+            layout: layout.clone(),
+        })
+    };
+    rows.into_iter().map(answer).collect()
+}
+
 /// What is known of a view in the snapshot of its rows.
 pub(super) struct Known {
     pub(super) freshness: TypeFreshness,
@@ -206,15 +152,18 @@ pub(super) struct Known {
     pub(super) batch_state: BatchState,
 }
 
-/// From the last field of a statement that was made [`with_freshness`](super::statement::Statement::with_freshness).
-pub(super) fn known(field: &[u8]) -> Result<Known, StoreError> {
-    let (numbers, []) = field.as_chunks::<8>() else {
+/// Of the first row of a statement that was made [`with_freshness`](super::statement::Statement::with_freshness). `None`: it is a row of the view.
+pub(super) fn known(row: &Row) -> Result<Option<Known>, StoreError> {
+    let Some(known) = row.fields().last().transpose()?.flatten() else {
+        return Ok(None);
+    };
+    let (numbers, []) = known.as_chunks::<8>() else {
         return Err(unknown_form());
     };
     let &[batch, speed, errors, high, low] = numbers else {
         return Err(unknown_form());
     };
-    Ok(Known {
+    Ok(Some(Known {
         freshness: TypeFreshness {
             batch_as_of: decode::finite_time(i64::from_be_bytes(batch)),
             speed_as_of: decode::finite_time(i64::from_be_bytes(speed)),
@@ -222,17 +171,5 @@ pub(super) fn known(field: &[u8]) -> Result<Known, StoreError> {
         errors: i64::from_be_bytes(errors),
         batch_state: BatchState::from(u64::from_be_bytes(high)) << 64
             | BatchState::from(u64::from_be_bytes(low)),
-    })
-}
-
-pub(super) fn fetched(row: &PgRow, index: usize) -> Result<Option<&[u8]>, StoreError> {
-    let value = row.try_get_raw(index).map_err(during("reading a row"))?;
-    if value.is_null() {
-        return Ok(None);
-    }
-    value.as_bytes().map(Some).map_err(|_| unknown_form())
-}
-
-pub(super) fn unknown_form() -> StoreError {
-    StoreError::Inconsistent("a row came in an unknown form".into())
+    }))
 }

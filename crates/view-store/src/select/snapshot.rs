@@ -7,13 +7,13 @@ use fhir_core::column::Column;
 use futures::{StreamExt as _, stream};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgArguments;
-use sqlx::{AssertSqlSafe, Connection as _, Postgres, SqlSafeStr as _};
+use sqlx::{Connection as _, Postgres, SqlSafeStr as _};
 
-use super::row::Layout;
+use super::driven::fetched;
+use super::row::{Layout, answers};
 use super::statement::{Source, Statement};
-use super::together::Together;
 use super::values::ValueCheck;
-use super::{AnswerRows, ROWS_TOGETHER, Relation, Select};
+use super::{AnswerRows, Relation, Select};
 use crate::driver::sqlstate;
 use crate::error::during;
 use crate::freshness::TypeRow;
@@ -32,9 +32,8 @@ pub struct Snapshot {
     pub(crate) streaming: bool,
 }
 
-/// All statements see what the first one sees. Rows of the caller need a temporary table, which a read-only transaction may not make.
+/// Where rows of the caller are asked: they need a temporary table, which a read-only transaction may not make.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
-const READ_ONLY: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 impl ViewStore {
     /// Opens a snapshot (`REPEATABLE READ READ ONLY`) after taking `ACCESS SHARE` on the tables of the view. Without a view, one in which rows
@@ -52,26 +51,24 @@ impl ViewStore {
             // Not to be used again if whoever asks goes while the transaction begins: the driver does not know of it before it has begun.
             streaming: true,
         };
-        let sql = if view.is_some() { READ_ONLY } else { BEGIN };
-        transaction::begin(&mut snapshot.connection, Some(sql.into_sql_str()))
-            .await
-            .map_err(doing)?;
-        snapshot.streaming = false;
-        let Some(name) = view else { return Ok(snapshot) };
-        // The lock before the first query: a table that is replaced or dropped in between would look empty in an older snapshot.
-        let tables = Table::ALL.map(|table| table.of(name)).join(", ");
-        let lock = format!("LOCK TABLE {tables} IN ACCESS SHARE MODE");
-        match sqlx::raw_sql(AssertSqlSafe(lock))
-            .execute(&mut *snapshot.connection)
-            .await
-        {
-            Ok(_) => Ok(snapshot),
-            Err(error) if sqlstate(&error).as_deref() == Some("42P01") => {
+        let begun = match view {
+            Some(name) => {
+                let tables = Table::ALL.map(|table| table.of(name)).join(", ");
+                transaction::begin_reading(&mut snapshot.connection, &tables).await
+            }
+            None => transaction::begin(&mut snapshot.connection, Some(BEGIN.into_sql_str())).await,
+        };
+        match (begun, view) {
+            (Ok(()), _) => {
+                snapshot.streaming = false;
+                Ok(snapshot)
+            }
+            (Err(error), Some(name)) if sqlstate(&error).as_deref() == Some("42P01") => {
                 drop(snapshot);
                 let mut connection = self.pool.acquire().await.map_err(doing)?;
                 Err(unknown_view(&mut connection, name).await)
             }
-            Err(error) => Err(doing(error)),
+            (Err(error), _) => Err(doing(error)),
         }
     }
 }
@@ -149,11 +146,7 @@ impl Snapshot {
         } = prepared;
         self.streaming = true;
         let streaming = &mut self.streaming;
-        let rows = sqlx::query_with(AssertSqlSafe(sql), arguments)
-            .persistent(persistent)
-            .fetch(&mut *self.connection)
-            .ready_chunks(ROWS_TOGETHER)
-            .map(Together::Fetched);
+        let rows = fetched(&mut self.connection, sql, arguments, persistent);
         let layout = Arc::new(layout);
         let rows = stream::unfold(
             (rows, streaming, layout),
@@ -162,7 +155,7 @@ impl Snapshot {
                     *streaming = false;
                     return None;
                 };
-                Some((together.answers(&layout), (rows, streaming, layout)))
+                Some((answers(&layout, together), (rows, streaming, layout)))
             },
         );
         rows.boxed()

@@ -169,13 +169,13 @@ impl Statement {
             (format!("${}", count - 1), format!("${count}"))
         };
         self.sql = format!(
-            "SELECT {}, timestamptz_send(coalesce(t.published_as_of, '-infinity')) || \
+            "SELECT {}timestamptz_send(coalesce(t.published_as_of, '-infinity')) || \
              timestamptz_send(coalesce(t.speed_as_of, '-infinity')) || \
              int8send((SELECT count(*) FROM sqlonfhir_meta.error WHERE view = {name})) || uuid_send(v.batch_state) AS _known \
              FROM sqlonfhir_meta.view v LEFT JOIN sqlonfhir_meta.resource_type t ON t.type = v.resource_type \
              WHERE v.name = {name} AND v.hash = {hash} AND v.state IN ('active', 'stale') \
              UNION ALL SELECT r.*, NULL FROM ({}) r",
-            self.layout.no_row(),
+            "NULL, ".repeat(self.layout.width()),
             self.sql
         );
     }
