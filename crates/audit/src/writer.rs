@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     log::{Log, LogError},
     metrics::{AuditMetrics, SinkLabel},
-    record::Record,
+    record::{Kind, Record},
 };
 
 /// Records that are written together at most.
@@ -127,7 +127,9 @@ impl Writer {
             };
             let more = tokio::time::timeout(patience, from.recv_many(&mut items, TOGETHER)).await;
             let over = more == Ok(0);
-            self.take(&mut items, over);
+            // The stop waits for its record, and hardly for what comes behind it.
+            let stops = items.iter().any(|item| item.record.kind == Kind::Stopped);
+            self.take(&mut items, over || stops);
             if over || synced.elapsed() >= SYNC {
                 self.sync();
                 synced = Instant::now();
@@ -139,7 +141,7 @@ impl Writer {
         }
     }
 
-    /// Writes what came, and what waits since before; a record is safe once it is written everywhere. `is_last`: there will be no other try.
+    /// Writes what came, and what waits since before; a record is safe once it is written everywhere. `is_last`: there may be no other try.
     fn take(&mut self, items: &mut Vec<Item>, is_last: bool) {
         let mut waiting = Vec::new();
         for Item { record, safe } in items.drain(..) {
@@ -239,7 +241,6 @@ mod tests {
     use daemon::{SystemClock, metrics::Metrics};
 
     use super::*;
-    use crate::record::Kind;
 
     /// Takes lines while it is allowed to.
     struct Switched {

@@ -101,25 +101,21 @@ impl SharedSecret {
         }
     }
 
-    /// Keeps to what a file says, until the stop. While it cannot be used, what it said before holds.
-    pub async fn follow(self, file: PathBuf, shutdown: Shutdown) {
+    /// Keeps to what a file says, until the stop. While it cannot be used, what it said before (`read`) holds.
+    pub async fn follow(self, file: PathBuf, read: Vec<u8>, shutdown: Shutdown) {
         let take = |bytes: &[u8]| {
             let secrets = secrets_in(bytes)?;
             self.change(&secrets[0], &secrets[1..]);
             Ok::<_, SecretFileError>(())
         };
-        // It may have changed since the start has read it.
-        let taken = match mounted::read_apart(&file).await {
-            Ok(bytes) if take(&bytes).is_ok() => bytes,
-            _ => Vec::new(),
-        };
-        mounted::follow("webhook.secret_file", file, taken, take, shutdown).await;
+        mounted::follow("webhook.secret_file", file, read, take, shutdown).await;
     }
 }
 
-/// The secrets of a file, one at least.
-pub fn secrets_of(file: &Path) -> Result<Vec<Secret>, SecretFileError> {
-    secrets_in(&mounted::read(file)?)
+/// The secrets of a file, one at least, and all that was read of it.
+pub fn secrets_of(file: &Path) -> Result<(Vec<Secret>, Vec<u8>), SecretFileError> {
+    let read = mounted::read(file)?;
+    Ok((secrets_in(&read)?, read))
 }
 
 fn secrets_in(bytes: &[u8]) -> Result<Vec<Secret>, SecretFileError> {
@@ -213,7 +209,7 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             let read = secrets_of(&file);
             std::fs::remove_file(&file).unwrap();
-            read.map(|secrets| {
+            read.map(|(secrets, _)| {
                 secrets
                     .iter()
                     .map(|secret| secret.expose().to_owned())

@@ -302,7 +302,7 @@ mod tests {
         let bound = "127.0.0.1:40001".parse().unwrap();
         let endpoint = |config: &SpeedConfig| {
             config
-                .wanted_subscription(bound, config.webhook.shared_secret().unwrap())
+                .wanted_subscription(bound, config.webhook.shared_secret().unwrap().0)
                 .endpoint
         };
         let config = load("[webhook]\nsecret = \"s\"\n[hapi]\nurl = \"http://hapi/fhir/\"").unwrap();
@@ -318,7 +318,7 @@ mod tests {
         std::fs::write(&file, "new\nold\n").unwrap();
         let section = format!("[webhook]\nsecret_file = \"{}\"", file.display());
         let config = load(&section).unwrap();
-        let line = config.webhook.shared_secret().unwrap().header_line();
+        let line = config.webhook.shared_secret().unwrap().0.header_line();
         assert_eq!(line.expose(), "Authorization: Bearer new");
         assert!(
             load(&format!("{section}\nsecret = \"s\""))

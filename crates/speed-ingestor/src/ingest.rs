@@ -191,12 +191,12 @@ async fn bind(
 
 /// The secrets; those of a file are kept as it says.
 fn secret_of(config: &SpeedConfig, shutdown: &Shutdown) -> Result<SharedSecret, ServiceError> {
-    let secret = config
+    let (secret, read) = config
         .webhook
         .shared_secret()
         .map_err(|error| ServiceError::new(Code::Invalid, format!("webhook.secret_file: {error}")))?;
     if let Some(file) = config.webhook.secret_file() {
-        shutdown.spawn(secret.clone().follow(file.to_owned(), shutdown.clone()));
+        shutdown.spawn(secret.clone().follow(file.to_owned(), read, shutdown.clone()));
     }
     Ok(secret)
 }

@@ -316,8 +316,12 @@ async fn locked_views(watched: &mut Watched, changes: &Changes) -> anyhow::Resul
         watched.told_after(before, "LiveChangesSlow", "").await
     };
     let told = told.await;
-    anyhow::ensure!(!locking.is_finished(), "the locks could not be had");
-    locking.abort();
+    if locking.is_finished() {
+        // It never ends by itself but with an error.
+        locking.await??;
+    } else {
+        locking.abort();
+    }
     changes.rest(false);
     told.map(drop)
 }

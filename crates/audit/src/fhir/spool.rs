@@ -91,14 +91,16 @@ impl SpoolSink {
     ) -> Result<(Self, Spool), LogError> {
         let folder = settings.spool.clone();
         let found = segments(&folder).map_err(failed("cannot be read"))?;
+        let place = Place::read(&folder);
         let last = found.last().map_or(0, |(number, _)| *number);
         let both = Arc::new(Both {
-            current: AtomicU64::new(last),
+            // Behind what is sent, also where a person has taken the files away.
+            current: AtomicU64::new(last.max(place.segment)),
             bytes: AtomicU64::new(found.iter().map(|(_, bytes)| bytes).sum()),
             lines: AtomicI64::default(),
         });
         let spool = Spool {
-            place: Place::read(&folder),
+            place,
             folder: folder.clone(),
             both: both.clone(),
         };
@@ -179,6 +181,10 @@ impl Sink for SpoolSink {
                 let whole = lines_in(&text[..got_in.min(text.len())]);
                 self.both.bytes.fetch_add(length - *bytes, Ordering::AcqRel);
                 self.both.lines.fetch_add(whole, Ordering::AcqRel);
+                // What was safe in it before stays that: the disk is told as long as there is a handle.
+                if self.unsynced {
+                    self.unsynced = file.sync_data().is_err();
+                }
                 self.file = None;
             }
             return Err(failed("cannot be written")(error));
@@ -381,6 +387,19 @@ mod tests {
         spool.sent(&next, 1).expect("noted");
         assert!(spool.next(10).expect("read").lines.is_empty());
         assert_eq!(spool.waiting(), 0);
+    }
+
+    #[test]
+    fn what_comes_after_a_person_has_taken_the_files_away_is_sent() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sent = Place {
+            segment: 5,
+            bytes: 1000,
+        };
+        sent.write(folder.path()).expect("noted");
+        let (mut sink, mut spool) = open(folder.path(), 1 << 20);
+        put(&mut sink, "a").expect("room");
+        assert_eq!(spool.next(10).expect("read").lines, ["a"]);
     }
 
     #[test]

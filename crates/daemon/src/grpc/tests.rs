@@ -1,6 +1,9 @@
 //! Connections as a server keeps them, told by clients that speak HTTP/2 by hand where a library would be too polite.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,7 +19,7 @@ use tonic_health::pb::{
 };
 
 use super::{GrpcManners, GrpcServer};
-use crate::{Shutdown, admin::Readiness, tls::Acceptor};
+use crate::{Shutdown, admin::Readiness, connections::LEAVE_TAKING, tls::Acceptor};
 
 /// Nothing here takes as long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -161,16 +164,19 @@ async fn a_client_that_is_gone_is_noticed_and_one_that_is_there_is_kept() {
 
 #[tokio::test]
 async fn what_was_on_its_way_when_a_stop_came_is_answered() {
-    // Over a connection of its own, which comes after the stop: on a busy machine perhaps too late.
-    for _ in 0..5 {
+    loop {
         let served = Served::start(GrpcManners::default(), false).await;
         assert!(served.health("").await.is_ok());
+        let stopped = Instant::now();
         served.shutdown.stop();
-        if served.health("").await.is_ok() {
+        // Over a connection of its own, which comes after the stop.
+        let answer = served.health("").await;
+        // On a busy machine it may come too late: then that was no test.
+        if answer.is_ok() || stopped.elapsed() < LEAVE_TAKING {
+            assert!(answer.is_ok(), "{answer:?}");
             return;
         }
     }
-    panic!("none is answered");
 }
 
 #[tokio::test]
@@ -269,7 +275,7 @@ async fn whoever_opens_a_connection_and_never_speaks_does_not_keep_its_place() {
     let mut polite = ByHand::open(served.address).await;
     polite.frame().await.expect("its place is free");
     let ping = [&[0, 0, 8, PING, 0, 0, 0, 0, 0][..], &[7; 8]].concat();
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(400) {
         polite.0.write_all(&ping).await.expect("it is open");
         while polite.frame().await.expect("it is kept").0 != PING {}

@@ -123,20 +123,23 @@ impl WebhookConfig {
         if self.tls.is_on() { "https" } else { "http" }
     }
 
-    /// What deliveries must show.
-    pub fn shared_secret(&self) -> Result<SharedSecret, SecretFileError> {
+    /// What deliveries must show, and what was read of the file that says so (nothing without one).
+    pub fn shared_secret(&self) -> Result<(SharedSecret, Vec<u8>), SecretFileError> {
         // The name was checked by `validate`.
         let header = self.header().unwrap_or(axum::http::header::AUTHORIZATION);
-        let secrets = match self.secret_file() {
+        let (secrets, read) = match self.secret_file() {
             Some(file) => auth::secrets_of(file)?,
-            None => vec![self.secret.clone(), self.previous_secret.clone()],
+            None => (
+                vec![self.secret.clone(), self.previous_secret.clone()],
+                Vec::new(),
+            ),
         };
         let others: Vec<Secret> = secrets[1..]
             .iter()
             .filter(|secret| !secret.expose().is_empty())
             .cloned()
             .collect();
-        Ok(SharedSecret::new(header, &secrets[0], &others))
+        Ok((SharedSecret::new(header, &secrets[0], &others), read))
     }
 
     /// The file that holds the secrets, if one does.

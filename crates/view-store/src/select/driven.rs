@@ -4,7 +4,7 @@ use std::future::{self, poll_fn};
 use std::pin::pin;
 
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::postgres::PgArguments;
 use sqlx::{AssertSqlSafe, PgConnection};
 use tracing::Dispatch;
@@ -25,7 +25,17 @@ pub(super) fn fetched(
     persistent: bool,
 ) -> BoxStream<'_, Together> {
     let query = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(persistent);
-    let rows = with_default(&Dispatch::none(), || query.fetch(connection));
+    let mut rows = with_default(&Dispatch::none(), || query.fetch(connection));
+    let mut has_begun = false;
+    // The driver makes a stream within this one on the way to the first row.
+    let rows = stream::poll_fn(move |context| {
+        if has_begun {
+            return rows.poll_next_unpin(context);
+        }
+        let next = with_default(&Dispatch::none(), || rows.poll_next_unpin(context));
+        has_begun = next.is_ready();
+        next
+    });
     rows.map_ok(Row::Fetched).ready_chunks(ROWS_TOGETHER).boxed()
 }
 
@@ -44,7 +54,7 @@ pub(super) async fn copied<'c>(
 }
 
 /// A stream of the driver's remembers the span that is current when it is begun, and would enter it for each row (where it is current anyway). What the driver has to say
-/// before the first row of COPY is not logged.
+/// before the first row is not logged.
 async fn without_span<T>(begin: impl Future<Output = T>) -> T {
     let mut begin = pin!(begin);
     poll_fn(|context| with_default(&Dispatch::none(), || begin.as_mut().poll(context))).await
