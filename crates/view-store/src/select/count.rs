@@ -155,7 +155,7 @@ impl<'a> Count<'a> {
         };
         // OFFSET keeps each part from being counted wherever it is named.
         let sql = format!(
-            "SELECT {count} AS count, {BATCH} AS _live, {batch} AS _batch FROM (SELECT {} OFFSET 0) parts",
+            "SELECT {BATCH} AS _live, {count} AS count, {batch} AS _batch FROM (SELECT {} OFFSET 0) parts",
             parts.join(", ")
         );
         let layout = Layout {

@@ -5,13 +5,12 @@ use sqlx::postgres::PgRow;
 use sqlx::{Row as _, ValueRef as _};
 
 use crate::decode::take_i32;
-use crate::error::during;
 use crate::{StoreError, copy};
 
 /// A row.
 pub(super) enum Row {
-    /// Of a prepared statement.
-    Fetched(PgRow),
+    /// Of a prepared statement. (On the heap, as it is more than twice as large as the other: rows are moved as they come.)
+    Fetched(Box<PgRow>),
     /// Of COPY, without what the driver makes for each row and value: how many fields (16 bits), and each with its length before it (32 bits, -1: null).
     Copied(Bytes),
 }
@@ -26,23 +25,33 @@ impl Row {
         (!message.is_empty() && message != copy::TRAILER).then_some(Self::Copied(message))
     }
 
+    #[inline]
     pub(super) fn fields(&self) -> Fields<'_> {
         match self {
             Self::Fetched(row) => Fields::Fetched { row, next: 0 },
             Self::Copied(row) => Fields::Copied {
-                left: row.first_chunk().copied().map_or(0, u16::from_be_bytes),
+                left: count(row),
                 rest: row.get(2..).unwrap_or_default(),
             },
         }
     }
 
-    pub(super) fn field(&self, index: usize) -> Result<Option<&[u8]>, StoreError> {
-        self.fields().nth(index).unwrap_or_else(|| Err(unknown_form()))
+    /// How many fields it has, as it says.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Fetched(row) => row.len(),
+            Self::Copied(row) => count(row).into(),
+        }
     }
 
-    pub(super) fn text(&self, index: usize) -> Result<Option<&str>, StoreError> {
+    #[inline]
+    pub(super) fn field(&self, index: usize) -> Result<Option<&[u8]>, UnknownForm> {
+        self.fields().nth(index).unwrap_or(Err(UnknownForm))
+    }
+
+    pub(super) fn text(&self, index: usize) -> Result<Option<&str>, UnknownForm> {
         let text = self.field(index)?.map(str::from_utf8);
-        text.transpose().map_err(|_| unknown_form())
+        text.transpose().map_err(|_| UnknownForm)
     }
 }
 
@@ -53,7 +62,7 @@ pub(super) enum Fields<'r> {
 }
 
 impl<'r> Iterator for Fields<'r> {
-    type Item = Result<Option<&'r [u8]>, StoreError>;
+    type Item = Result<Option<&'r [u8]>, UnknownForm>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
@@ -69,7 +78,7 @@ impl<'r> Iterator for Fields<'r> {
                 // What is left over belongs to no field.
                 if field.is_err() || *left == 0 && !rest.is_empty() {
                     *left = 0;
-                    return Some(Err(unknown_form()));
+                    return Some(Err(UnknownForm));
                 }
                 Some(field)
             }
@@ -91,27 +100,38 @@ impl<'r> Iterator for Fields<'r> {
     }
 }
 
-fn fetched(row: &PgRow, index: usize) -> Result<Option<&[u8]>, StoreError> {
-    let value = row.try_get_raw(index).map_err(during("reading a row"))?;
+fn fetched(row: &PgRow, index: usize) -> Result<Option<&[u8]>, UnknownForm> {
+    let value = row.try_get_raw(index).map_err(|_| UnknownForm)?;
     if value.is_null() {
         return Ok(None);
     }
-    value.as_bytes().map(Some).map_err(|_| unknown_form())
+    value.as_bytes().map(Some).map_err(|_| UnknownForm)
 }
 
 #[inline]
-fn take<'r>(rest: &mut &'r [u8]) -> Result<Option<&'r [u8]>, StoreError> {
-    let length = take_i32(rest).ok_or_else(unknown_form)?;
+fn count(row: &[u8]) -> u16 {
+    row.first_chunk().copied().map_or(0, u16::from_be_bytes)
+}
+
+#[inline]
+fn take<'r>(rest: &mut &'r [u8]) -> Result<Option<&'r [u8]>, UnknownForm> {
+    let length = take_i32(rest).ok_or(UnknownForm)?;
     let Ok(length) = usize::try_from(length) else {
         return Ok(None);
     };
-    let (field, after) = rest.split_at_checked(length).ok_or_else(unknown_form)?;
+    let (field, after) = rest.split_at_checked(length).ok_or(UnknownForm)?;
     *rest = after;
     Ok(Some(field))
 }
 
-pub(super) fn unknown_form() -> StoreError {
-    StoreError::Inconsistent("a row came in an unknown form".into())
+/// A row that is none as PostgreSQL makes them. (Of no size: there is a result for each field.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct UnknownForm;
+
+impl From<UnknownForm> for StoreError {
+    fn from(_: UnknownForm) -> Self {
+        Self::Inconsistent("a row came in an unknown form".into())
+    }
 }
 
 #[cfg(test)]

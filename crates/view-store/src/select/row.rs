@@ -8,7 +8,7 @@ use fhir_core::row::{Cell, CellSink};
 
 use super::RowKey;
 use super::count::BatchState;
-use super::raw::{Row, unknown_form};
+use super::raw::{Row, UnknownForm};
 use crate::error::during;
 use crate::{StoreError, TypeFreshness, decode};
 
@@ -16,8 +16,10 @@ use crate::{StoreError, TypeFreshness, decode};
 pub(super) const BATCH: &str = "NULL::boolean";
 /// The layer of a live row.
 pub(super) const LIVE: &str = "true";
+/// Where the layer stands: first, so that it is found without going over all the others.
+const LAYER: usize = 0;
 
-/// The columns wanted, the layer, the resource's id, the place in the order, what is known of the view.
+/// The layer, the columns wanted, the resource's id, the place in the order, what is known of the view.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     pub(super) columns: Vec<Column>,
@@ -43,9 +45,14 @@ impl Layout {
         self.place() + self.key_columns.map_or(0, |columns| 2 + columns) + usize::from(self.with_batch_rows)
     }
 
+    /// Where the resource's id stands, if it is there.
+    fn resource(&self) -> usize {
+        LAYER + 1 + self.columns.len()
+    }
+
     /// Where the place in the order begins.
     fn place(&self) -> usize {
-        self.columns.len() + 1 + usize::from(self.with_resource)
+        self.resource() + usize::from(self.with_resource)
     }
 }
 
@@ -62,13 +69,14 @@ impl Answer {
     pub fn cells(&self) -> impl Iterator<Item = Result<Cell<'_>, StoreError>> {
         let columns = self.layout.columns.iter();
         columns
-            .zip(self.row.fields())
+            .zip(self.row.fields().skip(LAYER + 1))
             .map(|(column, field)| decode::cell(column, field?))
     }
 
     /// Hands the same cells over.
     pub fn put_cells(&self, sink: &mut impl CellSink) -> Result<(), StoreError> {
-        for (column, field) in self.layout.columns.iter().zip(self.row.fields()) {
+        let fields = self.row.fields().skip(LAYER + 1);
+        for (column, field) in self.layout.columns.iter().zip(fields) {
             decode::put(column, field?, sink)?;
         }
         Ok(())
@@ -82,7 +90,7 @@ impl Answer {
     /// The resource's id, where the select limits resources.
     pub fn resource(&self) -> Result<Option<&str>, StoreError> {
         if self.layout.with_resource {
-            self.row.text(self.layout.columns.len() + 1)
+            Ok(self.row.text(self.layout.resource())?)
         } else {
             Ok(None)
         }
@@ -95,7 +103,7 @@ impl Answer {
         }
         let rows = self.row.field(self.layout.place())?;
         let rows = rows.and_then(|bytes| Some(i64::from_be_bytes(bytes.try_into().ok()?)));
-        rows.map(Some).ok_or_else(unknown_form)
+        Ok(Some(rows.ok_or(UnknownForm)?))
     }
 
     /// The row's place, where the select wants it.
@@ -111,7 +119,7 @@ impl Answer {
                 .row
                 .field(place + 1)?
                 .and_then(|bytes| Some(i32::from_be_bytes(bytes.try_into().ok()?)))
-                .ok_or_else(unknown_form)?,
+                .ok_or(UnknownForm)?,
             order: (place + 2..place + 2 + columns)
                 .map(owned)
                 .collect::<Result<_, StoreError>>()?,
@@ -133,10 +141,11 @@ pub(super) fn answers(
 ) -> Result<Vec<Answer>, StoreError> {
     let answer = |row: Result<Row, sqlx::Error>| {
         let row = row.map_err(during("reading rows"))?;
-        // It is a whole row: there is a layer behind the columns.
-        let live = row.field(layout.columns.len())? == Some(&[1]);
+        if row.len() < layout.width() {
+            return Err(UnknownForm.into());
+        }
         Ok(Answer {
-            live,
+            live: row.field(LAYER)? == Some(&[1]),
             row,
             layout: layout.clone(),
         })
@@ -158,10 +167,10 @@ pub(super) fn known(row: &Row) -> Result<Option<Known>, StoreError> {
         return Ok(None);
     };
     let (numbers, []) = known.as_chunks::<8>() else {
-        return Err(unknown_form());
+        return Err(UnknownForm.into());
     };
     let &[batch, speed, errors, high, low] = numbers else {
-        return Err(unknown_form());
+        return Err(UnknownForm.into());
     };
     Ok(Some(Known {
         freshness: TypeFreshness {

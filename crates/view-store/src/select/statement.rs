@@ -111,14 +111,14 @@ impl Statement {
         };
         if select.count_only {
             let sql = format!(
-                "{with}SELECT count(*), {} AS _live FROM (SELECT FROM {from}{limit}) counted",
+                "{with}SELECT {} AS _live, count(*) FROM (SELECT FROM {from}{limit}) counted",
                 row::BATCH
             );
             return Ok(Self::of(builder, sql, Layout::of_columns(vec![count::column()])));
         }
         let order = builder.order(select)?;
         let list = wanted.iter().fold(String::new(), |mut list, column| {
-            let _ = write!(list, "{}, ", tables::quoted(&column.name));
+            let _ = write!(list, ", {}", tables::quoted(&column.name));
             list
         });
         let layout = Layout {
@@ -137,7 +137,7 @@ impl Statement {
                 let _ = write!(places, ", {}::text AS _key{number}", tables::quoted(&by.column));
             }
         }
-        let sql = format!("{with}SELECT {list}_live{places} FROM {from}{order}{limit}");
+        let sql = format!("{with}SELECT _live{list}{places} FROM {from}{order}{limit}");
         Ok(Self {
             copied_from: builder.arguments.is_empty().then(|| source.tables()),
             ..Self::of(builder, sql, layout)
@@ -194,7 +194,7 @@ fn rows_of(source: &Source, columns: &[Column]) -> String {
         .iter()
         .map(|(table, live)| {
             let layer = if *live { row::LIVE } else { row::BATCH };
-            format!("SELECT {list}, {layer} AS _live FROM {table}")
+            format!("SELECT {layer} AS _live, {list} FROM {table}")
         })
         .collect();
     parts.join(" UNION ALL ")
