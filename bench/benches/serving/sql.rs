@@ -14,12 +14,12 @@ const STATEMENTS: [(&str, &str, usize); 3] = [
     (
         "scan",
         "SELECT count(*) FROM (SELECT * FROM {from}.observation_lab WHERE value >= 0 OFFSET 0) rows",
-        5,
+        11,
     ),
     (
         "aggregate",
         "SELECT code, count(*), avg(value) FROM {from}.observation_lab GROUP BY code",
-        5,
+        11,
     ),
     (
         "ordered_page",

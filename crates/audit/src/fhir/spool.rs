@@ -335,7 +335,7 @@ impl Spool {
 
 /// How many whole lines there are.
 fn lines_in(text: &[u8]) -> i64 {
-    let ends = text.iter().filter(|byte| **byte == b'\n').count();
+    let ends = text.split(|byte| *byte == b'\n').count() - 1;
     i64::try_from(ends).unwrap_or(i64::MAX)
 }
 

@@ -36,7 +36,9 @@ pub(super) fn fetched(
         has_begun = next.is_ready();
         next
     });
-    rows.map_ok(|row| Row::Fetched(Box::new(row))).ready_chunks(ROWS_TOGETHER).boxed()
+    rows.map_ok(|row| Row::Fetched(Box::new(row)))
+        .ready_chunks(ROWS_TOGETHER)
+        .boxed()
 }
 
 /// The rows of a statement without parameters, by COPY. A whole view costs what each of its rows does: so without what the driver makes for a row and for each of its
