@@ -368,6 +368,7 @@ async fn an_answer_that_is_left_in_the_middle_is_recorded_with_what_was_sent() -
     if let Ok(answer) = client.sql(asked).await {
         let mut stream = answer.into_inner();
         while let Ok(Some(_)) = stream.message().await {
+            // One that reads slower than rows come: so the deadline is there before the end.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
