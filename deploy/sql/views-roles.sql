@@ -21,10 +21,6 @@ GRANT researchflow_reader TO :"analyst";
 ALTER ROLE :"analyst" SET idle_in_transaction_session_timeout = '60s';
 ALTER ROLE :"analyst" SET temp_file_limit = '2GB';
 
--- Machine code for taking rows apart costs more than it brings where rows are wide and often null, and a merged view has it made for both of its tables, in each parallel
--- worker (docs/sql-clients.md has figures). No right, but a setting that needs an administrator.
-ALTER DATABASE :"database" SET jit_tuple_deforming = off;
-
 BEGIN;
 
 -- Temporary tables, and other people's logins.

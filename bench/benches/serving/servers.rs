@@ -48,8 +48,6 @@ impl Servers {
             ("maintenance_work_mem", "512MB"),
             ("max_connections", "300"),
             ("autovacuum", "off"),
-            // As deploy/sql/views-roles.sql sets it.
-            ("jit_tuple_deforming", "off"),
         ];
         let postgres = Postgres::start_with(Settings {
             auth: Auth::Trust,

@@ -163,13 +163,12 @@ impl Log {
         Ok(())
     }
 
-    /// Tells the disk what was written, if that is to be done.
+    /// Tells the disk what was written, if that is to be done. Where the file is not open after a failure, it is told once it is open again.
     pub(crate) fn sync(&mut self) -> Result<(), LogError> {
-        if let Some(opened) = self
-            .opened
-            .as_ref()
-            .filter(|_| self.unsynced && self.fsync != Fsync::Never)
-        {
+        let Some(opened) = &self.opened else {
+            return Ok(());
+        };
+        if self.unsynced && self.fsync != Fsync::Never {
             opened
                 .file
                 .sync_data()

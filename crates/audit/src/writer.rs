@@ -273,6 +273,34 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_waits_is_tried_again_before_a_stop_is_told() {
+        let (takes, lines) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let sink = Switched {
+            takes: takes.clone(),
+            lines: Arc::clone(&lines),
+        };
+        let clock = Arc::new(SystemClock);
+        let metrics = AuditMetrics::register(&Metrics::default());
+        let writer = Writer::new(vec![Box::new(sink)], 10, metrics, clock.clone());
+        let (queue, from) = mpsc::channel(10);
+        tokio::spawn(writer.run(from));
+        let hand_over = async |kind| {
+            let (safe, told) = oneshot::channel();
+            let record = Record::new(kind, "id".into(), clock.now(), "test", "k");
+            let item = Item {
+                record,
+                safe: Some(safe),
+            };
+            queue.send(item).await.expect("it is there");
+            told.await.expect("it is told")
+        };
+        assert!(!hand_over(Kind::Begun).await);
+        takes.store(true, Ordering::Relaxed);
+        assert!(hand_over(Kind::Stopped).await);
+        assert_eq!(lines.lock().expect("no panic").len(), 2);
+    }
+
     #[test]
     fn what_found_no_room_is_not_called_safe_when_what_was_before_it_is_written() {
         let (takes, lines) = (Arc::new(AtomicBool::new(false)), Arc::default());

@@ -30,6 +30,9 @@ struct Secrets {
     current: Secret,
 }
 
+/// All that a file of secrets held when it was read. (Shows nothing of it.)
+pub struct ReadSecrets(Vec<u8>);
+
 /// Why a file of secrets cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
@@ -101,8 +104,8 @@ impl SharedSecret {
         }
     }
 
-    /// Keeps to what a file says, until the stop. While it cannot be used, what it said before (`read`) holds.
-    pub async fn follow(self, file: PathBuf, read: Vec<u8>, shutdown: Shutdown) {
+    /// Keeps to what a file says, until the stop. While it cannot be used, what it said before holds, at first what was read at the start.
+    pub async fn follow(self, file: PathBuf, ReadSecrets(read): ReadSecrets, shutdown: Shutdown) {
         let take = |bytes: &[u8]| {
             let secrets = secrets_in(bytes)?;
             self.change(&secrets[0], &secrets[1..]);
@@ -113,9 +116,9 @@ impl SharedSecret {
 }
 
 /// The secrets of a file, one at least, and all that was read of it.
-pub fn secrets_of(file: &Path) -> Result<(Vec<Secret>, Vec<u8>), SecretFileError> {
+pub fn secrets_of(file: &Path) -> Result<(Vec<Secret>, ReadSecrets), SecretFileError> {
     let read = mounted::read(file)?;
-    Ok((secrets_in(&read)?, read))
+    Ok((secrets_in(&read)?, ReadSecrets(read)))
 }
 
 fn secrets_in(bytes: &[u8]) -> Result<Vec<Secret>, SecretFileError> {

@@ -195,7 +195,7 @@ fn secret_of(config: &SpeedConfig, shutdown: &Shutdown) -> Result<SharedSecret, 
         .webhook
         .shared_secret()
         .map_err(|error| ServiceError::new(Code::Invalid, format!("webhook.secret_file: {error}")))?;
-    if let Some(file) = config.webhook.secret_file() {
+    if let (Some(file), Some(read)) = (config.webhook.secret_file(), read) {
         shutdown.spawn(secret.clone().follow(file.to_owned(), read, shutdown.clone()));
     }
     Ok(secret)

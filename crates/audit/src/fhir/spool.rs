@@ -181,11 +181,8 @@ impl Sink for SpoolSink {
                 let whole = lines_in(&text[..got_in.min(text.len())]);
                 self.both.bytes.fetch_add(length - *bytes, Ordering::AcqRel);
                 self.both.lines.fetch_add(whole, Ordering::AcqRel);
-                // What was safe in it before stays that: the disk is told as long as there is a handle.
-                if self.unsynced {
-                    self.unsynced = file.sync_data().is_err();
-                }
-                self.file = None;
+                // The next one begins once the disk was told of this one.
+                *bytes = length.max(SEGMENT_BYTES);
             }
             return Err(failed("cannot be written")(error));
         }
@@ -399,6 +396,23 @@ mod tests {
         sent.write(folder.path()).expect("noted");
         let (mut sink, mut spool) = open(folder.path(), 1 << 20);
         put(&mut sink, "a").expect("room");
+        assert_eq!(spool.next(10).expect("read").lines, ["a"]);
+    }
+
+    #[test]
+    fn the_disk_is_told_of_a_file_that_could_not_be_written_to_its_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut sink, mut spool) = open(folder.path(), 1 << 20);
+        sink.fsync = Fsync::Second;
+        put(&mut sink, "a").expect("room");
+        // One that cannot be written, and that has more in it than is known of.
+        sink.file = Some((File::open(path_of(folder.path(), 1)).expect("the file"), 0));
+        assert!(put(&mut sink, "b").is_err());
+        assert!(sink.is_unsynced() && sink.file.is_some(), "the disk can be told");
+        sink.sync().expect("told");
+        assert!(!sink.is_unsynced());
+        put(&mut sink, "b").expect("room");
+        assert!(path_of(folder.path(), 2).exists());
         assert_eq!(spool.next(10).expect("read").lines, ["a"]);
     }
 

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::{
-    auth::{self, SecretFileError, SharedSecret},
+    auth::{self, ReadSecrets, SecretFileError, SharedSecret},
     body::Limits,
     connections::ConnectionLimits,
 };
@@ -123,16 +123,16 @@ impl WebhookConfig {
         if self.tls.is_on() { "https" } else { "http" }
     }
 
-    /// What deliveries must show, and what was read of the file that says so (nothing without one).
-    pub fn shared_secret(&self) -> Result<(SharedSecret, Vec<u8>), SecretFileError> {
+    /// What deliveries must show, and what was read of the file that says so, if one does.
+    pub fn shared_secret(&self) -> Result<(SharedSecret, Option<ReadSecrets>), SecretFileError> {
         // The name was checked by `validate`.
         let header = self.header().unwrap_or(axum::http::header::AUTHORIZATION);
         let (secrets, read) = match self.secret_file() {
-            Some(file) => auth::secrets_of(file)?,
-            None => (
-                vec![self.secret.clone(), self.previous_secret.clone()],
-                Vec::new(),
-            ),
+            Some(file) => {
+                let (secrets, read) = auth::secrets_of(file)?;
+                (secrets, Some(read))
+            }
+            None => (vec![self.secret.clone(), self.previous_secret.clone()], None),
         };
         let others: Vec<Secret> = secrets[1..]
             .iter()
