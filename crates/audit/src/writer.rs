@@ -243,9 +243,25 @@ mod tests {
     use super::*;
 
     /// Takes lines while it is allowed to.
+    #[derive(Clone, Default)]
     struct Switched {
         takes: Arc<AtomicBool>,
         lines: Arc<std::sync::Mutex<Vec<Arc<str>>>>,
+    }
+
+    /// One over a sink that takes nothing yet.
+    fn writer(most: usize) -> (Writer, Switched) {
+        let sink = Switched::default();
+        let metrics = AuditMetrics::register(&Metrics::default());
+        let kept: Box<dyn Sink> = Box::new(sink.clone());
+        (
+            Writer::new(vec![kept], most, metrics, Arc::new(SystemClock)),
+            sink,
+        )
+    }
+
+    fn record(kind: Kind, id: &str) -> Record {
+        Record::new(kind, id.to_owned(), DateTime::UNIX_EPOCH, "test", "k")
     }
 
     impl Sink for Switched {
@@ -275,49 +291,33 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_tried_again_before_a_stop_is_told() {
-        let (takes, lines) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let sink = Switched {
-            takes: takes.clone(),
-            lines: Arc::clone(&lines),
-        };
-        let clock = Arc::new(SystemClock);
-        let metrics = AuditMetrics::register(&Metrics::default());
-        let writer = Writer::new(vec![Box::new(sink)], 10, metrics, clock.clone());
+        let (writer, sink) = writer(10);
         let (queue, from) = mpsc::channel(10);
         tokio::spawn(writer.run(from));
         let hand_over = async |kind| {
             let (safe, told) = oneshot::channel();
-            let record = Record::new(kind, "id".into(), clock.now(), "test", "k");
             let item = Item {
-                record,
+                record: record(kind, "id"),
                 safe: Some(safe),
             };
             queue.send(item).await.expect("it is there");
             told.await.expect("it is told")
         };
         assert!(!hand_over(Kind::Begun).await);
-        takes.store(true, Ordering::Relaxed);
+        sink.takes.store(true, Ordering::Relaxed);
         assert!(hand_over(Kind::Stopped).await);
-        assert_eq!(lines.lock().expect("no panic").len(), 2);
+        assert_eq!(sink.lines.lock().expect("no panic").len(), 2);
     }
 
     #[test]
     fn what_found_no_room_is_not_called_safe_when_what_was_before_it_is_written() {
-        let (takes, lines) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let sink = Switched {
-            takes: takes.clone(),
-            lines: Arc::clone(&lines),
-        };
-        let clock = Arc::new(SystemClock);
-        let metrics = AuditMetrics::register(&Metrics::default());
-        let mut writer = Writer::new(vec![Box::new(sink)], 2, metrics, clock.clone());
+        let (mut writer, sink) = writer(2);
         let mut take = |ids: &[&str], is_last: bool| -> Vec<bool> {
             let (mut items, mut told) = (Vec::new(), Vec::new());
             for id in ids {
                 let (safe, of) = oneshot::channel();
-                let record = Record::new(Kind::Begun, (*id).to_owned(), clock.now(), "test", "k");
                 items.push(Item {
-                    record,
+                    record: record(Kind::Begun, id),
                     safe: Some(safe),
                 });
                 told.push(of);
@@ -328,10 +328,10 @@ mod tests {
                 .collect()
         };
         assert_eq!(take(&["a", "b"], false), [false, false]);
-        takes.store(true, Ordering::Relaxed);
+        sink.takes.store(true, Ordering::Relaxed);
         // The last try comes at once; for the third there was no room.
         assert_eq!(take(&["c"], true), [false]);
-        assert_eq!(lines.lock().expect("no panic").len(), 2);
+        assert_eq!(sink.lines.lock().expect("no panic").len(), 2);
         assert_eq!(take(&["d"], false), [true]);
     }
 }
